@@ -1,0 +1,210 @@
+"""Configuration: a TOML file and overrides become frozen records, or one line saying what to change."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The model and how its vectors are meant to be made."""
+
+    name: str
+    revision: str
+    location: str = ""  # "" = Hugging Face hub, a folder, or package:MODULE/SUBFOLDER
+    dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
+    pooling: Literal["mean", "last", "cls"]
+    dims: tuple[int, ...]
+    max_tokens: int
+    document_prompt: str = ""
+    query_prompt: str = ""
+    flop_per_token: float
+    licence: str
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """How the engine runs; only `kind` can change a vector."""
+
+    kind: Literal["vllm", "sentence-transformers", "hashing"] = "vllm"
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    enforce_eager: bool = True
+    gpu_memory_utilization: float = 0.9
+    kv_cache_bytes: int = 0
+    batch_passages: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusConfig:
+    """Where text, ids and kept columns are found in a row."""
+
+    text: str = "text"
+    id: str = ""
+    keep: tuple[str, ...] = ()
+    on_long: Literal["truncate", "split", "reject"] = "truncate"
+    overlap: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """What one run makes and in which steps."""
+
+    dim: int = 0
+    chunk_tokens: int = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole config file, one field per table."""
+
+    model: ModelConfig
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @property
+    def dim(self) -> int:
+        """Width of the stored vectors: `run.dim`, or the model's full width."""
+        return self.run.dim or self.model.dims[0]
+
+
+_POSITIVE = (
+    "model.max_tokens",
+    "engine.max_num_seqs",
+    "engine.max_num_batched_tokens",
+    "engine.batch_passages",
+    "run.chunk_tokens",
+)
+
+
+def load_config(
+    path: Path, overrides: Sequence[str] = (), *, dim: int | None = None, allow_untrained_dim: bool = False
+) -> Config:
+    """Read a config file and apply `table.key=value` overrides, whose values are TOML or bare text.
+
+    Raises ConfigError naming the key: unknown (with the nearest known name), of a wrong type or out of range.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config {path}: expected a readable TOML file, found {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path}: expected TOML, found: {error}") from error
+    for override in overrides:
+        _apply(tables, override)
+    if dim is not None:
+        tables.setdefault("run", {})["dim"] = dim
+    config = parse_config(tables, where=str(path))
+    _check_dim(config, allow_untrained_dim)
+    return config
+
+
+def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
+    """Turn parsed TOML tables into a Config; raises ConfigError naming `where` and the key."""
+    _refuse_unknown(tables, Config, where, "")
+    try:
+        config = msgspec.convert(tables, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    for key in _POSITIVE:
+        table, name = key.split(".")
+        value = getattr(getattr(config, table), name)
+        if value < 1:
+            raise ConfigError(f"{where}: {key} expected a positive number, found {value}")
+    if not config.model.dims or list(config.model.dims) != sorted(set(config.model.dims), reverse=True):
+        raise ConfigError(f"{where}: model.dims expected sizes in falling order, found {config.model.dims}")
+    if not 0 <= config.corpus.overlap < config.model.max_tokens // 2:
+        raise ConfigError(
+            f"{where}: corpus.overlap expected 0 to under half of model.max_tokens "
+            f"({config.model.max_tokens}), found {config.corpus.overlap}"
+        )
+    return config
+
+
+def to_tables(config: Config) -> dict[str, Any]:
+    """Return the config as plain tables, for a manifest or for the wire; `parse_config` reads them back."""
+    tables: dict[str, Any] = msgspec.to_builtins(config)
+    return tables
+
+
+def recipe(config: Config) -> dict[str, Any]:
+    """Return exactly the settings that can change a stored vector, by key."""
+    model, corpus = config.model, config.corpus
+    return {
+        "model.name": model.name,
+        "model.revision": model.revision,
+        "model.dtype": model.dtype,
+        "model.pooling": model.pooling,
+        "model.max_tokens": model.max_tokens,
+        "model.document_prompt": model.document_prompt,
+        "engine.kind": config.engine.kind,
+        "corpus.text": corpus.text,
+        "corpus.on_long": corpus.on_long,
+        "corpus.overlap": corpus.overlap if corpus.on_long == "split" else 0,
+        "run.dim": config.dim,
+        "vector.dtype": "float16",
+        "vector.norm": "l2",
+    }
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """Return 16 hex digits that change if and only if a setting of the recipe does."""
+    canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+
+def _apply(tables: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    table, dot, name = key.strip().partition(".")
+    if not (equals and dot and name):
+        raise ConfigError(f"--set {override}: expected table.key=value, such as model.dtype=float32")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    tables.setdefault(table, {})[name] = value
+
+
+def _refuse_unknown(tables: Mapping[str, Any], record: type, where: str, prefix: str) -> None:
+    fields = {f.name: f for f in dataclasses.fields(record)}
+    for key, value in tables.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
+            raise ConfigError(f"{where}: unknown key {prefix}{key}; did you mean {prefix}{near[0]}?")
+        if not prefix:
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: expected a table [{key}], found {value!r}")
+            _refuse_unknown(value, _TABLES[key], where, f"{key}.")
+
+
+_TABLES: dict[str, type] = {
+    "model": ModelConfig,
+    "engine": EngineConfig,
+    "corpus": CorpusConfig,
+    "run": RunConfig,
+}
+
+
+def _check_dim(config: Config, allow_untrained_dim: bool) -> None:
+    dims, dim = config.model.dims, config.dim
+    if not 1 <= dim <= dims[0]:
+        raise ConfigError(f"dim: expected 1 to {dims[0]}, the width of {config.model.name}, found {dim}")
+    if dim not in dims and not allow_untrained_dim:
+        raise ConfigError(
+            f"dim {dim}: {config.model.name} was trained for {', '.join(map(str, dims))}; "
+            "choose one of these, or accept the loss of quality with --allow-untrained-dim"
+        )

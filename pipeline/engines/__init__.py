@@ -1,0 +1,34 @@
+"""Engines turn token ids into full-width vectors. One protocol, three makers; heavy imports wait until one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+
+
+class Embedder(Protocol):
+    """A loaded model. It is called from the thread that made it, and from no other."""
+
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Return one vector of the model's full width for each list of token ids, shape (n, width)."""
+        ...
+
+
+def make_embedder(config: Config) -> Embedder:
+    """Load the configured engine; raises EngineError when it does not start."""
+    if config.engine.kind == "hashing":
+        from pipeline.engines.hashing import HashingEmbedder
+
+        return HashingEmbedder(config.model.dims[0])
+    if config.engine.kind == "sentence-transformers":
+        from pipeline.engines.sentence_transformers import SentenceTransformersEmbedder
+
+        return SentenceTransformersEmbedder(config)
+    from pipeline.engines.vllm import VLLMEmbedder
+
+    return VLLMEmbedder(config)

@@ -1,0 +1,67 @@
+"""Everything this package raises on purpose, and the exit code each error ends a command with.
+
+PipelineError                 1  unexpected
+├── UsageError                2  bad flag, config or input, before anything is embedded
+│   ├── ConfigError           2  a config file or override that cannot be used
+│   └── CorpusError           2  an input that cannot be read
+├── IncompleteError           3  some chunks did not finish; run again
+├── OutputLockedError         4  another run holds this output
+├── RecipeError               5  the output was made with another recipe
+├── DamageError               6  verify found damage
+└── EngineError               1  the engine did not load or broke its contract
+    └── VectorError           1  vectors that must not be stored
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of every error raised on purpose; its text is one line for the person at the terminal."""
+
+    exit_code = 1
+
+
+class UsageError(PipelineError):
+    """What was asked for cannot be done as asked."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config file or an override that cannot be used."""
+
+
+class CorpusError(UsageError):
+    """An input that cannot be read."""
+
+
+class IncompleteError(PipelineError):
+    """Some chunks did not finish."""
+
+    exit_code = 3
+
+
+class OutputLockedError(PipelineError):
+    """Another run holds this output."""
+
+    exit_code = 4
+
+
+class RecipeError(PipelineError):
+    """The output was made with another recipe."""
+
+    exit_code = 5
+
+
+class DamageError(PipelineError):
+    """The files of a dataset contradict its manifest or themselves."""
+
+    exit_code = 6
+
+
+class EngineError(PipelineError):
+    """The engine did not load or broke its contract."""
+
+
+class VectorError(EngineError):
+    """Vectors that must not be stored: wrong shape, not finite or without length."""

@@ -1,0 +1,213 @@
+"""Line files: JSONL and NDJSON, plain, .gz and .zst. Cut into spans and read back in constant memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import CorpusError
+from pipeline.plan import MAX_CHUNK_ROWS, Span
+from pipeline.rows import Columns, Reject, Rows, as_text, render
+
+BLOCK_BYTES = 4 << 20
+HEAD_BYTES = 1 << 18
+MAX_LINE_BYTES = 64 << 20
+UTF8_BOM = b"\xef\xbb\xbf"
+COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+
+_decode = msgspec.json.Decoder().decode
+
+
+def scan(
+    path: Path, gap: Span, *, open_end: bool, target_bytes: int, limit: int | None = None
+) -> Iterator[tuple[Span, bool]]:
+    """Cut the lines of a gap into spans of about `target_bytes`, each with whether it ends the file.
+
+    Raises CorpusError for a line over MAX_LINE_BYTES and for a stream that cannot be read.
+    """
+    row, byte, n_rows = gap.row_start, gap.byte_start, 0  # where the span being collected starts; its rows so far
+    line_start = read_to = gap.byte_start
+    row_limit = gap.row_start + limit if limit is not None else sys.maxsize
+    held: Span | None = None
+    for block in _blocks(path, gap.byte_start, None if open_end else gap.byte_stop):
+        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + (read_to + 1)
+        read_to += len(block)
+        at = 0
+        while at < len(ends):
+            full = at + min(MAX_CHUNK_ROWS, row_limit - row) - n_rows - 1
+            cut = min(int(np.searchsorted(ends, byte + target_bytes)), full)
+            if cut >= len(ends):
+                n_rows += len(ends) - at
+                break
+            if held:
+                yield held, False
+            held = Span(row_start=row, row_stop=row + n_rows + cut + 1 - at, byte_start=byte, byte_stop=int(ends[cut]))
+            row, byte, n_rows, at = held.row_stop, held.byte_stop, 0, cut + 1
+            if row == row_limit:
+                yield held, False
+                return
+        line_start = int(ends[-1]) if len(ends) else line_start
+        if read_to - line_start > MAX_LINE_BYTES:
+            raise CorpusError(
+                f"{path} row {row + n_rows}: expected lines of at most {MAX_LINE_BYTES:,} bytes, found a longer one; "
+                "is this one JSON document instead of one per line?"
+            )
+    if read_to > byte:
+        if held:
+            yield held, False
+        n_rows += read_to > line_start  # a last line without its newline
+        held = Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=read_to)
+    if held:
+        yield held, open_end
+
+
+def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
+    """Read the rows of a span; blank lines are no rows."""
+    data = _read_span(path, span)
+    if span.byte_start == 0:
+        data = data.removeprefix(UTF8_BOM)
+    rows = Rows(kept=pa.table({}))
+    kept: list[list[str | None]] = [[] for _ in columns.keep]
+    for row, line in enumerate(data.split(b"\n"), span.row_start):
+        if not line or line.isspace():
+            continue
+        record = parse(line)
+        row_id = f"{source}:{row}"
+        if isinstance(record, Reject):
+            rows.rejects.append((row, row_id, record))
+            continue
+        if columns.id is not None:
+            row_id = as_text(value_at(record, columns.id)) or row_id
+        text = render([value_at(record, name) for name in columns.text], columns)
+        if isinstance(text, Reject):
+            rows.rejects.append((row, row_id, text))
+            continue
+        rows.row.append(row)
+        rows.id.append(row_id)
+        rows.text.append(text)
+        for values, name in zip(kept, columns.keep, strict=True):
+            values.append(as_text(value_at(record, name)))
+    rows.kept = pa.table({name: pa.array(v, pa.string()) for name, v in zip(columns.keep, kept, strict=True)})
+    return rows
+
+
+def head(path: Path) -> list[dict[str, Any]]:
+    """Return the well-formed rows at the beginning of a file, for a look at its columns."""
+    data = next(_blocks(path, 0, HEAD_BYTES), b"")
+    lines = data.removeprefix(UTF8_BOM).split(b"\n")
+    whole = lines if len(data) < HEAD_BYTES else lines[:-1]
+    return [record for line in whole if line.strip() and not isinstance(record := parse(line), Reject)]
+
+
+def parse(line: bytes) -> dict[str, Any] | Reject:
+    """Return the object on a line, or why there is none."""
+    try:
+        try:
+            record = _decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            record = json.loads(line.decode())  # takes NaN and lone surrogates, which other writers emit
+    except UnicodeDecodeError as error:
+        return Reject(reason="invalid_utf8", detail=str(error), text=line.decode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        return Reject(reason="malformed_json", detail=str(error), text=line.decode())
+    if not isinstance(record, dict):
+        detail = f"expected an object, found {type(record).__name__}"
+        return Reject(reason="malformed_json", detail=detail, text=line.decode())
+    return record
+
+
+def value_at(record: dict[str, Any], name: str) -> Any:
+    """Return the value of a column, or of a dotted path into objects; None where there is none."""
+    if name in record:
+        return record[name]
+    value: Any = record
+    for key in name.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def has_value_at(record: dict[str, Any], name: str) -> bool:
+    """Whether a row has a column, if only with a null in it."""
+    if name in record:
+        return True
+    first, dot, rest = name.partition(".")
+    inner = record.get(first)
+    return bool(dot) and (has_value_at(inner, rest) if isinstance(inner, dict) else first in record and inner is None)
+
+
+def _blocks(path: Path, start: int, stop: int | None) -> Iterator[bytes]:
+    with contextlib.closing(_Cursor(path)) as cursor:
+        cursor.skip_to(start)
+        while block := cursor.read(BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - cursor.position)):
+            yield block
+
+
+class _Cursor:
+    """A position in the decompressed bytes of a file, which moves forward only unless the file is plain."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._compression = COMPRESSION.get(path.suffix.lower())
+        with self._translated():
+            if self._compression is None:
+                self._stream = path.open("rb")
+            else:
+                self._stream = pa.input_stream(str(path), compression=self._compression, buffer_size=1 << 20)
+        self.position = 0
+
+    def read(self, n_bytes: int) -> bytes:
+        with self._translated():
+            data: bytes = self._stream.read(n_bytes)
+        self.position += len(data)
+        return data
+
+    def skip_to(self, position: int) -> None:
+        if self._compression is None:
+            self._stream.seek(position)
+            self.position = position
+        while self.position < position and self.read(min(BLOCK_BYTES, position - self.position)):
+            pass
+
+    def close(self) -> None:
+        self._stream.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise CorpusError(f"{self._path}: expected a readable file of lines, found: {error}") from error
+
+
+_parked: dict[tuple[Path, int, int], _Cursor] = {}
+
+
+def _read_span(path: Path, span: Span) -> bytes:
+    stat = path.stat()
+    key = (path, stat.st_size, stat.st_mtime_ns)
+    cursor = _parked.pop(key, None)
+    if cursor is None or cursor.position > span.byte_start:
+        cursor = _Cursor(path)
+    cursor.skip_to(span.byte_start)
+    data = cursor.read(span.byte_stop - span.byte_start)
+    if len(data) < span.byte_stop - span.byte_start:
+        raise CorpusError(f"{path}: expected {span.byte_stop:,} bytes of lines, found {cursor.position:,}; run again")
+    release()
+    _parked[key] = cursor
+    return data
+
+
+def release() -> None:
+    """Close the file that is kept open because the next chunk of a compressed shard starts where this one stopped."""
+    while _parked:
+        _parked.popitem()[1].close()

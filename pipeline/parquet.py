@@ -1,0 +1,153 @@
+"""Parquet shards: addressed by row, read by row group and by column."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import CorpusError
+from pipeline.plan import Span
+from pipeline.rows import Columns, Reject, Rows, as_text, render
+
+BATCH_ROWS = 4096
+
+
+def open_file(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file without reading ahead; raises CorpusError when its footer cannot be read."""
+    try:
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18)
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(f"{path}: expected a Parquet file, found: {str(error).splitlines()[0]}") from error
+
+
+def schema(path: Path) -> pa.Schema:
+    """Return the Arrow schema of a file; raises CorpusError when its footer cannot be read."""
+    with open_file(path) as file:
+        return file.schema_arrow
+
+
+def size(path: Path, columns: Columns) -> tuple[int, int]:
+    """Return the number of rows of a file and the bytes of its text columns before compression."""
+    with open_file(path) as file:
+        metadata = file.metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    named = [chunk for chunk in chunks if _is_below(chunk.path_in_schema, columns.text)]
+    return metadata.num_rows, sum(chunk.total_uncompressed_size for chunk in named)
+
+
+def field_type(schema: pa.Schema, name: str) -> pa.DataType | None:
+    """Return the type of a column, or of a dotted path into structs; None where there is none."""
+    if name in schema.names:
+        return schema.field(name).type
+    steps = name.split(".")
+    kind = schema.field(steps[0]).type if steps[0] in schema.names else None
+    for step in steps[1:]:
+        if kind is None or not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+            return None
+        kind = kind.field(step).type
+    return kind
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of a type can be texts: strings or bytes, plain or dictionary-encoded, or nothing but nulls."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
+    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
+
+
+def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
+    """Read the rows of a span; raises CorpusError when a page of it is damaged."""
+    rows = Rows(kept=pa.table({}))
+    kept: list[pa.Table] = []
+    try:
+        with open_file(path) as file:
+            if columns.id is not None and field_type(file.schema_arrow, columns.id) is None:
+                columns = dataclasses.replace(columns, id=None)
+            names = dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep))
+            for first_row, batch in _batches(file, span, list(names)):
+                kept.append(_add(rows, source, first_row, batch, columns))
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(f"{path} rows {span.row_start}-{span.row_stop - 1}: cannot be read: {error}") from error
+    rows.kept = pa.concat_tables(kept) if kept else rows.kept
+    return rows
+
+
+def _batches(file: pq.ParquetFile, span: Span, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    group_start = 0
+    for group in range(file.metadata.num_row_groups):
+        row = group_start
+        group_start += file.metadata.row_group(group).num_rows
+        if group_start <= span.row_start:
+            continue
+        if row >= span.row_stop:
+            return
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
+            first, stop = max(row, span.row_start), min(row + len(batch), span.row_stop)
+            if first < stop:
+                yield first, batch.slice(first - row, stop - first)
+            row += len(batch)
+            if row >= span.row_stop:
+                break
+
+
+def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns: Columns) -> pa.Table:
+    texts = [_strings(_column(batch, name)) for name in columns.text]
+    ids: list[Any] = _column(batch, columns.id).cast(pa.string()).to_pylist() if columns.id else [None] * len(batch)
+    taken: list[int] = []
+    for index, values in enumerate(zip(*texts, strict=True)):
+        row = first_row + index
+        row_id = ids[index] or f"{source}:{row}"
+        text = next((v for v in values if isinstance(v, Reject)), None) or render(values, columns)
+        if isinstance(text, Reject):
+            rows.rejects.append((row, row_id, text))
+            continue
+        taken.append(index)
+        rows.row.append(row)
+        rows.id.append(row_id)
+        rows.text.append(text)
+    kept = {name: _kept(_column(batch, name), name in columns.keep_as_text) for name in columns.keep}
+    return pa.table(kept).take(np.array(taken, np.int64)) if kept else pa.table({})
+
+
+def _is_below(path: str, names: Sequence[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in names)
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    if name in batch.schema.names:
+        return batch.column(name)
+    first, *steps = name.split(".")
+    return pc.struct_field(batch.column(first), steps)
+
+
+def _strings(column: pa.Array) -> list[str | Reject | None]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not pa.types.is_null(column.type):
+        try:
+            return column.cast(pa.large_binary()).cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
+        except pa.ArrowInvalid:
+            return [_decoded(value) for value in column.cast(pa.large_binary()).to_pylist()]
+    return column.to_pylist()  # type: ignore[no-any-return]
+
+
+def _decoded(value: bytes | None) -> str | Reject | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError as error:
+        return Reject(reason="invalid_utf8", detail=str(error), text=value.decode(errors="replace") if value else None)
+
+
+def _kept(column: pa.Array, as_string: bool) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return pa.array([as_text(v) for v in column.to_pylist()], pa.string()) if as_string else column

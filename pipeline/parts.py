@@ -1,0 +1,92 @@
+"""Parts: the columns of the one Parquet file that a chunk becomes, and of the file of its rejected rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.passages import Passages
+from pipeline.rows import Reject, Rows
+
+FIXED = pa.schema(
+    {
+        "id": pa.string(),
+        "source": pa.string(),
+        "row": pa.int64(),
+        "passage": pa.int32(),
+        "char_start": pa.int32(),
+        "char_end": pa.int32(),
+        "n_tokens": pa.int32(),
+        "truncated": pa.bool_(),
+        "content_hash": pa.binary(16),
+    }
+)
+REJECTS = pa.schema(
+    {
+        "id": pa.string(),
+        "source": pa.string(),
+        "row": pa.int64(),
+        "reason": pa.string(),
+        "detail": pa.string(),
+        "text": pa.string(),
+    }
+)
+
+
+def content_hashes(texts: Sequence[str]) -> list[bytes]:
+    """Return 16 bytes of BLAKE2b over the UTF-8 of each rendered text."""
+    return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+
+
+def part_table(
+    source: str,
+    rows: Rows,
+    hashes: Sequence[bytes],
+    passages: Passages,
+    of_row: NDArray[np.int64],
+    of_passage: NDArray[np.int64],
+    vectors: NDArray[np.float16],
+) -> pa.Table:
+    """Return the table of a part: entry i is passage `of_passage[i]`, with vector `vectors[of_passage[i]]`, of row
+    `of_row[i]`; `vectors` has shape (passages, dim)."""
+    at_row, at_passage = pa.array(of_row), pa.array(of_passage)
+
+    def by_row(values: Sequence[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(at_row)
+
+    def by_passage(values: Sequence[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(at_passage)
+
+    fixed = [
+        by_row(rows.id, pa.string()),
+        pa.repeat(pa.scalar(source, pa.string()), len(of_row)),
+        by_row(rows.row, pa.int64()),
+        by_passage(passages.passage, pa.int32()),
+        by_passage(passages.start, pa.int32()),
+        by_passage(passages.stop, pa.int32()),
+        by_passage([len(ids) for ids in passages.ids], pa.int32()),
+        by_passage(passages.truncated, pa.bool_()),
+        by_row(hashes, pa.binary(16)),
+    ]
+    table = pa.Table.from_arrays(fixed, schema=FIXED)
+    for name in rows.kept.column_names:
+        table = table.append_column(name, rows.kept.column(name).take(at_row))
+    flat = pa.array(vectors[of_passage].reshape(-1), pa.float16())
+    return table.append_column("embedding", pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+
+
+def rejects_table(source: str, rejects: Sequence[tuple[int, str, Reject]]) -> pa.Table | None:
+    """Return the table of rejected rows in row order, or None when there is none."""
+    if not rejects:
+        return None
+    return pa.Table.from_pylist(
+        [
+            {"id": i, "source": source, "row": row, "reason": why.reason, "detail": why.detail, "text": why.text}
+            for row, i, why in sorted(rejects, key=lambda reject: reject[0])
+        ],
+        REJECTS,
+    )

@@ -1,0 +1,122 @@
+"""A run makes the output reflect the input under a config: survey, fan out, reconcile."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from pipeline.card import write_card
+from pipeline.config import Config
+from pipeline.duplicates import count_duplicate_ids
+from pipeline.errors import PipelineError
+from pipeline.fan_out import FanOut
+from pipeline.manifest import Receipt, Run, totals
+from pipeline.plan import Chunk
+from pipeline.progress import Progress
+from pipeline.store import Store
+from pipeline.survey import survey
+from pipeline.worker import Failure, Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended: its record, the sums over the dataset, and the chunks that failed."""
+
+    run: Run
+    totals: dict[str, int]
+    failures: tuple[Failure, ...]
+
+
+def run(
+    target: str,
+    store: Store,
+    config: Config,
+    *,
+    fan_out: FanOut,
+    limit: int | None = None,
+    skip_bad_files: bool = False,
+) -> Outcome:
+    """Embed what `target` holds and `store` lacks; a first run, a resumed run and a no-op are this same call.
+
+    Raises, before anything is embedded, UsageError for an input that cannot be read, RecipeError for an output of
+    another recipe and OutputLockedError for one that another run holds.
+    """
+    began, record = time.monotonic(), Run(state="started", input=target, started_at=time.time())
+    with store.lock():
+        previous = store.read_manifest().run
+        found = survey(target, store, config, limit=limit, skip_bad_files=skip_bad_files)
+        stock, chunks = found.stock, found.chunks
+        record = msgspec.structs.replace(record, skipped_files=tuple(found.corpus.skipped))
+        receipts = dict(stock.receipts)
+        if stock.rewrite or chunks:
+            store.rewrite_manifest([stock.dataset, *receipts.values(), record])
+        job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config)
+        made, failures, last_at = _embed(chunks, job, store, fan_out)
+        receipts |= {receipt.part: receipt for receipt in made}
+        n_missing = len(chunks) - len(made)
+        stale = [part for part in stock.stale if part not in receipts]  # a damaged part is made again under its name
+        if stale and not n_missing:
+            for part in stale:
+                store.remove(part)
+        if made or stale or previous is None:
+            n_duplicates = count_duplicate_ids(store.data_path(part) for part in receipts)
+        else:
+            n_duplicates = previous.duplicate_ids
+        record = msgspec.structs.replace(
+            record,
+            state="incomplete" if n_missing else "complete",
+            missing_chunks=n_missing,
+            duplicate_ids=n_duplicates,
+            embedded_now=sum(receipt.engine_texts for receipt in made),
+            engine_calls=sum(receipt.engine_calls for receipt in made),
+            engine_s=round(sum(receipt.engine_s for receipt in made), 3),
+            engine_busy=_engine_busy(made, last_at),
+            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            wall_s=round(time.monotonic() - began, 3),
+        )
+        sums = _reconciled(receipts)
+        write_card(store, stock.dataset, sums)
+        store.append(record)
+        store.commit()
+    return Outcome(run=record, totals=sums, failures=failures)
+
+
+def _embed(
+    chunks: Sequence[Chunk], job: Job, store: Store, fan_out: FanOut
+) -> tuple[list[Receipt], tuple[Failure, ...], float]:
+    made: dict[str, Receipt] = {}
+    failures: list[Failure] = []
+    last_at = 0.0
+    if chunks:
+        with Progress(sum(chunk.span.n_rows for chunk in chunks)) as progress:
+            for outcome in fan_out(chunks, job):
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    continue
+                last_at = time.time()
+                store.append(outcome)
+                made[outcome.chunk] = outcome
+                progress.add(outcome)
+    return list(made.values()), tuple(failures), last_at
+
+
+def _engine_busy(made: Sequence[Receipt], last_at: float) -> float | None:
+    worked = [receipt for receipt in made if receipt.engine_calls]
+    if not worked:
+        return None
+    ready_at = min(receipt.engine_ready_at for receipt in worked)
+    return round(sum(receipt.engine_s for receipt in worked) / max(last_at - ready_at, 1e-9), 4)
+
+
+def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, int]:
+    sums = totals(receipts.values())
+    if sums["input_rows"] != sums["embedded_rows"] + sums["rejected_rows"]:
+        raise PipelineError(
+            f"expected every input row embedded or rejected, found {sums['input_rows']:,} rows but "
+            f"{sums['embedded_rows']:,} embedded and {sums['rejected_rows']:,} rejected; please report this"
+        )
+    return sums

@@ -1,0 +1,189 @@
+"""The output folder: where parts are published, the manifest is kept and another run is locked out."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import OutputLockedError, UsageError
+from pipeline.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
+
+RECEIPT_KEY = b"embed_corpus.receipt"
+RECIPE_KEY = b"embed_corpus.recipe"
+ROW_GROUP_BYTES = 2 << 20  # the writer needs about ten times this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """An output folder. `commit` makes what was written durable where a rename alone does not, as on a Modal volume."""
+
+    root: Path
+    commit: Callable[[], None] = lambda: None
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest lies."""
+        return self.root / "manifest.jsonl"
+
+    def data_path(self, part: str) -> Path:
+        """Where a part lies."""
+        return self.root / "data" / part
+
+    def rejects_path(self, part: str) -> Path:
+        """Where the rejected rows of a part's chunk lie."""
+        return self.root / "rejects" / part
+
+    def publish(self, receipt: Receipt, table: pa.Table, rejects: pa.Table | None, recipe: str) -> Receipt:
+        """Write a part and its rejects so that each is there whole or not at all, and return the completed receipt.
+
+        The rejects come first: a part that is there proves that everything of its chunk is.
+        """
+        if rejects is not None:
+            _publish(self.rejects_path(receipt.part), _parquet(rejects))
+        footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
+        data = _parquet(table.replace_schema_metadata(footer))
+        _publish(self.data_path(receipt.part), data)
+        self.commit()
+        return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
+
+    def read_manifest(self) -> Manifest:
+        """Return the folded manifest; an empty one where there is no file."""
+        try:
+            with self.manifest_path.open("rb") as file:
+                return fold(file)
+        except FileNotFoundError:
+            return Manifest()
+
+    def rewrite_manifest(self, lines: Iterable[Line]) -> None:
+        """Replace the manifest as a whole."""
+        _publish(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))))
+        self.commit()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a small file of the output unless it already says the same."""
+        path, data = self.root / name, text.encode()
+        if not (path.exists() and path.read_bytes() == data):
+            _publish(path, pa.py_buffer(data))
+
+    def append(self, line: Line) -> None:
+        """Add one line to the manifest, durably."""
+        with self.manifest_path.open("ab") as file:
+            file.write(format_line(line))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def part_sizes(self) -> dict[str, int]:
+        """Return the names and bytes of the published parts."""
+        try:
+            with os.scandir(self.root / "data") as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".parquet")}
+        except FileNotFoundError:
+            return {}
+
+    def receipt_of(self, part: str) -> Receipt | None:
+        """Return the completed receipt in a part's footer; None when the file is not a part of ours."""
+        path = self.data_path(part)
+        try:
+            receipt = parse_receipt(self._footer(part)[RECEIPT_KEY])
+        except (OSError, KeyError, pa.ArrowException, msgspec.MsgspecError):
+            return None
+        with path.open("rb") as file:
+            data = pa.py_buffer(file.read())
+        return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
+
+    def recipe_of(self, part: str) -> dict[str, Any]:
+        """Return the recipe in a part's footer."""
+        recipe: dict[str, Any] = json.loads(self._footer(part)[RECIPE_KEY])
+        return recipe
+
+    def _footer(self, part: str) -> dict[bytes, bytes]:
+        footer: dict[bytes, bytes] = pq.read_metadata(self.data_path(part)).metadata or {}
+        return footer
+
+    def remove(self, part: str) -> None:
+        """Remove a part that the manifest does not name, and its rejects."""
+        self.data_path(part).unlink(missing_ok=True)
+        self.rejects_path(part).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the output for one run; the system lets go when the process ends, however it ends.
+
+        Raises OutputLockedError naming the holder.
+        """
+        for folder in (self.root / "data", self.root / "rejects"):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(
+                    f"output {folder}: cannot be made: {error.strerror}; choose another --output"
+                ) from error
+        with (self.root / ".lock").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip() or "just started"
+                raise OutputLockedError(
+                    f"output {self.root}: another run holds it ({holder}); wait for it or stop it"
+                ) from error
+            file.truncate(0)
+            file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+            file.flush()
+            yield
+
+    def is_locked(self) -> bool:
+        """Whether a run holds the output at this moment."""
+        try:
+            with (self.root / ".lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def sweep(self) -> None:
+        """Remove temporary files that a crash left behind."""
+        for folder in (self.root, self.root / "data", self.root / "rejects"):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+
+
+def checksum(data: pa.Buffer) -> str:
+    """Return 32 hex digits over the bytes of a file."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _parquet(table: pa.Table) -> pa.Buffer:
+    rows = max(1, ROW_GROUP_BYTES * max(1, len(table)) // max(1, table.nbytes))
+    plain = [name for name in table.column_names if name != "embedding"]
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=plain, row_group_size=rows, write_page_checksum=True)
+    return sink.getvalue()
+
+
+def _publish(path: Path, data: pa.Buffer) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

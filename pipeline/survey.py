@@ -1,0 +1,140 @@
+"""The survey: what an input holds, what of it an output already has, and the chunks still to be made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline import lines, parquet
+from pipeline.config import Config
+from pipeline.corpus import Corpus, find_shards, is_parquet, open_corpus
+from pipeline.plan import MAX_CHUNK_BYTES, Chunk, Shard, Span, cut_rows, gaps, make_chunk, rows_per_chunk
+from pipeline.resume import Stock, take_stock
+from pipeline.rows import Rows
+from pipeline.store import Store
+from pipeline.tokenizer import make_tokenizer
+
+SAMPLED_SHARDS = 16
+SAMPLED_ROWS = 64
+SAMPLED_BYTES = 1 << 16
+
+Done = Mapping[str, Sequence[tuple[Span, bool]]]  # source -> finished spans, each with whether it ends the shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Density:
+    """Tokens that a corpus holds, as measured on a sample of its rows."""
+
+    tokens_per_row: float
+    tokens_per_byte: float  # of decompressed lines
+    spread: float  # standard error of tokens_per_row, as a share of it
+
+    def n_tokens(self, span: Span) -> float:
+        """Return the estimated tokens of a span."""
+        n_bytes = span.byte_stop - span.byte_start
+        return n_bytes * self.tokens_per_byte if n_bytes else span.n_rows * self.tokens_per_row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a run has before it: the corpus to read, the stock to keep and the chunks to make."""
+
+    corpus: Corpus
+    stock: Stock
+    density: Density
+    chunks: tuple[Chunk, ...]
+
+
+def survey(
+    target: str, store: Store, config: Config, *, limit: int | None = None, skip_bad_files: bool = False
+) -> Survey:
+    """Find out what there is to do; reads no texts but a sample, loads no engine and writes nothing.
+
+    Raises CorpusError for an input that cannot be used and RecipeError for an output of another recipe.
+    """
+    root, shards = find_shards(target, exclude=store.root)
+    stock = take_stock(store, config, shards)
+    done = stock.done()
+    is_open = {shard.source for shard in shards if gaps(done.get(shard.source, ()))}
+    looked_at = [shard for shard in shards if config.corpus.keep or shard.source in is_open]
+    corpus = open_corpus(root, looked_at, config.corpus, skip_bad_files=skip_bad_files)
+    corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))
+    # Over all shards: a resumed run then cuts where the first one did.
+    sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
+    density = measure(corpus, sampled, config)
+    chunks = tuple(plan_chunks(corpus, done, density, config, stock.dataset.fingerprint, limit=limit))
+    return Survey(corpus=corpus, stock=stock, density=density, chunks=chunks)
+
+
+def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
+    """Tokenise the first rows of some shards, spread evenly over the given ones.
+
+    Where there is nothing to measure, a token is taken for a row, and for four bytes.
+    """
+    counts: list[int] = []
+    n_bytes, of_lines = 0, 0
+    if shards:
+        tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
+    for shard in shards[:: max(1, len(shards) // SAMPLED_SHARDS)]:
+        rows, span = _head(corpus, shard)
+        windows = tokenizer.windows([config.model.document_prompt + text for text in rows.text])
+        cut = None if config.corpus.on_long == "split" else 1
+        found = [sum(len(window.ids) for window in of_text[:cut]) for of_text in windows]
+        counts += found
+        if span.byte_stop:
+            n_bytes, of_lines = n_bytes + span.byte_stop, of_lines + sum(found)
+    mean = float(np.mean(counts)) if counts else 1.0
+    error = float(np.std(counts) / np.sqrt(len(counts))) if counts else 0.0
+    return Density(
+        tokens_per_row=mean, tokens_per_byte=of_lines / n_bytes if of_lines else 0.25, spread=error / max(mean, 1.0)
+    )
+
+
+def plan_chunks(
+    corpus: Corpus, done: Done, density: Density, config: Config, fingerprint: str, *, limit: int | None = None
+) -> Iterator[Chunk]:
+    """Yield the chunks still to be made, shard by shard; a line file is read once, to find where its lines end.
+
+    `limit` counts rows over the whole corpus, finished ones included.
+    """
+    left = limit
+    for shard in corpus.shards:
+        spans = done.get(shard.source, ())
+        if left is not None:
+            left -= sum(span.n_rows for span, _ in spans)
+        for gap, is_open in gaps(spans):
+            for span, last in _cut(corpus, shard, gap, is_open, density, config.run.chunk_tokens, left):
+                if left is not None:
+                    left -= span.n_rows
+                yield make_chunk(shard, span, fingerprint, last=last)
+
+
+def _cut(
+    corpus: Corpus, shard: Shard, gap: Span, is_open: bool, density: Density, chunk_tokens: int, limit: int | None
+) -> Iterator[tuple[Span, bool]]:
+    path = corpus.path(shard)
+    if limit is not None and limit <= 0:
+        return
+    if not is_parquet(path):
+        target_bytes = min(MAX_CHUNK_BYTES, max(1, int(chunk_tokens / density.tokens_per_byte)))
+        yield from lines.scan(path, gap, open_end=is_open, target_bytes=target_bytes, limit=limit)
+        return
+    n_rows, n_bytes = parquet.size(path, corpus.columns)
+    step = rows_per_chunk(int(n_rows * density.tokens_per_row), n_rows, n_bytes, chunk_tokens)
+    stop = n_rows if is_open else gap.row_stop
+    if limit is not None:
+        stop = min(stop, gap.row_start + limit)
+    for span in cut_rows(gap.row_start, stop, step):
+        yield span, span.row_stop == n_rows
+
+
+def _head(corpus: Corpus, shard: Shard) -> tuple[Rows, Span]:
+    path = corpus.path(shard)
+    if is_parquet(path):
+        span = Span(row_start=0, row_stop=min(SAMPLED_ROWS, parquet.size(path, corpus.columns)[0]))
+        return parquet.read(path, shard.source, span, corpus.columns), Span(row_start=0, row_stop=0)
+    first = lines.scan(path, Span(row_start=0, row_stop=0), open_end=True, target_bytes=SAMPLED_BYTES, limit=None)
+    span, _ = next(first, (Span(row_start=0, row_stop=0), True))
+    return lines.read(path, shard.source, span, corpus.columns), span

@@ -1,0 +1,91 @@
+"""Text to token ids, with the model's own tokenizer and without its engine."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import tokenizers
+
+from pipeline.config import Config
+from pipeline.errors import EngineError
+from pipeline.weights import locate
+
+
+class Window(NamedTuple):
+    """Token ids, special tokens included, of the characters [start, stop) of a text."""
+
+    ids: list[int]
+    start: int
+    stop: int
+
+
+class Tokenizer(Protocol):
+    """Cuts texts into windows of at most `max_tokens` tokens; a text that fits is one window."""
+
+    def windows(self, texts: Sequence[str]) -> list[list[Window]]:
+        """Return the windows of each text, in order; the first always starts at character 0."""
+        ...
+
+
+def make_tokenizer(config: Config, *, max_tokens: int, overlap: int = 0) -> Tokenizer:
+    """Return the tokenizer of the configured model, which loads no engine.
+
+    Raises EngineError when the model has no tokenizer.json.
+    """
+    if config.engine.kind == "hashing":
+        return WordTokenizer(max_tokens=max_tokens, overlap=overlap)
+    folder = locate(config.model)
+    return ModelTokenizer(folder / "tokenizer.json", max_tokens=max_tokens, overlap=overlap)
+
+
+class ModelTokenizer:
+    """The tokenizer a model was trained with; cutting keeps its final special token."""
+
+    def __init__(self, path: Path, *, max_tokens: int, overlap: int) -> None:
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise EngineError(f"{path}: expected a tokenizer.json, found: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens, stride=overlap)
+
+    def windows(self, texts: Sequence[str]) -> list[list[Window]]:
+        """Return the windows of each text."""
+        return [
+            [Window(encoding.ids, 0, len(text))]
+            if not encoding.overflowing
+            else [_window(part) for part in (encoding, *encoding.overflowing)]
+            for text, encoding in zip(texts, self._tokenizer.encode_batch(texts), strict=True)
+        ]
+
+
+def _window(encoding: tokenizers.Encoding) -> Window:
+    spans = [span for span, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not special]
+    return Window(encoding.ids, min(s for s, _ in spans), max(e for _, e in spans))
+
+
+class WordTokenizer:
+    """One token a word, for the hashing engine: no model, no vocabulary, the same everywhere."""
+
+    def __init__(self, *, max_tokens: int, overlap: int) -> None:
+        self._max_tokens = max_tokens
+        self._step = max_tokens - overlap
+
+    def windows(self, texts: Sequence[str]) -> list[list[Window]]:
+        """Return the windows of each text."""
+        return [self._cut(text) for text in texts]
+
+    def _cut(self, text: str) -> list[Window]:
+        ids = [zlib.crc32(word.encode()) for word in text.split()]
+        if len(ids) <= self._max_tokens:
+            return [Window(ids, 0, len(text))]
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        starts = range(0, len(ids) - self._max_tokens + self._step, self._step)
+        return [
+            Window(ids[i : i + self._max_tokens], words[i][0], words[min(i + self._max_tokens, len(words)) - 1][1])
+            for i in starts
+        ]

@@ -1,0 +1,36 @@
+"""Vectors: cut, normalise, cast, check. Nothing leaves here that is not finite and of unit length."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import VectorError
+
+UNIT_TOLERANCE = 2e-3  # float16 rounds each component by at most 2**-11 of itself
+
+
+def finish(full: NDArray[np.float32], dim: int) -> NDArray[np.float16]:
+    """Return the first `dim` components of each row of `full`, shape (n, width), as unit vectors in float16.
+
+    Length is computed in float32 after the cut, so that a cut Matryoshka vector is again of unit length.
+    Raises VectorError naming the first row that is not finite or whose cut has no length.
+    """
+    if full.ndim != 2 or full.shape[1] < dim:
+        raise VectorError(f"engine output: expected shape (n, at least {dim}), found {full.shape}")
+    cut = np.ascontiguousarray(full[:, :dim], dtype=np.float32)
+    with np.errstate(all="ignore"):
+        norms = np.linalg.norm(cut, axis=1, keepdims=True)
+        bad = ~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0))
+    if bad.any():
+        row = int(bad.argmax())
+        raise VectorError(f"engine output row {row}: expected a finite vector with length, found norm {norms[row, 0]}")
+    unit: NDArray[np.float16] = (cut / norms).astype(np.float16)
+    return unit
+
+
+def defects(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
+    """Return for each row of `vectors`, shape (n, dim), whether it is not finite or not of unit length."""
+    norms = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    bad: NDArray[np.bool_] = ~(np.abs(norms - 1.0) <= UNIT_TOLERANCE)
+    return bad

@@ -1,0 +1,119 @@
+"""The worker: a chunk's whole life, from its rows to its receipt."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Config, fingerprint, recipe
+from pipeline.corpus import read_chunk
+from pipeline.engine import EngineThread
+from pipeline.manifest import Receipt
+from pipeline.parts import content_hashes, part_table, rejects_table
+from pipeline.passages import RETOKENISATION_MARGIN, make_passages
+from pipeline.plan import Chunk
+from pipeline.rows import Columns, Reject
+from pipeline.store import Store
+from pipeline.tokenizer import Tokenizer, make_tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What all chunks of a run have in common."""
+
+    root: Path  # of the input
+    columns: Columns
+    config: Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A chunk that did not finish, and why; the next run makes it."""
+
+    chunk: str
+    source: str
+    error: str
+
+
+def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> Receipt:
+    """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
+
+    Raises CorpusError when the shard has changed and EngineError when the engine fails; nothing is published then.
+    """
+    config, source = job.config, chunk.shard.source
+    rows = read_chunk(job.root, job.columns, chunk)
+    n_rows = rows.n_rows
+    hashes = content_hashes(rows.text)
+    first, text_of_row = _distinct(hashes)
+    tokenizer, splitter = _tokenizers(config)
+    passages = make_passages(
+        [rows.text[row] for row in first],
+        tokenizer,
+        splitter,
+        prompt=config.model.document_prompt,
+        on_long=config.corpus.on_long,
+    )
+    embedded = engine.embed(passages.ids, config.dim)
+    too_long = set(passages.too_long)
+    for row, text in enumerate(text_of_row):
+        if text in too_long:
+            why = Reject(reason="too_long", detail=f"over {config.model.max_tokens} tokens", text=rows.text[row])
+            rows.rejects.append((rows.row[row], rows.id[row], why))
+    of_row, of_passage = _spread(text_of_row, np.bincount(np.array(passages.text, np.int64), minlength=len(first)))
+    table = part_table(source, rows, hashes, passages, of_row, of_passage, embedded.vectors)
+    receipt = Receipt(
+        chunk=chunk.id,
+        part=chunk.part_name,
+        has_rejects=bool(rows.rejects),
+        fingerprint=fingerprint(recipe(config)),
+        source=source,
+        shard_size_bytes=chunk.shard.size_bytes,
+        shard_mtime_ns=chunk.shard.mtime_ns,
+        span=chunk.span,
+        last=chunk.last,
+        input_rows=n_rows,
+        embedded_rows=n_rows - len(rows.rejects),
+        rejected_rows=len(rows.rejects),
+        passages=len(table),
+        truncated=int(np.count_nonzero(table.column("truncated"))),
+        tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
+        engine_calls=embedded.calls,
+        engine_texts=len(passages.ids),
+        engine_s=round(embedded.seconds, 3),
+        engine_ready_at=engine.ready_at,
+    )
+    return store.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
+
+
+def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
+    """Return the row where each distinct hash first stands, and for each row which of those its hash is."""
+    texts: dict[bytes, int] = {}
+    of_row = [texts.setdefault(digest, len(texts)) for digest in hashes]
+    first = np.unique(np.array(of_row, np.int64), return_index=True)[1]
+    return first.tolist(), np.array(of_row, np.int64)
+
+
+def _spread(
+    text_of_row: NDArray[np.int64], n_passages: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each entry of a part its row and its passage, given how many passages each text has."""
+    counts = n_passages[text_of_row]
+    row_starts, text_starts = np.cumsum(counts) - counts, np.cumsum(n_passages) - n_passages
+    of_row = np.repeat(np.arange(len(counts)), counts)
+    return of_row, np.arange(len(of_row)) - row_starts[of_row] + text_starts[text_of_row[of_row]]
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizers(config: Config) -> tuple[Tokenizer, Tokenizer]:
+    model = config.model
+    tokenizer = make_tokenizer(config, max_tokens=model.max_tokens)
+    if not model.document_prompt:
+        return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens, overlap=config.corpus.overlap)
+    n_prompt = len(tokenizer.windows([model.document_prompt])[0][0].ids) + RETOKENISATION_MARGIN
+    return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens - n_prompt, overlap=config.corpus.overlap)

@@ -1,0 +1,131 @@
+"""The command line: help, refusals and exit codes, each as a process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import HASHING, embed_corpus, status, texts, write_jsonl, write_parquet
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "in.jsonl", texts(50))
+
+
+def refused(code: int, *arguments: str | Path) -> str:
+    """Run a command that must fail with `code` and one line on stderr; return the line."""
+    done = embed_corpus(*arguments)
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("embed-corpus: ")
+    return lines[0]
+
+
+def test_help_names_every_command_and_exit_code() -> None:
+    done = embed_corpus("--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("plan", "run", "status", "verify", "search"))
+    assert all(f"  {code}  " in done.stdout for code in range(7))
+
+
+def test_plan_counts_and_writes_nothing(source: Path, tmp_path: Path) -> None:
+    done = embed_corpus("plan", "--input", source, "--output", tmp_path / "out", *HASHING, "--json")
+    found = json.loads(done.stdout)
+    assert (found["input_rows"], found["chunks"]) == (50, 1)
+    assert found["tokens_low"] <= found["tokens"] <= found["tokens_high"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
+
+
+def test_plan_meets_the_tokens_of_the_run(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "in/a.parquet", texts(2000))
+    write_jsonl(tmp_path / "in/b.jsonl", texts(2000))
+    planned = json.loads(embed_corpus("plan", "--input", tmp_path / "in", *HASHING, "--json").stdout)
+    assert embed_corpus("run", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING).returncode == 0
+    assert abs(planned["tokens"] / status(tmp_path / "out")["tokens"] - 1) < 0.1
+    again = embed_corpus("plan", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING, "--json")
+    assert json.loads(again.stdout)["chunks"] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--set", "model.dtpye=float32"), "unknown key model.dtpye; did you mean model.dtype?"),
+        (("--set", "engine.max_num_seqs=many"), "engine.max_num_seqs"),
+        (("--set", "run.chunk_tokens=0"), "run.chunk_tokens expected a positive number, found 0"),
+        (("--set", "nonsense"), "expected table.key=value"),
+        (("--config", "no/such.toml"), "no/such.toml: expected a readable TOML file"),
+        (("--dim", "100"), "was trained for 384"),
+        (("--dim", "385", "--allow-untrained-dim"), "expected 1 to 384"),
+        (("--set", "corpus.text=body"), "expected column 'body', found id, text"),
+        (("--set", "corpus.id=key"), "expected column 'key', found id, text"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(
+    source: Path, tmp_path: Path, more: tuple[str, ...], words: str
+) -> None:
+    error = refused(2, "run", "--input", source, "--output", tmp_path / "out", *HASHING, *more)
+    assert words in error
+
+
+def test_an_input_without_shards_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no shard")
+    assert "found none" in refused(2, "run", "--input", tmp_path, "--output", tmp_path / "out")
+    assert "found none" in refused(2, "plan", "--input", tmp_path / "missing")
+
+
+def test_files_that_cannot_be_used_are_all_named_or_skipped(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
+    write_parquet(tmp_path / "other.parquet", [{"body": "x"}])
+    write_parquet(tmp_path / "number.parquet", [{"text": 1}])
+    run = ("run", "--input", tmp_path, "--output", tmp_path / "out", *HASHING)
+    error = refused(2, *run)
+    assert all(name in error for name in ("broken.parquet", "other.parquet", "found body", "number.parquet", "int64"))
+    done = embed_corpus(*run, "--skip-bad-files")
+    assert done.returncode == 0, done.stderr
+    found = status(tmp_path / "out")
+    assert found["skipped_files"] == ["broken.parquet", "number.parquet", "other.parquet"]
+    assert found["embedded_rows"] == 50
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    for command in (("status", tmp_path), ("verify", tmp_path), ("search", tmp_path, "x")):
+        assert "expected a dataset" in refused(2, *command)
+
+
+def test_status_and_plan_and_help_import_no_engine(source: Path, tmp_path: Path) -> None:
+    assert embed_corpus("run", "--input", source, "--output", tmp_path / "out", *HASHING).returncode == 0
+    poison = tmp_path / "poison"
+    for name in ("vllm", "torch", "transformers", "sentence_transformers", "modal"):
+        (poison / name).mkdir(parents=True)
+        (poison / name / "__init__.py").write_text("raise SystemExit('imported')")
+    for command in (("--help",), ("status", tmp_path / "out"), ("plan", "--input", source)):
+        done = embed_corpus(*command, env={"PYTHONPATH": str(poison)})
+        assert done.returncode == 0, done.stderr
+
+
+def test_verify_names_the_damage_and_exits_6(source: Path, tmp_path: Path) -> None:
+    assert embed_corpus("run", "--input", source, "--output", tmp_path / "out", *HASHING).returncode == 0
+    part = next((tmp_path / "out/data").iterdir())
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    done = embed_corpus("verify", tmp_path / "out", "--json")
+    assert done.returncode == 6
+    assert {"kind": "checksum", "path": f"data/{part.name}"}.items() <= json.loads(done.stdout)["problems"][0].items()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    assert "Traceback" in embed_corpus("status", tmp_path, "--debug").stderr
+
+
+def test_a_closed_pipe_is_no_error(source: Path, tmp_path: Path) -> None:
+    assert embed_corpus("run", "--input", source, "--output", tmp_path / "out", *HASHING).returncode == 0
+    line = f"{sys.executable} -m pipeline status {tmp_path / 'out'} | true"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.stderr == ""

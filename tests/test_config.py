@@ -1,0 +1,216 @@
+"""A config is read whole or refused with one line that names the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Config, fingerprint, load_config, parse_config, recipe, to_tables
+from pipeline.errors import ConfigError
+from pipeline.rows import text_columns
+from tests.support import REPOSITORY
+
+LOCAL = REPOSITORY / "configs/local.toml"
+
+# Every key of a config stands in exactly one of these two, with a value that differs from LOCAL's.
+CHANGES_VECTORS: dict[str, Any] = {
+    "model.name": "other/model",
+    "model.revision": "sha256:00",
+    "model.dtype": "float32",
+    "model.pooling": "last",
+    "model.max_tokens": 128,
+    "model.document_prompt": "passage: ",
+    "engine.kind": "hashing",
+    "corpus.text": "{title}\n{body}",
+    "corpus.on_long": "reject",
+    "corpus.overlap": 16,  # where long texts are split
+    "run.dim": 192,
+}
+CHANGES_NO_VECTOR: dict[str, Any] = {
+    "model.location": "/elsewhere",
+    "model.dims": [384, 192],
+    "model.query_prompt": "query: ",
+    "model.flop_per_token": 1.0,
+    "model.licence": "MIT",
+    "model.trust_remote_code": True,
+    "engine.max_num_seqs": 8,
+    "engine.max_num_batched_tokens": 1024,
+    "engine.enforce_eager": False,
+    "engine.gpu_memory_utilization": 0.5,
+    "engine.kv_cache_bytes": 1,
+    "engine.batch_passages": 7,
+    "corpus.id": "doc",
+    "corpus.keep": ["year"],
+    "run.chunk_tokens": 99,
+}
+
+
+def config(*overrides: str, **options: Any) -> Config:
+    return load_config(LOCAL, overrides, **options)
+
+
+def changed(key: str, value: Any, *others: str) -> str:
+    """Return the fingerprint of the local config with one key changed."""
+    table, name = key.split(".")
+    tables = to_tables(config(*others))
+    tables[table][name] = value
+    return fingerprint(recipe(parse_config(tables, where="test")))
+
+
+def test_every_key_is_known_to_change_vectors_or_not_to() -> None:
+    tables = {field.name: getattr(config(), field.name) for field in dataclasses.fields(Config)}
+    keys = {f"{table}.{field.name}" for table, record in tables.items() for field in dataclasses.fields(record)}
+    assert keys == CHANGES_VECTORS.keys() | CHANGES_NO_VECTOR.keys()
+    assert not CHANGES_VECTORS.keys() & CHANGES_NO_VECTOR.keys()
+
+
+@pytest.mark.parametrize("key", CHANGES_VECTORS)
+def test_what_changes_a_vector_changes_the_fingerprint(key: str) -> None:
+    others = ["corpus.on_long=split"] if key == "corpus.overlap" else []
+    assert changed(key, CHANGES_VECTORS[key], *others) != fingerprint(recipe(config(*others)))
+
+
+@pytest.mark.parametrize("key", CHANGES_NO_VECTOR)
+def test_what_changes_no_vector_leaves_the_fingerprint(key: str) -> None:
+    table, name = key.split(".")
+    assert getattr(getattr(config(), table), name) != CHANGES_NO_VECTOR[key]
+    assert changed(key, CHANGES_NO_VECTOR[key]) == fingerprint(recipe(config()))
+
+
+def test_overlap_is_no_part_of_a_recipe_that_does_not_split() -> None:
+    assert changed("corpus.overlap", 16) == fingerprint(recipe(config()))
+
+
+def test_the_full_width_is_one_recipe_whether_it_is_named_or_not() -> None:
+    assert changed("run.dim", 384) == fingerprint(recipe(config()))
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
+    found = recipe(config())
+    assert fingerprint(dict(reversed(found.items()))) == fingerprint(found)
+
+
+def test_a_config_survives_the_trip_through_a_manifest() -> None:
+    before = config('corpus.keep=["a", "b.c"]', "model.document_prompt=é: ")
+    assert parse_config(json.loads(json.dumps(to_tables(before))), where="test") == before
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("model.dtyp=float32", "model.dtype"),
+        ("engine.max_seqs=3", "engine.max_num_seqs"),
+        ("run.chunk_token=3", "run.chunk_tokens"),
+        ("modle.dtype=float32", "model"),
+        ("corpus.zzz=1", "corpus."),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_name(override: str, nearest: str) -> None:
+    with pytest.raises(ConfigError, match="unknown key") as refusal:
+        config(override)
+    assert override.split("=")[0].split(".")[0] in str(refusal.value)
+    assert f"did you mean {nearest}" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("model.dtype=float32", "dtype", "float32"),
+        ('model.dtype="float32"', "dtype", "float32"),
+        (" model.name = a b ", "name", "a b"),
+        ("model.name=a=b", "name", "a=b"),
+        ("model.document_prompt=", "document_prompt", ""),
+        ("model.dims=[384, 128]", "dims", (384, 128)),
+        ("model.max_tokens=1_000", "max_tokens", 1000),
+        ("model.trust_remote_code=true", "trust_remote_code", True),
+        ("model.flop_per_token=2", "flop_per_token", 2.0),
+    ],
+)
+def test_an_override_is_toml_or_bare_text(override: str, key: str, value: object) -> None:
+    found = getattr(config(override).model, key)
+    assert (found.strip() if key == "name" else found) == value
+
+
+def test_the_later_of_two_overrides_wins_and_dim_wins_over_both() -> None:
+    assert config("run.chunk_tokens=5", "run.chunk_tokens=6").run.chunk_tokens == 6
+    assert config("run.dim=5", dim=384).dim == 384
+
+
+@pytest.mark.parametrize("override", ["dtype=float32", "model.dtype", "model=3", "=3", "model.=3", ""])
+def test_a_malformed_override_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected table\.key=value"):
+        config(override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.dtype=int8",
+        "model.max_tokens=many",
+        "model.max_tokens=0",
+        "model.max_tokens=true",
+        "model.dims=[]",
+        "model.dims=[128, 384]",
+        "model.dims=[384, 384]",
+        "engine.batch_passages=-1",
+        "engine.kind=onnx",
+        "run.chunk_tokens=0",
+        "corpus.keep=year",
+        "corpus.on_long=drop",
+        "corpus.overlap=-1",
+        "corpus.overlap=128",
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_key(override: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        config(override)
+    assert override.split("=")[0].split(".")[1] in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["model = 3\n", "[[model]]\nname = 'x'\n", "run = 3\n", "[model]\nname = 'x'\n", "[model\n", "", "\xff"],
+)
+@pytest.mark.parametrize("override", [(), ("model.dtype=float32",)])
+@pytest.mark.parametrize("dim", [None, 384])
+def test_a_file_that_is_no_config_is_refused_by_its_name(
+    tmp_path: Path, text: str, override: tuple[str, ...], dim: int | None
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        load_config(path, override, dim=dim)
+
+
+def test_a_file_that_is_not_there_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml.*No such file"):
+        load_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("dim", [-1, 385, 100_000])
+def test_a_dim_that_the_model_does_not_have_is_refused(dim: int) -> None:
+    with pytest.raises(ConfigError, match="expected 1 to 384"):
+        config(dim=dim, allow_untrained_dim=True)
+
+
+def test_a_dim_that_the_model_was_not_trained_for_is_refused_unless_allowed() -> None:
+    with pytest.raises(ConfigError, match="allow-untrained-dim"):
+        config(dim=100)
+    assert config(dim=100, allow_untrained_dim=True).dim == 100
+    assert config("model.dims=[384, 100]", dim=100).dim == 100
+
+
+@pytest.mark.parametrize("template", ["{title", "title}", "{title}\n{body"])
+def test_a_template_with_an_open_brace_is_refused(template: str) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.text"):
+        text_columns(config(f"corpus.text={template}").corpus.text)
+
+
+@pytest.mark.parametrize("name", ["id", "row", "content_hash", "embedding"])
+def test_a_kept_column_cannot_take_the_name_of_a_column_of_a_part(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.keep"):
+        config(f'corpus.keep=["{name}"]')

@@ -1,0 +1,100 @@
+"""The engines against each other: real MiniLM on vLLM and on sentence-transformers, through every step to the file."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.config import load_config
+from pipeline.engines.vllm import engine_arguments
+from tests.support import REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl
+
+PROGRESS = re.compile(r"[\d,]+ of [\d,]+ rows, [\d,]+ tokens/s, about [\d,]+ s left")
+ROWS = [
+    {"id": "json", "text": "Deserialize a JSON document from a string to a Python object."},
+    {"id": "long", "text": "A sentence that is repeated until it does not fit. " * 60},
+    {"id": "unicode", "text": "Größe, 漢字, emoji 🙂 and a\ttab"},
+    {"id": "one", "text": "x"},
+    *({"id": row["id"], "text": row["text"]} for row in texts(60)),
+]
+
+
+def vectors(tmp_path: Path, *sets: str) -> tuple[Path, NDArray[np.float32]]:
+    """Embed ROWS with a config; return the output and its vectors in the order of the rows."""
+    source = write_jsonl(tmp_path / "in.jsonl", ROWS)
+    output = tmp_path / "-".join(["out", *sets]).replace("/", "_")
+    overrides = [argument for override in sets for argument in ("--set", override)]
+    done = embed_corpus("run", "--input", source, "--output", output, *overrides)
+    assert done.returncode == 0, done.stderr
+    assert all(PROGRESS.fullmatch(line) for line in done.stderr.splitlines()), done.stderr
+    table = read_dataset(output)
+    return output, np.stack(table.column("embedding").to_pylist()).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def reference() -> NDArray[np.float32]:
+    """Vectors of ROWS by sentence-transformers as its users call it, in float32, from texts."""
+    script = (
+        "import json, sys, numpy as np\n"
+        "from sentence_transformers import SentenceTransformer\n"
+        "from pipeline.config import load_config\n"
+        "from pipeline.weights import locate\n"
+        "from pathlib import Path\n"
+        "model = SentenceTransformer(str(locate(load_config(Path('configs/local.toml')).model)))\n"
+        "np.save(sys.argv[1], model.encode(json.load(sys.stdin)))\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "reference.npy"
+        texts_of_rows = json.dumps([row["text"] for row in ROWS])
+        subprocess.run([sys.executable, "-c", script, file], input=texts_of_rows, text=True, check=True, cwd=REPOSITORY)
+        found: NDArray[np.float32] = np.load(file)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sets", "least_cosine"),
+    [
+        (("model.dtype=float32",), 0.9999),
+        ((), 0.998),  # bfloat16, the default
+        (("engine.kind=sentence-transformers", "model.dtype=float32"), 0.9999),
+    ],
+)
+def test_vectors_in_the_file_are_those_of_sentence_transformers(
+    tmp_path: Path, reference: NDArray[np.float32], sets: tuple[str, ...], least_cosine: float
+) -> None:
+    output, found = vectors(tmp_path, *sets)
+    cosine = np.sum(found * reference, axis=1) / np.linalg.norm(found, axis=1)
+    assert cosine.min() >= least_cosine
+    assert status(output)["truncated"] == 1
+
+
+def test_search_finds_the_meaning(tmp_path: Path) -> None:
+    output, _ = vectors(tmp_path)
+    done = embed_corpus("search", output, "parse a JSON document", "-k", "1", "--json")
+    assert [hit["id"] for hit in json.loads(done.stdout)] == ["json"]
+    assert done.stderr == ""
+
+
+def test_our_arguments_are_in_the_signature_of_the_installed_vllm() -> None:
+    script = "import inspect, vllm, vllm.engine.arg_utils as a; print(*inspect.signature(a.EngineArgs).parameters)"
+    known = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    config = load_config(REPOSITORY / "configs/local.toml")
+    assert set(engine_arguments(config)) <= set(known)
+
+
+def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in.jsonl", ROWS[:3])
+    done = embed_corpus(
+        "run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--set", "model.revision=sha256:0"
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "expected weights with sha256 0" in done.stderr

@@ -1,0 +1,109 @@
+"""The manifest: what its lines add up to, and what a crash can take from it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.manifest import Dataset, Line, Manifest, Receipt, Run, fold, format_line, parse_receipt, totals
+from pipeline.plan import Span
+
+counts = st.integers(0, 2**62)
+spans = st.builds(Span, row_start=counts, row_stop=counts, byte_start=counts, byte_stop=counts)
+receipts = st.builds(
+    Receipt,
+    part=st.sampled_from(["a", "b", "c"]),
+    span=spans,
+    **dict.fromkeys(("shard_size_bytes", "input_rows", "embedded_rows", "rejected_rows", "passages", "tokens"), counts),
+)
+json_values = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text()
+tables = st.dictionaries(st.text(), json_values, max_size=3)
+datasets = st.builds(Dataset, recipe=tables, config=tables)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+runs = st.builds(
+    Run, started_at=finite, wall_s=finite, engine_s=finite, cost_usd=finite, engine_busy=st.none() | finite
+)
+manifests = st.lists(datasets | receipts | runs, max_size=6)
+
+
+def state(lines: list[Line]) -> Manifest:
+    """Return what lines add up to, by the plainest means there are."""
+    return Manifest(
+        dataset=next((line for line in reversed(lines) if isinstance(line, Dataset)), None),
+        receipts={line.part: line for line in lines if isinstance(line, Receipt)},
+        run=next((line for line in reversed(lines) if isinstance(line, Run)), None),
+    )
+
+
+@given(lines=manifests)
+def test_lines_survive_being_written_and_read(lines: list[Line]) -> None:
+    assert fold(map(format_line, lines)) == state(lines)
+
+
+@given(receipt=receipts)
+def test_a_receipt_survives_the_trip_through_a_footer(receipt: Receipt) -> None:
+    assert parse_receipt(format_line(receipt).strip()) == receipt
+
+
+@given(line=datasets | receipts | runs)
+def test_a_line_is_one_line(line: Line) -> None:
+    assert format_line(line).count(b"\n") == 1
+
+
+@given(lines=manifests.filter(bool), share=st.floats(0, 1))
+def test_a_manifest_cut_anywhere_is_the_state_of_its_whole_lines(lines: list[Line], share: float) -> None:
+    written = [format_line(line) for line in lines]
+    data = b"".join(written)
+    cut = data[: int(share * len(data))]
+    found = fold(cut.splitlines(keepends=True))
+    expected = state(lines[: cut.count(b"\n")])
+    expected.n_unreadable = int(cut != b"" and not cut.endswith(b"\n"))
+    assert found == expected
+
+
+garbage = st.sampled_from(
+    [
+        b"\n",
+        b"\0" * 40 + b"\n",
+        b"\xff\xfe\n",
+        b"{}\n",
+        b'{"kind":"receipt"}\n',
+        b'{"kind":"other"}\n',
+        b'"dataset"\n',
+        b'{"kind":"run"}{"kind":"run"}\n',
+    ]
+) | st.binary(max_size=20).map(lambda data: b"#" + data.replace(b"\n", b"") + b"\n")
+
+
+@given(lines=st.lists(datasets | receipts | runs | garbage, max_size=8))
+def test_garbage_is_dropped_and_counted(lines: list[Line | bytes]) -> None:
+    found = fold(line if isinstance(line, bytes) else format_line(line) for line in lines)
+    expected = state([line for line in lines if not isinstance(line, bytes)])
+    expected.n_unreadable = sum(isinstance(line, bytes) for line in lines)
+    assert found == expected
+
+
+def test_a_line_nested_too_deep_is_dropped_too() -> None:
+    line = b'{"kind":"dataset","fingerprint":"f","recipe":{"a":' + b"[" * 100_000 + b"\n"
+    assert fold([line]).n_unreadable == 1
+
+
+def test_a_line_with_keys_of_a_later_release_is_read() -> None:
+    text = format_line(Run(state="complete", input="in", started_at=1.0)).replace(b"{", b'{"new_key":[1],', 1)
+    assert fold([text]).run == Run(state="complete", input="in", started_at=1.0)
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"kind":"run","state":"complete","input":"","started_at":1}'])
+def test_what_is_no_receipt_is_refused(text: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        parse_receipt(text)
+
+
+@given(found=st.lists(receipts))
+def test_totals_add_up(found: list[Receipt]) -> None:
+    sums = totals(found)
+    assert sums.pop("parts") == len(found)
+    assert sums == {name: sum(getattr(receipt, name) for receipt in found) for name in sums}
+    assert {"input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens"} == sums.keys()

@@ -1,0 +1,133 @@
+"""Passages: one for each row, and what becomes of a text that is too long."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import load_config
+from pipeline.passages import RETOKENISATION_MARGIN, Passages, make_passages
+from pipeline.tokenizer import Tokenizer, make_tokenizer
+from tests.support import REPOSITORY
+
+CONFIG = load_config(REPOSITORY / "configs/local.toml")
+MAX_TOKENS = 24
+CLS, SEP = 101, 102
+PROMPT = "passage: "
+LONG = " ".join(f"word{i}" for i in range(60))
+words = st.text(min_size=1, max_size=12).filter(str.strip) | st.sampled_from(
+    ["naïve", "\U0001f600", "日本語", "e\u0301", "antidisestablishmentarianism", "\x00", "...", "\n\n"]
+)
+texts = st.lists(words, min_size=1, max_size=60).map(" ".join).filter(str.strip)
+
+
+@functools.cache
+def tokenizer(max_tokens: int = MAX_TOKENS, overlap: int = 0) -> Tokenizer:
+    return make_tokenizer(CONFIG, max_tokens=max_tokens, overlap=overlap)
+
+
+UNLIMITED = tokenizer(1_000_000)
+
+
+def n_tokens(text: str) -> int:
+    """Number of tokens, the two special ones left out."""
+    return len(UNLIMITED.windows([text])[0][0].ids) - 2
+
+
+def make(
+    texts: list[str], on_long: Literal["truncate", "split", "reject"], *, prompt: str = "", overlap: int = 0
+) -> Passages:
+    room = MAX_TOKENS - (n_tokens(prompt) + 2 + RETOKENISATION_MARGIN if prompt else 0)
+    return make_passages(texts, tokenizer(), tokenizer(room, overlap), prompt=prompt, on_long=on_long)
+
+
+def check_columns(passages: Passages, texts: list[str]) -> None:
+    """Check what holds for passages of any policy."""
+    n = len(passages.text)
+    columns = (passages.passage, passages.start, passages.stop, passages.truncated, passages.ids)
+    assert [len(column) for column in columns] == [n] * 5
+    assert sorted({*passages.text, *passages.too_long}) == list(range(len(texts)))
+    assert passages.text == sorted(passages.text)
+    assert not set(passages.text) & set(passages.too_long)
+    assert all(len(ids) <= MAX_TOKENS and (ids[0], ids[-1]) == (CLS, SEP) for ids in passages.ids)
+    for at, text in enumerate(passages.text):
+        assert 0 <= passages.start[at] <= passages.stop[at] <= len(texts[text])
+        assert passages.passage[at] == (at and passages.text[at - 1] == text and passages.passage[at - 1] + 1)
+
+
+@given(found=st.lists(texts, min_size=1, max_size=4), prompt=st.sampled_from(["", PROMPT]))
+@pytest.mark.parametrize("on_long", ["truncate", "reject", "split"])
+def test_every_text_becomes_passages_or_is_told_apart(
+    found: list[str], prompt: str, on_long: Literal["truncate", "split", "reject"]
+) -> None:
+    passages = make(found, on_long, prompt=prompt)
+    check_columns(passages, found)
+    for index, text in enumerate(found):
+        own = [at for at, of in enumerate(passages.text) if of == index]
+        if n_tokens(prompt + text) + 2 <= MAX_TOKENS:
+            assert [(passages.start[at], passages.stop[at], passages.truncated[at]) for at in own] == [
+                (0, len(text), False)
+            ]
+            assert passages.ids[own[0]] == UNLIMITED.windows([prompt + text])[0][0].ids
+        elif on_long == "truncate":
+            assert [passages.truncated[at] for at in own] == [True]
+        elif on_long == "reject":
+            assert index in passages.too_long
+        else:
+            assert len(own) > 1
+
+
+@given(text=texts, overlap=st.integers(0, 9))
+def test_split_passages_cover_a_text_from_its_first_token_to_its_last(text: str, overlap: int) -> None:
+    passages = make([text], "split", overlap=overlap)
+    inner = [ids[1:-1] for ids in passages.ids]
+    whole = UNLIMITED.windows([text])[0][0].ids[1:-1]
+    assert inner[0] + [token for ids in inner[1:] for token in ids[overlap:]] == whole
+    assert not any(passages.truncated)
+    left_out = [text[: passages.start[0]], text[passages.stop[-1] :]]
+    left_out += [text[stop:start] for stop, start in zip(passages.stop, passages.start[1:], strict=False)]
+    assert all(n_tokens(piece) == 0 for piece in left_out)
+
+
+@given(text=texts, overlap=st.integers(0, 5))
+def test_split_passages_behind_a_prompt_cover_the_text_too(text: str, overlap: int) -> None:
+    passages = make([text], "split", prompt=PROMPT, overlap=overlap)
+    head = UNLIMITED.windows([PROMPT])[0][0].ids[:-1]
+    n_head = len(head)
+    assert all(ids[:n_head] == head for ids in passages.ids)
+    left_out = [text[: passages.start[0]]] + [
+        text[stop:start] for stop, start in zip(passages.stop, passages.start[1:], strict=False)
+    ]
+    if not any(passages.truncated):
+        assert all(n_tokens(piece) == 0 for piece in [*left_out, text[passages.stop[-1] :]])
+
+
+def test_ordinary_text_behind_a_prompt_is_split_without_truncation() -> None:
+    passages = make([LONG], "split", prompt=PROMPT)
+    assert not any(passages.truncated)
+    pieces = [LONG[start:stop] for start, stop in zip(passages.start, passages.stop, strict=True)]
+    assert "".join(pieces).replace(" ", "") == LONG.replace(" ", "")
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT])
+@pytest.mark.parametrize("lead", ["", "  "])
+def test_a_truncated_passage_holds_the_beginning_of_the_text(prompt: str, lead: str) -> None:
+    text = lead + LONG
+    passages = make([text], "truncate", prompt=prompt)
+    assert passages.start == [0]
+    assert n_tokens(prompt + text[: passages.stop[0]]) + 2 == MAX_TOKENS == len(passages.ids[0])
+    assert passages.ids[0][1:-1] == UNLIMITED.windows([prompt + text])[0][0].ids[1 : MAX_TOKENS - 1]
+
+
+def test_offsets_leave_the_prompt_out() -> None:
+    passages = make(["short"], "truncate", prompt=PROMPT)
+    assert (passages.start, passages.stop) == ([0], [5])
+    assert passages.ids == [UNLIMITED.windows([PROMPT + "short"])[0][0].ids]
+
+
+def test_no_texts_make_no_passages() -> None:
+    assert make([], "split", prompt=PROMPT) == Passages()

@@ -1,0 +1,336 @@
+"""The store: a file has its final name only when it is whole, and a dataset has one writer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import load_config
+from pipeline.errors import OutputLockedError, UsageError
+from pipeline.fan_out import fan_out_here
+from pipeline.manifest import Dataset, Receipt, Run
+from pipeline.plan import Span
+from pipeline.run import run
+from pipeline.store import Store, checksum
+from tests.support import REPOSITORY, write_jsonl
+
+DATASET = Dataset(fingerprint="f", recipe={"run.dim": 2}, config={})
+RUN = Run(state="complete", input="in", started_at=1.0)
+RECEIPT = Receipt(
+    chunk="c",
+    part="part-a.parquet",
+    has_rejects=True,
+    fingerprint="f",
+    source="é.jsonl",
+    shard_size_bytes=1,
+    shard_mtime_ns=2,
+    span=Span(row_start=0, row_stop=3),
+    last=True,
+    input_rows=3,
+    embedded_rows=2,
+    rejected_rows=1,
+    passages=2,
+    truncated=0,
+    tokens=5,
+)
+TABLE = pa.table(
+    {
+        "id": ["a", "b"],
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array([1, 0, 0, 1], pa.float16()), 2),
+    }
+)
+REJECTS = pa.table({"id": ["c"]})
+RECIPE = json.dumps({"run.dim": 2})
+
+HOLD = """
+import sys
+from pathlib import Path
+from pipeline.store import Store
+with Store(root=Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(root=tmp_path / "out")
+    with store.lock():
+        pass
+    return store
+
+
+def published(store: Store) -> dict[str, pa.Table]:
+    """Return what stands under a final name; a file that is not whole does not open."""
+    paths = [path for folder in ("data", "rejects") for path in (store.root / folder).glob("*.parquet")]
+    return {f"{path.parent.name}/{path.name}": pq.read_table(path) for path in paths}
+
+
+def temporaries(store: Store) -> list[Path]:
+    return list(store.root.rglob("*.tmp"))
+
+
+@contextlib.contextmanager
+def full_disk(n_bytes: int) -> Iterator[None]:
+    """Let no file grow over `n_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, call: str, at: int) -> Iterator[list[int]]:
+    """Make the `at`-th call of a function of `os` fail, counted from 0; yields what counts the calls."""
+    real, calls = getattr(os, call), [0]
+
+    def fail(*arguments: object, **options: object) -> object:
+        calls[0] += 1
+        if calls[0] == at + 1:
+            raise OSError(28, "No space left on device")
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        yield calls
+
+
+@contextlib.contextmanager
+def held_elsewhere(store: Store) -> Iterator[subprocess.Popen[str]]:
+    """Hold the output in another process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(store.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
+
+
+def test_a_part_is_its_own_record(store: Store) -> None:
+    receipt = store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    data = store.data_path(RECEIPT.part).read_bytes()
+    assert receipt == msgspec.structs.replace(RECEIPT, size_bytes=len(data), checksum=checksum(pa.py_buffer(data)))
+    assert store.receipt_of(RECEIPT.part) == receipt
+    assert store.recipe_of(RECEIPT.part) == {"run.dim": 2}
+    assert store.part_sizes() == {RECEIPT.part: len(data)}
+    found = published(store)
+    assert found["data/part-a.parquet"].equals(TABLE)
+    assert found["rejects/part-a.parquet"].equals(REJECTS)
+
+
+def test_a_part_without_rejects_has_no_file_of_them(store: Store) -> None:
+    store.publish(RECEIPT, TABLE, None, RECIPE)
+    assert list(published(store)) == ["data/part-a.parquet"]
+
+
+def test_what_is_published_stands_under_its_final_name_when_it_is_committed(store: Store) -> None:
+    seen: list[set[str]] = []
+    Store(root=store.root, commit=lambda: seen.append(set(published(store)))).publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    assert seen == [{"data/part-a.parquet", "rejects/part-a.parquet"}]
+    assert not temporaries(store)
+
+
+def test_a_failed_commit_is_not_hidden(store: Store) -> None:
+    def commit() -> None:
+        raise ConnectionError("volume is gone")
+
+    broken = Store(root=store.root, commit=commit)
+    with pytest.raises(ConnectionError):
+        broken.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    with pytest.raises(ConnectionError):
+        broken.rewrite_manifest([DATASET])
+
+
+@pytest.mark.parametrize(("call", "at"), [("fsync", 0), ("fsync", 1), ("fsync", 2), ("fsync", 3), ("open", 1)])
+def test_whenever_publishing_fails_only_whole_files_have_a_final_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch, call: str, at: int
+) -> None:
+    with failing(monkeypatch, call, at) as calls, pytest.raises(OSError, match="No space left"):
+        store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    assert calls[0] == at + 1
+    found = published(store)
+    if "data/part-a.parquet" in found:
+        assert found["data/part-a.parquet"].equals(TABLE)
+        assert found["rejects/part-a.parquet"].equals(REJECTS)
+    store.sweep()
+    assert not temporaries(store)
+    assert store.publish(RECEIPT, TABLE, REJECTS, RECIPE) == store.receipt_of(RECEIPT.part)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 100, 500])
+def test_a_full_disk_leaves_no_part(store: Store, n_bytes: int) -> None:
+    with full_disk(n_bytes), pytest.raises(OSError, match="File too large"):
+        store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    assert store.part_sizes() == {}
+    assert all(table.equals(REJECTS) for table in published(store).values())
+    store.sweep()
+    assert not temporaries(store)
+
+
+def test_publishing_again_replaces_a_part_whole(store: Store) -> None:
+    store.publish(RECEIPT, TABLE, None, RECIPE)
+    with full_disk(100), pytest.raises(OSError, match="File too large"):
+        store.publish(RECEIPT, TABLE.slice(0, 1), None, RECIPE)
+    assert published(store)["data/part-a.parquet"].equals(TABLE)
+    store.publish(RECEIPT, TABLE.slice(0, 1), None, RECIPE)
+    assert published(store)["data/part-a.parquet"].equals(TABLE.slice(0, 1))
+
+
+def test_the_manifest_is_replaced_whole_or_not_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.rewrite_manifest([DATASET, RECEIPT, RUN])
+    before = store.read_manifest()
+    with full_disk(50), pytest.raises(OSError, match="File too large"):
+        store.rewrite_manifest([DATASET, RUN])
+    assert store.read_manifest() == before
+    with failing(monkeypatch, "fsync", 0), pytest.raises(OSError, match="No space left"):
+        store.rewrite_manifest([DATASET, RUN])
+    assert store.read_manifest() == before
+    store.rewrite_manifest([DATASET, RUN])
+    assert store.read_manifest().receipts == {}
+
+
+def test_appending_adds_to_what_is_there(store: Store) -> None:
+    for line in (DATASET, RECEIPT, RUN):
+        store.append(line)
+    found = store.read_manifest()
+    assert (found.dataset, found.receipts, found.run) == (DATASET, {RECEIPT.part: RECEIPT}, RUN)
+
+
+def test_an_append_cut_short_costs_its_own_line_alone(store: Store) -> None:
+    store.rewrite_manifest([DATASET, RECEIPT])
+    with full_disk(store.manifest_path.stat().st_size + 9), pytest.raises(OSError, match="File too large"):
+        store.append(RUN)
+    found = store.read_manifest()
+    assert (found.dataset, found.receipts, found.run) == (DATASET, {RECEIPT.part: RECEIPT}, None)
+    assert found.n_unreadable == 1
+
+
+def test_an_output_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    store = Store(root=tmp_path / "none")
+    assert store.read_manifest().receipts == {}
+    assert store.part_sizes() == {}
+    assert not store.is_locked()
+    store.sweep()
+    assert not store.root.exists()
+
+
+def test_files_of_others_are_not_parts(store: Store) -> None:
+    pq.write_table(TABLE, store.data_path("other.parquet"))
+    store.data_path("empty.parquet").touch()
+    store.data_path("text.parquet").write_text("PAR1 no")
+    pq.write_table(TABLE.replace_schema_metadata({"embed_corpus.receipt": "{}"}), store.data_path("odd.parquet"))
+    assert [store.receipt_of(part) for part in sorted(store.part_sizes())] == [None] * 4
+    assert store.receipt_of("none.parquet") is None
+
+
+def test_a_part_under_another_name_is_not_that_part(store: Store) -> None:
+    store.publish(RECEIPT, TABLE, None, RECIPE)
+    shutil.copy(store.data_path(RECEIPT.part), store.data_path("copy.parquet"))
+    assert store.receipt_of("copy.parquet") is None
+
+
+def test_removing_takes_a_part_and_its_rejects_and_may_be_repeated(store: Store) -> None:
+    store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    store.publish(msgspec.structs.replace(RECEIPT, part="part-b.parquet"), TABLE, None, RECIPE)
+    for _ in range(2):
+        store.remove("part-a.parquet")
+    assert list(published(store)) == ["data/part-b.parquet"]
+
+
+def test_sweeping_takes_temporaries_alone(store: Store) -> None:
+    store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    store.append(RUN)
+    for folder in (".", "data", "rejects"):
+        (store.root / folder / ".part-x.parquet.77.tmp").touch()
+    (store.root / "notes.tmp").touch()
+    before = {path for path in store.root.rglob("*") if not path.name.startswith(".part-x")}
+    store.sweep()
+    assert set(store.root.rglob("*")) == before
+
+
+def test_a_run_leaves_nothing_of_a_run_that_was_killed(tmp_path: Path, store: Store) -> None:
+    rows = [{"text": f"text {i}"} for i in range(20)]
+    source = write_jsonl(tmp_path / "in.jsonl", [*rows, {"text": None}])
+    config = load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing"])
+    (store.root / "data/.part-x.parquet.77.tmp").touch()
+    store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    store.data_path(RECEIPT.part).unlink()  # killed between the rejects and the part
+    outcome = run(str(source), store, config, fan_out=fan_out_here(store))
+    assert outcome.totals["rejected_rows"] == 1
+    assert not temporaries(store)
+    assert pq.read_table(store.root / "rejects").num_rows == 1
+
+
+def test_a_text_is_written_only_when_it_says_something_else(store: Store) -> None:
+    store.write_text("README.md", "one\n")
+    before = (store.root / "README.md").stat().st_mtime_ns
+    store.write_text("README.md", "one\n")
+    assert (store.root / "README.md").stat().st_mtime_ns == before
+    store.write_text("README.md", "two\n")
+    assert (store.root / "README.md").read_text() == "two\n"
+
+
+def test_another_process_is_locked_out_and_told_who_holds_the_output(store: Store) -> None:
+    with held_elsewhere(store) as holder:
+        assert store.is_locked()
+        with pytest.raises(OutputLockedError, match=f'"pid": {holder.pid}'), store.lock():
+            pass
+        holder.communicate()
+        with store.lock():
+            assert store.is_locked()
+    assert not store.is_locked()
+
+
+def test_a_killed_holder_lets_go(store: Store) -> None:
+    with held_elsewhere(store) as holder:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        assert not store.is_locked()
+        with store.lock():
+            pass
+
+
+def test_the_lock_is_let_go_when_the_run_fails(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.lock():
+        raise ZeroDivisionError
+    with store.lock():
+        pass
+
+
+def test_an_output_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file"), Store(root=tmp_path / "file").lock():
+        pass
+
+
+def test_vectors_lie_in_small_row_groups_without_dictionaries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.store.ROW_GROUP_BYTES", 1000)
+    flat = pa.array(range(64 * 100), pa.int32()).cast(pa.float32()).cast(pa.float16())
+    wide = pa.table({"id": [str(i) for i in range(100)], "embedding": pa.FixedSizeListArray.from_arrays(flat, 64)})
+    store.publish(RECEIPT, wide, None, RECIPE)
+    metadata = pq.read_metadata(store.data_path(RECEIPT.part))
+    assert metadata.num_row_groups > 10
+    column = metadata.row_group(0).column(1)
+    assert (column.compression, column.has_dictionary_page) == ("ZSTD", False)

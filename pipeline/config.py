@@ -82,6 +82,19 @@ class Config:
         return self.run.dim or self.model.dims[0]
 
 
+# The columns that every part has; a kept column cannot take the name of one.
+PART_COLUMNS = (
+    "id",
+    "source",
+    "row",
+    "passage",
+    "char_start",
+    "char_end",
+    "n_tokens",
+    "truncated",
+    "content_hash",
+    "embedding",
+)
 _POSITIVE = (
     "model.max_tokens",
     "engine.max_num_seqs",
@@ -105,9 +118,9 @@ def load_config(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path}: expected TOML, found: {error}") from error
     for override in overrides:
-        _apply(tables, override)
+        _set(tables, *_parse_override(override), where=str(path))
     if dim is not None:
-        tables.setdefault("run", {})["dim"] = dim
+        _set(tables, "run", "dim", dim, where=str(path))
     config = parse_config(tables, where=str(path))
     _check_dim(config, allow_untrained_dim)
     return config
@@ -132,6 +145,9 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
             f"{where}: corpus.overlap expected 0 to under half of model.max_tokens "
             f"({config.model.max_tokens}), found {config.corpus.overlap}"
         )
+    for name in config.corpus.keep:
+        if name in PART_COLUMNS or config.corpus.keep.count(name) > 1:
+            raise ConfigError(f"{where}: corpus.keep expected names that no other column of a part has, found {name!r}")
     return config
 
 
@@ -167,7 +183,7 @@ def fingerprint(recipe: Mapping[str, Any]) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
-def _apply(tables: dict[str, Any], override: str) -> None:
+def _parse_override(override: str) -> tuple[str, str, Any]:
     key, equals, text = override.partition("=")
     table, dot, name = key.strip().partition(".")
     if not (equals and dot and name):
@@ -176,7 +192,14 @@ def _apply(tables: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    tables.setdefault(table, {})[name] = value
+    return table, name, value
+
+
+def _set(tables: dict[str, Any], table: str, name: str, value: Any, *, where: str) -> None:
+    inner = tables.setdefault(table, {})
+    if not isinstance(inner, dict):
+        raise ConfigError(f"{where}: expected a table [{table}], found {inner!r}")
+    inner[name] = value
 
 
 def _refuse_unknown(tables: Mapping[str, Any], record: type, where: str, prefix: str) -> None:

@@ -41,7 +41,7 @@ def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list
     """Return the root and the shards of a file, a folder (recursive) or a glob.
 
     Hidden and temporary files (names starting with `.` or `_`) and the folder `exclude` are left out.
-    Raises CorpusError when nothing is left.
+    Raises CorpusError when nothing is left, and for a name that is not Unicode.
     """
     root, paths = _list(target)
     exclude = exclude.resolve() if exclude else None
@@ -51,6 +51,8 @@ def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list
         hidden = any(name.startswith((".", "_")) for name in below.parts)
         if hidden or not path.name.lower().endswith(SUFFIXES) or (exclude and path.resolve().is_relative_to(exclude)):
             continue
+        if not _is_unicode(below.as_posix()):
+            raise CorpusError(f"input {target}: expected file names in UTF-8, found {below.as_posix()!r}; rename it")
         shards.append(shard_at(root, below.as_posix()))
     if not shards:
         raise CorpusError(f"input {target}: expected files ending in {', '.join(SUFFIXES)}; found none")
@@ -112,7 +114,7 @@ def _list(target: str) -> tuple[Path, Iterable[Path]]:
     if path.is_file():
         return path.parent, [path]
     fixed = path.parts[: next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))]
-    names = glob.glob(target, recursive=True)  # noqa: PTH207  takes absolute patterns too
+    names = set(glob.glob(target, recursive=True))  # noqa: PTH207  takes absolute patterns too
     return Path(*fixed), [found for name in names if (found := Path(name)).is_file()]
 
 
@@ -127,6 +129,14 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (path for name in names if (path := Path(folder, name)).is_file())
 
 
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _kept_types(path: Path, text: Sequence[str], needed: Sequence[str], keep: Sequence[str]) -> dict[str, str]:
     if not is_parquet(path):
         records = lines.head(path)
@@ -136,6 +146,9 @@ def _kept_types(path: Path, text: Sequence[str], needed: Sequence[str], keep: Se
             raise CorpusError(f"{path}: expected column {missing[0]!r}, found {', '.join(has) or 'none'}")
         return dict.fromkeys(keep, "string")
     schema = parquet.schema(path)
+    for name in (*needed, *keep, "id"):
+        if schema.names.count(name.partition(".")[0]) > 1:
+            raise CorpusError(f"{path}: expected one column {name!r}, found several of that name")
     for name in (*needed, *keep):
         kind = parquet.field_type(schema, name)
         if kind is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 
+from pipeline import lines
 from pipeline.engine import EngineThread
 from pipeline.engines import make_embedder
 from pipeline.errors import CorpusError, EngineError
@@ -40,7 +41,12 @@ def fan_out_here(store: Store) -> FanOut:
                 return Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
 
         waiting = iter(chunks)
-        with closing(engine), ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk") as pool:
+        with (
+            closing(engine),
+            ExitStack() as on_leaving,
+            ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk") as pool,
+        ):
+            on_leaving.callback(lines.release)
             flying: set[Future[Receipt | Failure]] = {pool.submit(embed, chunk) for chunk in islice(waiting, IN_FLIGHT)}
             while flying:
                 landed, flying = wait(flying, return_when=FIRST_COMPLETED)

@@ -157,12 +157,13 @@ class _Cursor:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._compression = COMPRESSION.get(path.suffix.lower())
+        compression = COMPRESSION.get(path.suffix.lower())
+        self.is_packed = compression is not None
         with self._translated():
-            if self._compression is None:
+            if compression is None:
                 self._stream = path.open("rb")
             else:
-                self._stream = pa.input_stream(str(path), compression=self._compression, buffer_size=1 << 20)
+                self._stream = pa.input_stream(str(path), compression=compression, buffer_size=1 << 20)
         self.position = 0
 
     def read(self, n_bytes: int) -> bytes:
@@ -172,7 +173,7 @@ class _Cursor:
         return data
 
     def skip_to(self, position: int) -> None:
-        if self._compression is None:
+        if not self.is_packed:
             self._stream.seek(position)
             self.position = position
         while self.position < position and self.read(min(BLOCK_BYTES, position - self.position)):
@@ -196,18 +197,28 @@ def _read_span(path: Path, span: Span) -> bytes:
     stat = path.stat()
     key = (path, stat.st_size, stat.st_mtime_ns)
     cursor = _parked.pop(key, None)
-    if cursor is None or cursor.position > span.byte_start:
-        cursor = _Cursor(path)
-    cursor.skip_to(span.byte_start)
-    data = cursor.read(span.byte_stop - span.byte_start)
-    if len(data) < span.byte_stop - span.byte_start:
-        raise CorpusError(f"{path}: expected {span.byte_stop:,} bytes of lines, found {cursor.position:,}; run again")
-    release()
-    _parked[key] = cursor
+    if cursor is not None and cursor.position > span.byte_start:
+        cursor.close()
+        cursor = None
+    cursor = cursor or _Cursor(path)
+    with contextlib.ExitStack() as on_leaving:
+        on_leaving.callback(cursor.close)
+        cursor.skip_to(span.byte_start)
+        data = cursor.read(span.byte_stop - span.byte_start)
+        if len(data) < span.byte_stop - span.byte_start:
+            raise CorpusError(
+                f"{path}: expected {span.byte_stop:,} bytes of lines, found {cursor.position:,}; run again"
+            )
+        if cursor.is_packed:
+            release()
+            _parked[key] = cursor
+            on_leaving.pop_all()
     return data
 
 
 def release() -> None:
     """Close the file that is kept open because the next chunk of a compressed shard starts where this one stopped."""
-    while _parked:
-        _parked.popitem()[1].close()
+    for key in list(_parked):
+        cursor = _parked.pop(key, None)  # another thread may have taken it
+        if cursor is not None:
+            cursor.close()

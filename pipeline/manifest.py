@@ -107,7 +107,7 @@ def fold(lines: Iterable[bytes]) -> Manifest:
             if not text.endswith(b"\n"):
                 raise msgspec.DecodeError("cut short")
             line = _decoder.decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             manifest.n_unreadable += 1
             continue
         if isinstance(line, Dataset):

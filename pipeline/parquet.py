@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,7 +100,7 @@ def _batches(file: pq.ParquetFile, span: Span, names: list[str]) -> Iterator[tup
 
 def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns: Columns) -> pa.Table:
     texts = [_strings(_column(batch, name)) for name in columns.text]
-    ids: list[Any] = _column(batch, columns.id).cast(pa.string()).to_pylist() if columns.id else [None] * len(batch)
+    ids = _texts(_column(batch, columns.id)) if columns.id else [None] * len(batch)
     taken: list[int] = []
     for index, values in enumerate(zip(*texts, strict=True)):
         row = first_row + index
@@ -147,7 +146,23 @@ def _decoded(value: bytes | None) -> str | Reject | None:
         return Reject(reason="invalid_utf8", detail=str(error), text=value.decode(errors="replace") if value else None)
 
 
+def _texts(column: pa.Array) -> list[str | None]:
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+    if is_text(column.type):
+        return [value.text if isinstance(value, Reject) else value for value in _strings(column)]
+    return [as_text(value) for value in column.to_pylist()]
+
+
 def _kept(column: pa.Array, as_string: bool) -> pa.Array:
+    if as_string:
+        return pa.array(_texts(column), pa.string())
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return pa.array([as_text(v) for v in column.to_pylist()], pa.string()) if as_string else column
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        if pa.types.is_nested(column.type):
+            raise
+        return pa.array(_texts(column), column.type)
+    return column

@@ -59,7 +59,7 @@ class Chunk:
 def make_chunk(shard: Shard, span: Span, fingerprint: str, *, last: bool) -> Chunk:
     """Return the chunk whose id is the digest of what it holds and of the recipe, not of its position in a run."""
     identity = f"{shard.source}\0{shard.size_bytes}\0{shard.mtime_ns}\0{span.row_start}\0{span.row_stop}\0{fingerprint}"
-    digest = hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
     return Chunk(id=digest, shard=shard, span=span, last=last)
 
 

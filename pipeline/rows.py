@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
+
+from pipeline.errors import ConfigError
 
 Reason = Literal[
     "malformed_json", "null_text", "not_a_string", "empty_text", "invalid_utf8", "too_long", "engine_error"
@@ -53,8 +56,14 @@ class Rows:
 
 
 def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
-    """Return the columns that `corpus.text` names, and itself when it is a template such as "{title}\\n{body}"."""
-    names = [name for _, name, _, _ in string.Formatter().parse(text) if name]
+    """Return the columns that `corpus.text` names, and itself when it is a template such as "{title}\\n{body}".
+
+    Raises ConfigError for a brace that is not closed.
+    """
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(text) if name]
+    except ValueError as error:
+        raise ConfigError(f"corpus.text {text!r}: {error}; write a brace that is text twice") from error
     return (tuple(dict.fromkeys(names)), text) if names else ((text,), None)
 
 
@@ -84,10 +93,18 @@ def render(values: Sequence[Any], columns: Columns) -> str | Reject:
 
 
 def as_text(value: Any) -> str | None:
-    """Return a string as it is, nothing as nothing, and any other value as its JSON text."""
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    """Return a string as it is, nothing as nothing, a date in its ISO form and any other value as its JSON text.
+
+    A lone surrogate, which UTF-8 has no place for, becomes U+FFFD.
+    """
+    try:
+        plain = msgspec.to_builtins(value, enc_hook=str)
+        text = plain if plain is None or isinstance(plain, str) else msgspec.json.encode(plain).decode()
+    except (UnicodeEncodeError, OverflowError):
+        return json.dumps(value, separators=(",", ":"), default=str)
+    if text is None or text.isascii():
+        return text
+    return text.encode(errors="surrogatepass").decode(errors="replace")
 
 
 def _fill(columns: Columns, values: Sequence[Any]) -> str:

@@ -47,6 +47,7 @@ def run(
     """
     began, record = time.monotonic(), Run(state="started", input=target, started_at=time.time())
     with store.lock():
+        store.sweep()
         previous = store.read_manifest().run
         found = survey(target, store, config, limit=limit, skip_bad_files=skip_bad_files)
         stock, chunks = found.stock, found.chunks

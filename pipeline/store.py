@@ -99,6 +99,8 @@ class Store:
             receipt = parse_receipt(self._footer(part)[RECEIPT_KEY])
         except (OSError, KeyError, pa.ArrowException, msgspec.MsgspecError):
             return None
+        if receipt.part != part:
+            return None
         with path.open("rb") as file:
             data = pa.py_buffer(file.read())
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
@@ -156,9 +158,13 @@ class Store:
         return False
 
     def sweep(self) -> None:
-        """Remove temporary files that a crash left behind."""
+        """Remove what a crash left behind: temporary files, and rejects whose part was never published."""
         for folder in (self.root, self.root / "data", self.root / "rejects"):
             for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+        parts = self.part_sizes()
+        for path in (self.root / "rejects").glob("*.parquet"):
+            if path.name not in parts:
                 path.unlink(missing_ok=True)
 
 

@@ -100,11 +100,10 @@ def plan_chunks(
     `limit` counts rows over the whole corpus, finished ones included.
     """
     left = limit
+    if left is not None:
+        left -= sum(span.n_rows for spans in done.values() for span, _ in spans)
     for shard in corpus.shards:
-        spans = done.get(shard.source, ())
-        if left is not None:
-            left -= sum(span.n_rows for span, _ in spans)
-        for gap, is_open in gaps(spans):
+        for gap, is_open in gaps(done.get(shard.source, ())):
             for span, last in _cut(corpus, shard, gap, is_open, density, config.run.chunk_tokens, left):
                 if left is not None:
                     left -= span.n_rows

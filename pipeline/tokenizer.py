@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import tokenizers
 
 from pipeline.config import Config
-from pipeline.errors import EngineError
+from pipeline.errors import ConfigError, EngineError
 from pipeline.weights import locate
 
 
@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
 def make_tokenizer(config: Config, *, max_tokens: int, overlap: int = 0) -> Tokenizer:
     """Return the tokenizer of the configured model, which loads no engine.
 
-    Raises EngineError when the model has no tokenizer.json.
+    Raises EngineError when the model has no tokenizer.json, and ConfigError for limits that leave no room for a text.
     """
     if config.engine.kind == "hashing":
         return WordTokenizer(max_tokens=max_tokens, overlap=overlap)
@@ -50,6 +50,7 @@ class ModelTokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:
             raise EngineError(f"{path}: expected a tokenizer.json, found: {error}") from error
+        _check_room(max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False), overlap)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens, stride=overlap)
 
@@ -58,9 +59,21 @@ class ModelTokenizer:
         return [
             [Window(encoding.ids, 0, len(text))]
             if not encoding.overflowing
-            else [_window(part) for part in (encoding, *encoding.overflowing)]
+            else _from_start([_window(part) for part in (encoding, *encoding.overflowing)])
             for text, encoding in zip(texts, self._tokenizer.encode_batch(texts), strict=True)
         ]
+
+
+def _check_room(max_tokens: int, overlap: int) -> None:
+    if max_tokens - max(overlap, 0) < 1:
+        raise ConfigError(
+            f"model.max_tokens: expected room for a token beside the special ones, the prompt and an overlap of "
+            f"{overlap}, found {max_tokens}"
+        )
+
+
+def _from_start(windows: list[Window]) -> list[Window]:
+    return [windows[0]._replace(start=0), *windows[1:]]
 
 
 def _window(encoding: tokenizers.Encoding) -> Window:
@@ -72,6 +85,7 @@ class WordTokenizer:
     """One token a word, for the hashing engine: no model, no vocabulary, the same everywhere."""
 
     def __init__(self, *, max_tokens: int, overlap: int) -> None:
+        _check_room(max_tokens, overlap)
         self._max_tokens = max_tokens
         self._step = max_tokens - overlap
 
@@ -85,7 +99,9 @@ class WordTokenizer:
             return [Window(ids, 0, len(text))]
         words = [match.span() for match in re.finditer(r"\S+", text)]
         starts = range(0, len(ids) - self._max_tokens + self._step, self._step)
-        return [
-            Window(ids[i : i + self._max_tokens], words[i][0], words[min(i + self._max_tokens, len(words)) - 1][1])
-            for i in starts
-        ]
+        return _from_start(
+            [
+                Window(ids[i : i + self._max_tokens], words[i][0], words[min(i + self._max_tokens, len(words)) - 1][1])
+                for i in starts
+            ]
+        )

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import VectorError
 
+MIN_NORM = 1e-15  # a shorter vector has no direction to speak of, and its squares leave float32
 UNIT_TOLERANCE = 2e-3  # float16 rounds each component by at most 2**-11 of itself
 
 
@@ -21,7 +22,7 @@ def finish(full: NDArray[np.float32], dim: int) -> NDArray[np.float16]:
     cut = np.ascontiguousarray(full[:, :dim], dtype=np.float32)
     with np.errstate(all="ignore"):
         norms = np.linalg.norm(cut, axis=1, keepdims=True)
-        bad = ~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0))
+        bad = ~(np.isfinite(norms[:, 0]) & (norms[:, 0] >= MIN_NORM))
     if bad.any():
         row = int(bad.argmax())
         raise VectorError(f"engine output row {row}: expected a finite vector with length, found norm {norms[row, 0]}")

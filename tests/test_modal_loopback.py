@@ -362,8 +362,7 @@ def test_commits_of_two_containers_are_merged_file_by_file(tmp_path: Path) -> No
     store.mkdir()
     volume = Volume(id="vo", name="v", version=1, created_s=0, store=store)
     one, two, reader = (
-        Copy(volume=volume, path=tmp_path / name, read_only=name == "reader")
-        for name in ("one", "two", "reader")
+        Copy(volume=volume, path=tmp_path / name, read_only=name == "reader") for name in ("one", "two", "reader")
     )
     for copy in (one, two):
         copy.catch_up()
@@ -555,9 +554,7 @@ def test_ephemeral_app_ends_when_its_client_dies(tmp_path: Path) -> None:
 
 def test_killing_the_containers_process_kills_all_of_it(plane: Loopback, ask: Ask) -> None:
     ask('modal.Function.from_name("work", "nap").spawn(1.5); answer = None')
-    container = eventually(
-        lambda: next((c for c in plane.seen.of("nap") if c.inputs and not c.ended_s), None)
-    )
+    container = eventually(lambda: next((c for c in plane.seen.of("nap") if c.inputs and not c.ended_s), None))
     started = plane.seen.inputs_started["nap"]
     os.kill(container.pid, 9)
     eventually(lambda: container.ended_s)

@@ -134,10 +134,6 @@ def test_a_part_has_a_name_that_every_file_system_takes(source: str, row: int) -
     assert len(name) < 100
 
 
-def test_a_name_that_is_no_unicode_can_be_planned() -> None:
-    assert chunk("caf\udce9.jsonl").id != chunk("caf\udce8.jsonl").id
-
-
 @given(starts=st.lists(st.integers(0, 10**10 - 1), unique=True))
 def test_the_parts_of_a_shard_sort_by_row(starts: list[int]) -> None:
     names = {start: chunk(span=Span(row_start=start, row_stop=start + 1)).part_name for start in starts}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -76,7 +79,7 @@ def run(
             engine_calls=sum(receipt.engine_calls for receipt in made),
             engine_s=round(sum(receipt.engine_s for receipt in made), 3),
             engine_busy=_engine_busy(made, last_at),
-            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_rss_bytes=_peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
         sums = _reconciled(receipts)
@@ -111,6 +114,15 @@ def _engine_busy(made: Sequence[Receipt], last_at: float) -> float | None:
         return None
     ready_at = min(receipt.engine_ready_at for receipt in worked)
     return round(sum(receipt.engine_s for receipt in worked) / max(last_at - ready_at, 1e-9), 4)
+
+
+def _peak_rss_bytes() -> int:
+    """Return the peak of this program alone: on Linux, getrusage also counts what its parent held before the exec."""
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    if found:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, int]:

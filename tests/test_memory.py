@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support import HASHING, embed_corpus, status, texts, write_jsonl, write_parquet
@@ -20,3 +21,10 @@ def test_ten_times_the_rows_take_at_most_a_tenth_more_memory(tmp_path: Path, nam
         assert done.returncode == 0, done.stderr
         peaks.append(status(output)["peak_rss_bytes"])
     assert peaks[1] <= 1.1 * peaks[0]
+
+
+def test_the_peak_is_that_of_the_run_and_not_of_what_started_it(tmp_path: Path) -> None:
+    held = np.ones(500 << 20, np.uint8)
+    source = write_jsonl(tmp_path / "a.jsonl", texts(10))
+    assert embed_corpus("run", "--input", source, "--output", tmp_path / "out", *HASHING).returncode == 0
+    assert status(tmp_path / "out")["peak_rss_bytes"] < held.nbytes

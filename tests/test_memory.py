@@ -12,15 +12,18 @@ from tests.support import HASHING, embed_corpus, status, texts, write_jsonl, wri
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
 def test_ten_times_the_rows_take_at_most_a_tenth_more_memory(tmp_path: Path, name: str) -> None:
-    peaks = []
-    for n_rows in (15_000, 150_000):
-        source = tmp_path / str(n_rows) / name
+    few, many = (tmp_path / size / name for size in ("few", "many"))
+    for source, n_rows in ((few, 20_000), (many, 200_000)):
         (write_parquet if name.endswith("parquet") else write_jsonl)(source, texts(n_rows))
-        output = tmp_path / f"out-{n_rows}"
-        done = embed_corpus("run", "--input", source, "--output", output, *HASHING, "--set", "run.chunk_tokens=30000")
-        assert done.returncode == 0, done.stderr
-        peaks.append(status(output)["peak_rss_bytes"])
-    assert peaks[1] <= 1.1 * peaks[0]
+    # Which steps of two chunks meet is chance: a short run is made three times, to see more of it.
+    assert peak(many, tmp_path / "out") <= 1.1 * max(peak(few, tmp_path / f"out-{i}") for i in range(3))
+
+
+def peak(source: Path, output: Path) -> int:
+    done = embed_corpus("run", "--input", source, "--output", output, *HASHING, "--set", "run.chunk_tokens=10000")
+    assert done.returncode == 0, done.stderr
+    found: int = status(output)["peak_rss_bytes"]
+    return found
 
 
 def test_the_peak_is_that_of_the_run_and_not_of_what_started_it(tmp_path: Path) -> None:

@@ -10,52 +10,32 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from modal_proto import api_pb2 as api
 
-from .faults import DelayAnswer, DropResult, FailCommit, Faults, KillAtInput, PreemptAtInput, Rule
+from .calls import STATUS
+from .functions import Function
+from .knobs import DelayAnswer, DropResult, FailCommit, Faults, KillAtInput, PreemptAtInput, Rule, Settings
 from .namespace import why_unavailable
 from .plane import Plane
-from .scheduler import STATUS
-from .seen import CommitSeen, ContainerSeen, PayloadSeen, Seen
-from .settings import Settings
+from .seen import Seen
 
-__all__ = [
-    "CallResult",
-    "CommitSeen",
-    "ContainerSeen",
-    "DelayAnswer",
-    "DropResult",
-    "FailCommit",
-    "KillAtInput",
-    "Loopback",
-    "PayloadSeen",
-    "PreemptAtInput",
-    "Rule",
-    "Schedule",
-    "Seen",
-    "Settings",
-    "why_unavailable",
-]
+__all__ = ["DelayAnswer", "DropResult", "FailCommit", "KillAtInput", "Loopback", "PreemptAtInput", "Settings"]
+__all__ += ["CallResult", "Schedule", "why_unavailable"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallResult:
+class CallResult(NamedTuple):
     """How a call ended: `status` is SUCCESS, FAILURE, TERMINATED or TIMEOUT."""
 
     status: str
     exception: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class Schedule(NamedTuple):
     """A schedule of a deployed function; `cron` is empty for a period."""
 
     app: str
@@ -72,40 +52,24 @@ class Loopback:
         self.faults = Faults(faults)
         self.seen = Seen()
         self._settings = settings or Settings()
-        self._thread = threading.Thread(target=self._serve, name="modal-loopback", daemon=True)
-        self._up = threading.Event()
-        self._started = False
 
     def __enter__(self) -> Self:
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="modal-loopback", daemon=True)
         self._thread.start()
-        self._up.wait()
-        if not self._started:
-            raise RuntimeError("the control plane could not start; its traceback is on stderr")
+        self._plane = Plane(self.root, self._settings, self.faults, self.seen, self._loop)
+        self._ask(self._plane.start())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._down.set)
+    def __exit__(self, *_: object) -> None:
+        self._ask(self._plane.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._runner.close()
 
-    def _serve(self) -> None:
-        try:
-            asyncio.run(self._live())
-        finally:
-            self._up.set()
-
-    async def _live(self) -> None:
-        self._loop, self._down = asyncio.get_running_loop(), asyncio.Event()
-        self._plane = Plane(self.root, self._settings, self.faults, self.seen)
-        await self._plane.start()
-        self._started = True
-        self._up.set()
-        await self._down.wait()
-        await self._plane.stop()
-
-    def _ask(self, question: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(question, self._loop).result()
+    def _ask(self, question: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        return asyncio.run_coroutine_threadsafe(question, self._loop).result(timeout_s)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -139,64 +103,45 @@ class Loopback:
             check=False,
         )
 
-    def modal(
-        self, *arguments: str, cwd: Path, timeout_s: float = 120, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run the `modal` command against the plane."""
-        return self.python("-m", "modal", *arguments, cwd=cwd, timeout_s=timeout_s, env=env)
+    def modal(self, *arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run the `modal` command against the plane, with the options of `python`."""
+        return self.python("-m", "modal", *arguments, cwd=cwd, **options)
+
+    def _scheduled(self) -> list[Function]:
+        deployed = [app for app in list(self._plane.apps.values()) if app.deployed]
+        return [f for app in deployed for f in app.functions.values() if f.definition.HasField("schedule")]
 
     def schedules(self) -> list[Schedule]:
-        return self._ask(self._schedules())
-
-    async def _schedules(self) -> list[Schedule]:
-        objects = self._plane.objects
-        functions = [
-            objects.functions[function_id]
-            for app in objects.apps.values()
-            if app.deployed
-            for function_id in app.function_ids.values()
-        ]
-        return [
-            Schedule(
-                app=function.app.name,
-                function=function.name,
-                cron=function.definition.schedule.cron.cron_string,
-                timezone=function.definition.schedule.cron.timezone,
-            )
-            for function in functions
-            if function.definition.HasField("schedule")
-        ]
+        crons = [(function, function.definition.schedule.cron) for function in self._scheduled()]
+        return [Schedule(f.app.name, f.name, cron.cron_string, cron.timezone) for f, cron in crons]
 
     def tick(self, app: str, function: str) -> str:
         """Run a scheduled function now, as its schedule would, and return the call's id."""
-        if not any((s.app, s.function) == (app, function) for s in self.schedules()):
-            raise LookupError(f"no deployed app {app!r} has a function {function!r} with a schedule")
-        return self._ask(self._tick(app, function))
+        for scheduled in self._scheduled():
+            if (scheduled.app.name, scheduled.name) == (app, function):
+                return self._ask(self._tick(scheduled))
+        raise LookupError(f"no deployed app {app!r} has a function {function!r} with a schedule")
 
-    async def _tick(self, app: str, function: str) -> str:
-        plane = self._plane
-        deployed = plane.objects.deployed(app)
-        function_id = deployed.function_ids[function] if deployed else ""
-        call = plane.scheduler.open_call(plane.pools[function_id], mapped=False, spawned=True)
-        plane.scheduler.put(call, 0, api.FunctionInput(data_format=api.DATA_FORMAT_PICKLE))
-        plane.wake()
+    async def _tick(self, function: Function) -> str:
+        call = self._plane.open_call(function, spawned=True)
+        call.put(0, api.FunctionInput(data_format=api.DATA_FORMAT_PICKLE))
         return call.id
 
     def wait(self, call_id: str, timeout_s: float = 60) -> CallResult:
         """Wait for a call of one input to end."""
-        deadline = time.monotonic() + timeout_s
-        call = self._plane.scheduler.calls[call_id]
+        return self._ask(self._wait(call_id), timeout_s)
+
+    async def _wait(self, call_id: str) -> CallResult:
+        call = self._plane.calls[call_id]
         while not call.outputs:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{call_id} did not end within {timeout_s} s")
-            time.sleep(0.02)
+            await call.changed.wait(None)
         result = call.outputs[-1][1].result
         status = STATUS.GenericStatus.Name(result.status).removeprefix("GENERIC_STATUS_")
         return CallResult(status=status, exception=result.exception)
 
     def committed(self, volume: str) -> dict[str, Path]:
         """Return the files of a volume's last commit by path; the files are not to be changed."""
-        found = self._plane.objects.volume_named(volume)
+        found = self._plane.volume_named(volume)
         if found is None:
             raise LookupError(f"no volume is named {volume!r}")
         return {path: node.content for path, node in found.head.items() if node.content is not None}
@@ -206,9 +151,9 @@ class Loopback:
         self._ask(self._seed(volume, folder, version))
 
     async def _seed(self, name: str, folder: Path, version: int) -> None:
-        objects = self._plane.objects
-        volume = objects.volume_named(name) or objects.new_volume(name, version)
+        plane = self._plane
+        volume = plane.volume_named(name) or plane.new_volume(plane.new_name("Volume", name), name, version)
         files = [path for path in folder.rglob("*") if path.is_file()]
-        nodes = {str(path.relative_to(folder)): volume.add_file(path) for path in files}
-        async with self._plane.volume_lock:
+        nodes = {str(path.relative_to(folder)): volume.add_file(path, 0o644) for path in files}
+        async with plane.volume_lock:
             volume.publish(nodes, set())

@@ -1,7 +1,8 @@
-"""Bytes that travel over HTTP: blobs, source files by hash, and volume blocks."""
+"""Bytes that travel over HTTP on 127.0.0.1: blobs, source files by hash, and volume blocks."""
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from aiohttp import web
 
@@ -9,63 +10,45 @@ BLOCK_BYTES = 8 << 20
 
 
 class Blobs:
-    """A folder of blobs, behind a small HTTP server on 127.0.0.1 for the client's uploads and downloads."""
+    """Gives and takes the files below `root`, each at the address of the same path."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.sizes: dict[str, int] = {}
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self.url = ""
-        self._shared: dict[str, Path] = {}
-        self._runner: web.AppRunner | None = None
+        app = web.Application(client_max_size=1 << 40)
+        app.router.add_put("/{path:.+}", self._put)
+        app.router.add_get("/{path:.+}", self._get)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         for kind in ("blob", "source", "block"):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
+            (root / kind).mkdir(parents=True, exist_ok=True)
 
-    def blob(self, blob_id: str) -> Path:
-        return self.folder / "blob" / blob_id
+    def path(self, kind: Literal["blob", "source", "block"], name: str) -> Path:
+        return self.root / kind / name
 
-    def source(self, sha256_hex: str) -> Path:
-        return self.folder / "source" / sha256_hex
-
-    def block(self, sha256_hex: str) -> Path:
-        return self.folder / "block" / sha256_hex
-
-    def address(self, kind: str, name: str) -> str:
-        return f"{self.url}/{kind}/{name}"
-
-    def share(self, path: Path, size_bytes: int) -> list[str]:
-        """Return one address for each block of a file of the volume store."""
-        self._shared[path.name] = path
-        return [f"{self.url}/file/{path.name}?start={start}" for start in range(0, size_bytes, BLOCK_BYTES)]
+    def address(self, path: Path) -> str:
+        return f"{self.url}/{path.relative_to(self.root)}"
 
     async def start(self) -> None:
-        app = web.Application(client_max_size=1 << 40)
-        app.router.add_put("/{kind:blob|block}/{name}", self._put)
-        app.router.add_get("/blob/{name}", self._get)
-        app.router.add_get("/file/{name}", self._get_block)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0]
-        self.url = f"http://{host}:{port}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._runner.cleanup()
 
     async def _put(self, request: web.Request) -> web.Response:
-        path = self.folder / request.match_info["kind"] / request.match_info["name"]
         md5 = hashlib.md5(usedforsecurity=False)
-        with path.open("wb") as file:
+        with (self.root / request.match_info["path"]).open("wb") as file:
             async for piece in request.content.iter_chunked(1 << 20):
                 md5.update(piece)
                 file.write(piece)
         return web.Response(headers={"ETag": f'"{md5.hexdigest()}"'})
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(self.blob(request.match_info["name"]))
-
-    async def _get_block(self, request: web.Request) -> web.Response:
-        with self._shared[request.match_info["name"]].open("rb") as file:
+        """Answer with a whole file or with its block that begins at `start`."""
+        path = self.root / request.match_info["path"]
+        if "start" not in request.query:
+            return web.FileResponse(path)
+        with path.open("rb") as file:
             file.seek(int(request.query["start"]))
             return web.Response(body=file.read(BLOCK_BYTES))

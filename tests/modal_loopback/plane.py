@@ -1,10 +1,9 @@
-"""The control plane itself: owns every object, and starts and ends containers."""
+"""The control plane itself: owns every object, starts containers, and sees to what time brings."""
 
 import asyncio
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -13,23 +12,20 @@ from grpclib.server import Server
 from modal_proto import api_pb2 as api
 
 from .blobs import Blobs
-from .container import Container
-from .faults import Faults
-from .objects import App, Function, Registry
-from .rpc_apps import AppRpcs
-from .rpc_calls import CallRpcs
-from .rpc_containers import ContainerRpcs
-from .rpc_functions import FunctionRpcs
-from .rpc_objects import ObjectRpcs
-from .rpc_volumes import VolumeRpcs
-from .scheduler import STATUS, Scheduler, failure
-from .seen import ContainerSeen, PayloadSeen, Seen
-from .settings import Settings
-from .state import Input, Limits, Pool, Worker, new_id
-from .watch import watch
+from .calls import STATUS, Call, Input, new_id
+from .container import Container, Image
+from .functions import App, Function
+from .knobs import Faults, Settings
+from .rpc_apps import AppRpcs, FunctionRpcs
+from .rpc_calls import CallRpcs, ContainerRpcs
+from .rpc_objects import ObjectRpcs, VolumeRpcs
+from .seen import CommitSeen, PayloadSeen, Seen
+from .volumes import Volume
 
-FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 5.0  # before a pool whose containers crash gets another
+TICK_S = 0.02
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 5.0  # before a function whose containers crash gets another
 WINDOW_BYTES = 64 << 20
+PREFIXES = {"Dict": "di", "Secret": "st", "Volume": "vo"}
 
 
 class Service(AppRpcs, FunctionRpcs, ObjectRpcs, CallRpcs, ContainerRpcs, VolumeRpcs):
@@ -39,14 +35,22 @@ class Service(AppRpcs, FunctionRpcs, ObjectRpcs, CallRpcs, ContainerRpcs, Volume
 class Plane:
     """One test control plane; every method runs in its event loop."""
 
-    def __init__(self, root: Path, settings: Settings, faults: Faults, seen: Seen) -> None:
-        self.root, self.settings, self.faults, self.seen = root, settings, faults, seen
-        self.objects = Registry(root, settings.secrets)
+    def __init__(
+        self, root: Path, settings: Settings, faults: Faults, seen: Seen, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.root, self.settings, self.faults, self.seen, self.loop = root, settings, faults, seen, loop
         self.blobs = Blobs(root / "http")
+        self.apps: dict[str, App] = {}
+        self.functions: dict[str, Function] = {}
+        self.calls: dict[str, Call] = {}
+        self.inputs: dict[str, Input] = {}  # by the token that their caller has
+        self.images: dict[str, Image] = {}
+        self.mounts: dict[str, dict[str, Path]] = {}
+        self.volumes: dict[str, Volume] = {}
         self.volume_lock = asyncio.Lock()
-        self.pools: dict[str, Pool] = {}
-        self.containers: dict[str, Container] = {}
-        self.scheduler = Scheduler(time.time, self.later)
+        self.dicts: dict[str, dict[bytes, bytes]] = {}
+        self.names: dict[tuple[str, str], str] = {}
+        self.secrets = {self.new_name("Secret", name): dict(env) for name, env in settings.secrets.items()}
         self.url = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
@@ -58,31 +62,27 @@ class Plane:
         listener = socket.create_server(("127.0.0.1", 0))
         self._servers.append(await self.serve(listener, None))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.background(watch(self))
+        self.background(self._watch())
 
     async def stop(self) -> None:
-        for app in self.objects.apps.values():
-            app.state = api.APP_STATE_STOPPED
-        for container in list(self.containers.values()):
-            container.kill("plane stopped")
-        while self.containers:
+        for app in self.apps.values():
+            app.life.stopped_at = time.time()
+        while self._containers():
+            for container in self._containers():
+                container.kill("plane stopped")
             await asyncio.sleep(0.01)
-        for task in self._tasks:
-            task.cancel()
         for server in self._servers:
             server.close()
         await self.blobs.stop()
 
     async def serve(self, listener: socket.socket, container: Container | None) -> Server:
-        config = Configuration(
-            http2_connection_window_size=WINDOW_BYTES, http2_stream_window_size=WINDOW_BYTES
-        )
+        config = Configuration(http2_connection_window_size=WINDOW_BYTES, http2_stream_window_size=WINDOW_BYTES)
         server = Server([Service(self, container)], config=config)
         await server.start(sock=listener)
         return server
 
-    def background(self, work: "asyncio._CoroutineLike[None]") -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def background(self, work: Coroutine[None, None, None]) -> None:
+        task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
@@ -91,147 +91,155 @@ class Plane:
         if not task.cancelled() and task.exception() is not None:
             self.seen.errors.append(f"background task: {task.exception()!r}")
 
-    def later(self, delay_s: float, then: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(delay_s, then)
+    # --- objects ---
 
-    # --- apps and functions ---
+    def new_name(self, kind: str, name: str) -> str:
+        """Return a new id, which the name leads to from now on if there is one."""
+        made = new_id(PREFIXES[kind])
+        if name:
+            self.names[kind, name] = made
+        return made
 
-    def page(self, app: App) -> str:
-        return f"{self.url}/apps/{app.id}"
+    def new_volume(self, volume_id: str, name: str, version: int) -> Volume:
+        store = self.blobs.root / "volume" / volume_id
+        store.mkdir(parents=True)
+        volume = Volume(id=volume_id, name=name, version=version, created_s=time.time(), store=store)
+        self.volumes[volume_id] = volume
+        return volume
+
+    def volume_named(self, name: str) -> Volume | None:
+        return self.volumes.get(self.names.get(("Volume", name), ""))
+
+    def new_function(self, app: App, definition: api.Function) -> Function:
+        function = Function(id=new_id("fu"), app=app, definition=definition)
+        self.functions[function.id] = function
+        return function
 
     def define(self, function: Function, definition: api.Function) -> None:
         """Give a function its definition; a changed one retires the containers of the old."""
-        mounts = sorted(definition.mount_ids)  # the client sends them in no particular order
-        del definition.mount_ids[:]
-        definition.mount_ids.extend(mounts)
-        pool = self.pools.get(function.id)
-        if pool is not None and function.definition == definition:
+        definition.mount_ids.sort()  # the client sends them in no particular order
+        if function.definition_id and function.definition == definition:
             return
         function.definition, function.definition_id = definition, new_id("de")
         function.variants.clear()
-        limits = self._limits(definition)
-        if pool is None:
-            self.pools[function.id] = Pool(id=function.id, name=function.name, limits=limits)
-        else:
-            pool.limits = limits
-            for worker in list(pool.workers.values()):
-                self.leave(self.containers[worker.task_id], "redeployed")
+        function.autoscaler.Clear()
+        self.scale(function, definition.autoscaler_settings)
+        for container in function.containers:
+            container.leave("redeployed")
 
-    def _limits(self, d: api.Function) -> Limits:
-        autoscaler = d.autoscaler_settings
-        return Limits(
-            max_containers=autoscaler.max_containers or self.settings.max_containers,
-            min_containers=autoscaler.min_containers,
-            scaledown_s=(autoscaler.scaledown_window or 60) * self.settings.scaledown_factor,
-            slots=d.target_concurrent_inputs or d.max_concurrent_inputs or 1,
-            timeout_s=d.timeout_secs or 300,
-            startup_timeout_s=d.startup_timeout_secs or d.timeout_secs or 300,
-            retry=d.retry_policy,
-        )
+    def scale(self, function: Function, change: api.AutoscalerSettings) -> None:
+        limits = function.autoscaler
+        limits.MergeFrom(change)
+        limits.max_containers = limits.max_containers or self.settings.max_containers
+        limits.scaledown_window = limits.scaledown_window or 60
 
-    def rescale(self, function_id: str, change: api.AutoscalerSettings) -> api.AutoscalerSettings:
-        """Change what an autoscaler update names and return the limits now in force."""
-        pool, factor = self.pools[function_id], self.settings.scaledown_factor
-        if change.HasField("max_containers"):
-            most = change.max_containers or self.settings.max_containers
-            pool.limits = replace(pool.limits, max_containers=most)
-        if change.HasField("min_containers"):
-            pool.limits = replace(pool.limits, min_containers=change.min_containers)
-        if change.HasField("scaledown_window"):
-            pool.limits = replace(pool.limits, scaledown_s=change.scaledown_window * factor)
-        self.wake()
-        return api.AutoscalerSettings(
-            min_containers=pool.limits.min_containers,
-            max_containers=pool.limits.max_containers,
-            scaledown_window=round(pool.limits.scaledown_s / factor),
-        )
+    def open_call(self, function: Function, *, spawned: bool) -> Call:
+        call = Call(id=new_id("fc"), function=function, spawned=spawned, last_poll_s=time.time())
+        self.calls[call.id] = call
+        return call
 
-    async def client_left(self, app: App) -> None:
-        if app.state == api.APP_STATE_DETACHED:
-            app.state = api.APP_STATE_DETACHED_DISCONNECTED
+    def saw_payload(self, work: Input, direction: Literal["input", "output"], inline: bytes, blob_id: str) -> None:
+        size = self.blobs.path("blob", blob_id).stat().st_size if blob_id else len(inline)
+        seen = PayloadSeen(function=work.name, direction=direction, size_bytes=size, blob=bool(blob_id))
+        self.seen.payloads.append(seen)
+
+    def saw_commit(self, volume: Volume, function: str, changed: Iterable[str], removed: Iterable[str]) -> None:
+        seen = CommitSeen(volume=volume.name, function=function, changed=tuple(changed), removed=tuple(removed))
+        self.seen.commits.append(seen)
+
+    # --- the end of apps and containers ---
+
+    def client_left(self, app: App) -> None:
+        if app.life.app_state == api.APP_STATE_DETACHED:
+            app.life.app_state = api.APP_STATE_DETACHED_DISCONNECTED
         elif not app.deployed:
-            await self.stop_app(app)
+            self.stop_app(app)
 
-    async def stop_app(self, app: App) -> None:
+    def stop_app(self, app: App) -> None:
         """End an app: what waits is terminated, containers get a short grace for their exit hooks."""
-        app.state, app.stopped_s = api.APP_STATE_STOPPED, time.time()
-        for pool in self.pools_of(app):
-            for call in [call for call in self.scheduler.calls.values() if call.pool is pool]:
-                self.scheduler.cancel(call, "the app was stopped")
+        app.life.app_state, app.life.stopped_at = api.APP_STATE_STOPPED, time.time()
+        for call in self._unfinished(app):
+            call.cancel("the app was stopped")
         for container in self.containers_of(app):
-            container.end(self.settings.stop_grace_s)
+            container.stop(self.settings.stop_grace_s)
         app.logged.notify()
 
-    def pools_of(self, app: App) -> list[Pool]:
-        return [pool for pool in self.pools.values() if self.objects.functions[pool.id].app is app]
+    def _unfinished(self, app: App) -> list[Call]:
+        return [call for call in self.calls.values() if call.unfinished and call.function.app is app]
+
+    def _containers(self) -> list[Container]:
+        return [container for function in self.functions.values() for container in function.containers]
 
     def containers_of(self, app: App) -> list[Container]:
-        return [container for container in self.containers.values() if container.function.app is app]
-
-    def saw_payload(
-        self, work: Input, direction: Literal["input", "output"], inline: bytes, blob_id: str
-    ) -> None:
-        self.seen.payloads.append(
-            PayloadSeen(
-                function=work.name,
-                call_id=work.call.id,
-                direction=direction,
-                size_bytes=self.blobs.sizes[blob_id] if blob_id else len(inline),
-                blob=bool(blob_id),
-                mapped=work.call.mapped,
-            )
-        )
-
-    # --- containers ---
-
-    def wake(self) -> None:
-        """Start the containers that the pools want now."""
-        now = time.time()
-        for pool in self.pools.values():
-            function = self.objects.functions[pool.id]
-            if not (function.app.live and function.app.version):
-                continue
-            for _ in range(pool.wanted(now)):
-                self._start_container(function, pool)
-
-    def _start_container(self, function: Function, pool: Pool) -> None:
-        now = time.time()
-        worker = Worker(task_id=new_id("ta"), pool=pool, started_s=now)
-        pool.workers[worker.task_id] = worker
-        seen = ContainerSeen(
-            task_id=worker.task_id,
-            app=function.app.name,
-            function=pool.name,
-            function_id=function.id,
-            pid=0,
-            started_s=now,
-        )
-        self.seen.containers.append(seen)
-        self.seen.max_containers[pool.name] = max(self.seen.max_containers[pool.name], len(pool.workers))
-        container = Container(self, function, worker, seen)
-        self.containers[worker.task_id] = container
-        self.background(container.run())
+        return [container for container in self._containers() if container.function.app is app]
 
     def ended(self, container: Container) -> None:
         """Take note of a container's death: its inputs go back to the queue, or fail if they keep killing."""
-        worker, pool = container.worker, container.worker.pool
-        deployed, settings = container.function.app.deployed, self.settings
-        most = settings.max_deaths_deployed if deployed else settings.max_deaths_ephemeral
-        del self.containers[worker.task_id]
-        if not worker.leaving:
+        function, settings = container.function, self.settings
+        most = settings.max_deaths_deployed if function.app.deployed else settings.max_deaths_ephemeral
+        function.containers.remove(container)
+        if not container.leaving:
             container.seen.why = "crashed"
-            pool.crashes += 1
-            pool.not_before_s = time.time() + min(FIRST_BACKOFF_S * 2**pool.crashes, MAX_BACKOFF_S)
-        if not worker.ready and most is not None and pool.crashes >= most:
-            message = f"{pool.name}: containers exit with {container.seen.exit_code} while starting"
-            self.scheduler.fail_queued(pool, failure(STATUS.GENERIC_STATUS_FAILURE, message))
-        self.scheduler.release(worker, most)
-        container.function.app.logged.notify()
-        self.wake()
+            function.crashes += 1
+            function.not_before_s = time.time() + min(FIRST_BACKOFF_S * 2**function.crashes, MAX_BACKOFF_S)
+        if not container.ready and most is not None and function.crashes >= most:
+            message = f"{function.name}: containers exit with {container.seen.exit_code} while starting"
+            function.fail_queued(api.GenericResult(status=STATUS.GENERIC_STATUS_FAILURE, exception=message))
+        for work in reversed(container.running.values()):
+            work.deaths += not container.blameless
+            if most is not None and work.deaths >= most:
+                message = f"{work.name} lost {work.deaths} containers on this input"
+                work.fail(STATUS.GENERIC_STATUS_TERMINATED, message)
+            work.enqueue(first=True)
+        function.app.logged.notify()
 
-    def leave(self, container: Container, why: str) -> None:
-        """Let a container finish what it runs and exit by itself, running its exit hooks."""
-        if not container.worker.leaving:
-            container.worker.leaving = True
-            container.seen.why = why
-            container.worker.pool.changed.notify()
+    # --- what happens because time passes ---
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.time()
+            for container in self._containers():
+                self._check_container(container, now)
+            for app in list(self.apps.values()):
+                self._check_app(app, now)
+            for call in self.calls.values():
+                alone_s = 0 if call.spawned or call.polls else now - call.last_poll_s
+                if call.unfinished and alone_s > self.settings.orphan_s:
+                    call.cancel("the caller went away")
+            for function in self.functions.values():
+                for _ in range(function.wanted(now)):
+                    self._start_container(function)
+
+    def _start_container(self, function: Function) -> None:
+        container = Container(self, function)
+        function.containers.append(container)
+        self.seen.containers.append(container.seen)
+        most = self.seen.max_containers
+        most[function.name] = max(most[function.name], len(function.containers))
+        self.background(container.run())
+
+    def _check_container(self, container: Container, now: float) -> None:
+        function = container.function
+        container.sample()
+        startup_s = function.definition.startup_timeout_secs or function.timeout_s
+        if not container.ready and now - container.seen.started_s > startup_s:
+            container.kill("startup timeout")
+        for work in list(container.running.values()):
+            if now - work.started_s > function.timeout_s and not work.done:
+                message = f"{work.name} exceeded its timeout of {function.timeout_s} s"
+                result = api.GenericResult(status=STATUS.GENERIC_STATUS_TIMEOUT, exception=message)
+                container.finish(api.FunctionPutOutputsItem(input_id=work.id, result=result))
+                container.blameless = True
+                container.kill("timeout")
+        limits, idle_s = function.autoscaler, 0 if container.running else now - container.idle_since_s
+        surplus = len(function.containers) > limits.min_containers
+        if container.ready and surplus and idle_s > limits.scaledown_window * self.settings.scaledown_factor:
+            container.leave("idle")
+
+    def _check_app(self, app: App, now: float) -> None:
+        lost = now - app.heartbeat_s > self.settings.heartbeat_timeout_s
+        if lost and app.life.app_state in (api.APP_STATE_EPHEMERAL, api.APP_STATE_DETACHED):
+            self.client_left(app)
+        elif app.life.app_state == api.APP_STATE_DETACHED_DISCONNECTED and not self._unfinished(app):
+            self.stop_app(app)

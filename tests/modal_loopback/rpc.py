@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from grpclib import GRPCError, Status
 from grpclib.const import Handler
 from grpclib.server import Stream
+from modal_proto import api_pb2 as api
 from modal_proto.api_grpc import ModalClientBase
 
-from .faults import DelayAnswer
+from .knobs import DelayAnswer
 
 if TYPE_CHECKING:
     from .container import Container
     from .plane import Plane
 
 V = TypeVar("V")
+Reply = dict[str, Any]
 
 
 def found(objects: Mapping[str, V], key: str, what: str) -> V:
@@ -32,32 +34,51 @@ _Names.__abstractmethods__ = frozenset()
 
 
 class Service:
-    """Base of the mixins: what a method needs to know is the plane, and whose listener this is."""
+    """Base of the mixins: an RPC's method takes the request and gives the reply or its fields."""
 
-    def __init__(self, plane: "Plane", container: "Container | None" = None) -> None:
+    def __init__(self, plane: "Plane", container: "Container | None") -> None:
         self.plane = plane
-        self.container = container
+        self._container = container
 
     def __mapping__(self) -> dict[str, Handler]:
+        handlers: dict[str, Handler] = _Names().__mapping__()
         return {
-            path: handler._replace(func=self._answer(path.rpartition("/")[2]))
-            for path, handler in _Names().__mapping__().items()
+            path: handler._replace(func=self._answer(path.rpartition("/")[2], handler.reply_type))
+            for path, handler in handlers.items()
         }
 
     @property
     def inside(self) -> "Container":
         """The container that is calling; only containers may use the RPCs that ask for it."""
-        if self.container is None:
+        if self._container is None:
             raise GRPCError(Status.FAILED_PRECONDITION, "only a container may call this")
-        return self.container
+        return self._container
 
-    def _answer(self, name: str) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+    async def ClientHello(self, _: object) -> None:
+        """Say nothing: an empty answer is enough."""
+
+    ContainerHello = ClientHello
+
+    def named(self, kind: str, request: Any) -> str:
+        """Return the id of an object that a request names, a new one if it may be created or has no name."""
+        name, create = request.deployment_name, request.object_creation_type
+        known = self.plane.names.get((kind, name))
+        if known and create == api.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
+            raise GRPCError(Status.ALREADY_EXISTS, f"{kind} '{name}' already exists")
+        if name and not known and not create:
+            raise GRPCError(Status.NOT_FOUND, f"{kind} '{name}' not found")
+        return known or self.plane.new_name(kind, name)
+
+    def _answer(self, name: str, reply_type: Any) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
         method = getattr(self, name, None)
         seen = self.plane.seen
 
+        def message(reply: Any) -> Any:
+            return reply if isinstance(reply, reply_type) else reply_type(**(reply or {}))
+
         async def answer(stream: Stream[Any, Any]) -> None:
             request = await stream.recv_message()
-            if self.container is not None and self.container.killed:
+            if self._container is not None and self._container.killed:
                 raise GRPCError(Status.UNAVAILABLE, "this container was killed; its process is about to go")
             seen.rpcs[name] += 1
             for rule in self.plane.faults.due(DelayAnswer, name):
@@ -68,9 +89,9 @@ class Service:
             try:
                 if inspect.isasyncgenfunction(method):
                     async for reply in method(request):
-                        await stream.send_message(reply)
+                        await stream.send_message(message(reply))
                 else:
-                    await stream.send_message(await method(request))
+                    await stream.send_message(message(await method(request)))
             except (GRPCError, ConnectionError, asyncio.CancelledError):
                 raise
             except Exception as error:

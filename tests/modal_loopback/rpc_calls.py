@@ -1,85 +1,65 @@
-"""RPCs of callers: open a call, send its inputs, wait for its outputs."""
+"""RPCs on both sides of a call: callers send inputs and wait for outputs, containers take inputs and send outputs."""
 
 import base64
 import json
 import time
 
-from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2 as api
 
-from .rpc import Service, found
-from .state import Call, Input
+from .calls import STATUS, Call, Input
+from .knobs import DropResult, KillAtInput, PreemptAtInput
+from .rpc import Reply, Service, found
 
 MAX_OUTSTANDING = 1000  # inputs in flight per .map(), as documented
 PAGE_BYTES = 8 << 20
+POLL_S = 14.0  # long polls of containers end a little before their heartbeat interval of 15 s
 
 
 def _jwt(**fields: object) -> str:
     """Return an unsigned token; the client reads only its payload."""
     parts = ({"alg": "none"}, fields)
-    return (
-        ".".join(base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in parts) + "."
-    )
-
-
-def _input_id(jwt: str) -> str:
-    payload = jwt.split(".")[1]
-    return str(json.loads(base64.urlsafe_b64decode(payload + "=="))["input_id"])
+    return ".".join(base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in parts) + "."
 
 
 def _token(work: Input) -> str:
-    return _jwt(input_id=work.id, idx=work.idx, retry_count=work.retry_count)
+    return _jwt(function_call_id=work.call.id, idx=work.idx)
 
 
 class CallRpcs(Service):
     def _call(self, call_id: str) -> Call:
-        return found(self.plane.scheduler.calls, call_id, "FunctionCall")
+        return found(self.plane.calls, call_id, "FunctionCall")
 
     def _put(self, call: Call, item: api.FunctionPutInputsItem) -> api.FunctionPutInputsResponseItem:
         work = call.inputs.get(item.idx)
         if work is None:
-            work = self.plane.scheduler.put(call, item.idx, item.input)
+            work = call.put(item.idx, item.input)
+            self.plane.inputs[_token(work)] = work
             self.plane.saw_payload(work, "input", item.input.args, item.input.args_blob_id)
         return api.FunctionPutInputsResponseItem(idx=work.idx, input_id=work.id, input_jwt=_token(work))
 
-    async def FunctionMap(self, request: api.FunctionMapRequest) -> api.FunctionMapResponse:
-        pool = found(self.plane.pools, request.function_id, "Function")
-        call = self.plane.scheduler.open_call(
-            pool,
-            mapped=request.function_call_type == api.FUNCTION_CALL_TYPE_MAP,
-            spawned=request.function_call_invocation_type == api.FUNCTION_CALL_INVOCATION_TYPE_ASYNC,
-        )
-        items = [self._put(call, item) for item in request.pipelined_inputs]
-        self.plane.wake()
-        return api.FunctionMapResponse(
-            function_call_id=call.id,
-            function_call_jwt=_jwt(function_call_id=call.id),
-            pipelined_inputs=items,
-            retry_policy=pool.limits.retry,
-            sync_client_retries_enabled=True,
-            max_inputs_outstanding=MAX_OUTSTANDING,
-        )
+    async def FunctionMap(self, request: api.FunctionMapRequest) -> Reply:
+        function = found(self.plane.functions, request.function_id, "Function")
+        spawned = request.function_call_invocation_type == api.FUNCTION_CALL_INVOCATION_TYPE_ASYNC
+        call = self.plane.open_call(function, spawned=spawned)
+        return {
+            "function_call_id": call.id,
+            "function_call_jwt": _jwt(function_call_id=call.id),
+            "pipelined_inputs": [self._put(call, item) for item in request.pipelined_inputs],
+            "retry_policy": function.definition.retry_policy,
+            "sync_client_retries_enabled": True,
+            "max_inputs_outstanding": MAX_OUTSTANDING,
+        }
 
-    async def FunctionPutInputs(self, request: api.FunctionPutInputsRequest) -> api.FunctionPutInputsResponse:
+    async def FunctionPutInputs(self, request: api.FunctionPutInputsRequest) -> Reply:
         call = self._call(request.function_call_id)
-        items = [self._put(call, item) for item in request.inputs]
-        self.plane.wake()
-        return api.FunctionPutInputsResponse(inputs=items)
+        return {"inputs": [self._put(call, item) for item in request.inputs]}
 
-    async def FunctionRetryInputs(
-        self, request: api.FunctionRetryInputsRequest
-    ) -> api.FunctionRetryInputsResponse:
-        tokens = []
+    async def FunctionRetryInputs(self, request: api.FunctionRetryInputsRequest) -> Reply:
         for item in request.inputs:
-            work = found(self.plane.scheduler.inputs, _input_id(item.input_jwt), "Input")
-            self.plane.scheduler.retry(work, item.input, item.retry_count)
-            tokens.append(_token(work))
-        self.plane.wake()
-        return api.FunctionRetryInputsResponse(input_jwts=tokens)
+            found(self.plane.inputs, item.input_jwt, "Input").retry(item.input, item.retry_count)
+        return {"input_jwts": [item.input_jwt for item in request.inputs]}
 
-    async def FunctionGetOutputs(
-        self, request: api.FunctionGetOutputsRequest
-    ) -> api.FunctionGetOutputsResponse:
+    async def FunctionGetOutputs(self, request: api.FunctionGetOutputsRequest) -> Reply:
         call = self._call(request.function_call_id)
         after = int(request.last_entry_id.partition("-")[0] or 0)
         first = request.start_idx if request.HasField("start_idx") else 0
@@ -102,27 +82,94 @@ class CallRpcs(Service):
         if request.clear_on_success:
             sent = {sequence for sequence, _ in page}
             call.outputs = [entry for entry in call.outputs if entry[0] not in sent]
-        return api.FunctionGetOutputsResponse(
-            idxs=[output.idx for _, output in page],
-            outputs=[output for _, output in page],
-            last_entry_id=f"{page[-1][0]}-0" if page else request.last_entry_id,
-            num_unfinished_inputs=call.unfinished,
-        )
+        return {
+            "idxs": [output.idx for _, output in page],
+            "outputs": [output for _, output in page],
+            "last_entry_id": f"{page[-1][0]}-0" if page else request.last_entry_id,
+            "num_unfinished_inputs": call.unfinished,
+        }
 
-    async def FunctionCallFromId(
-        self, request: api.FunctionCallFromIdRequest
-    ) -> api.FunctionCallFromIdResponse:
+    async def FunctionCallFromId(self, request: api.FunctionCallFromIdRequest) -> Reply:
         call = self._call(request.function_call_id)
-        function = self.plane.objects.functions[call.pool.id]
-        return api.FunctionCallFromIdResponse(
-            function_call_id=call.id,
-            num_inputs=len(call.inputs),
-            metadata=api.FunctionCallHandleMetadata(app_id=function.app.id, function_id=function.id),
-        )
+        metadata = api.FunctionCallHandleMetadata(app_id=call.function.app.id, function_id=call.function.id)
+        return {"function_call_id": call.id, "num_inputs": len(call.inputs), "metadata": metadata}
 
-    async def FunctionCallCancel(self, request: api.FunctionCallCancelRequest) -> Empty:
-        held = self.plane.scheduler.cancel(self._call(request.function_call_id), "cancelled by the user")
+    async def FunctionCallCancel(self, request: api.FunctionCallCancelRequest) -> None:
+        held = self._call(request.function_call_id).cancel("cancelled by the user")
         if request.terminate_containers:
-            for worker, _ in held:
-                self.plane.containers[worker.task_id].kill("cancelled")
-        return Empty()
+            for container in held:
+                container.kill("cancelled")
+
+
+class ContainerRpcs(Service):
+    async def ContainerHeartbeat(self, _: api.ContainerHeartbeatRequest) -> Reply:
+        container = self.inside
+        if not container.cancelled:
+            await container.changed.wait(POLL_S)
+        cancelled, container.cancelled = container.cancelled, []
+        return {"cancel_input_event": api.CancelInputEvent(input_ids=cancelled)} if cancelled else {}
+
+    async def ContainerCheckpoint(self, _: api.ContainerCheckpointRequest) -> None:
+        self.inside.restore()
+
+    async def FunctionGetDynamicConcurrency(self, request: api.FunctionGetDynamicConcurrencyRequest) -> Reply:
+        busy = bool(self.inside.function.queue)
+        return {"concurrency": request.max_concurrency if busy else request.target_concurrency}
+
+    async def FunctionGetInputs(self, _: api.FunctionGetInputsRequest) -> Reply:
+        container, deadline = self.inside, time.monotonic() + POLL_S
+        if not container.ready:
+            container.idle_since_s = container.seen.ready_s = time.time()
+        while not container.leaving:
+            if work := container.function.next_input():
+                self._started(work)
+                kinds = (api.FUNCTION_CALL_INVOCATION_TYPE_SYNC, api.FUNCTION_CALL_INVOCATION_TYPE_ASYNC)
+                item = api.FunctionGetInputsItem(
+                    input_id=work.id,
+                    input=work.payload,
+                    function_call_id=work.call.id,
+                    function_call_invocation_type=kinds[work.call.spawned],
+                    retry_count=work.retry_count,
+                    function_map_idx=work.idx,
+                )
+                return {"inputs": [item]}
+            if time.monotonic() >= deadline:
+                return {}
+            await container.function.changed.wait(deadline - time.monotonic())
+        return {"inputs": [api.FunctionGetInputsItem(kill_switch=True)]}
+
+    def _started(self, work: Input) -> None:
+        container, seen, faults, later = self.inside, self.plane.seen, self.plane.faults, self.plane.loop.call_later
+        work.started_s = time.time()
+        container.running[work.id] = work
+        container.last_call_id = work.call.id
+        container.seen.inputs += 1
+        seen.inputs_started[work.name] += 1
+        seen.max_inputs[work.name] = max(seen.max_inputs[work.name], container.function.running)
+        for kill in faults.due(KillAtInput, work.name, container.function.name):
+            later(kill.after_s, container.strike, work, container.kill, "fault")
+        for preempt in faults.due(PreemptAtInput, work.name, container.function.name):
+            later(preempt.after_s, container.strike, work, container.interrupt, "preempted", preempt.grace_s)
+
+    async def FunctionPutOutputs(self, request: api.FunctionPutOutputsRequest) -> None:
+        container, plane = self.inside, self.plane
+        for item in request.outputs:
+            work = container.running.get(item.input_id)
+            if work is None or work.done:
+                container.finish(item)
+                continue
+            dropped = plane.faults.due(DropResult, work.name, container.function.name)
+            if any(rule.kill for rule in dropped):
+                container.kill("fault")
+            elif dropped:
+                del container.running[work.id]
+                work.enqueue(first=True)
+            else:
+                plane.seen.inputs_finished[work.name] += 1
+                plane.saw_payload(work, "output", item.result.data, item.result.data_blob_id)
+                container.finish(item)
+
+    async def TaskResult(self, request: api.TaskResultRequest) -> None:
+        """Fail what waits for a container that cannot start: its import or an enter hook raised."""
+        if not self.inside.ready and request.result.status != STATUS.GENERIC_STATUS_SUCCESS:
+            self.inside.function.fail_queued(request.result)

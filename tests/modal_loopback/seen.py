@@ -13,7 +13,7 @@ class ContainerSeen:
     app: str
     function: str
     function_id: str
-    pid: int
+    pid: int = 0
     started_s: float
     ready_s: float | None = None
     ended_s: float | None = None
@@ -28,16 +28,14 @@ class PayloadSeen:
     """One serialised input or output; `blob` when it travelled over HTTP instead of inline."""
 
     function: str
-    call_id: str
     direction: Literal["input", "output"]
     size_bytes: int
     blob: bool
-    mapped: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitSeen:
-    """One published commit: which container's function wrote which paths of which volume."""
+    """One published commit; `function` is empty for an upload from outside."""
 
     volume: str
     function: str
@@ -47,7 +45,7 @@ class CommitSeen:
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """Counters are keyed by function name ("driver", "Embedder.embed"), container records by pool name."""
+    """Counters of inputs are keyed by "driver" or "Embedder.embed", those of containers by "driver" or "Embedder"."""
 
     rpcs: Counter[str] = field(default_factory=Counter)
     unimplemented: list[str] = field(default_factory=list)
@@ -55,7 +53,6 @@ class Seen:
     containers: list[ContainerSeen] = field(default_factory=list)
     payloads: list[PayloadSeen] = field(default_factory=list)
     commits: list[CommitSeen] = field(default_factory=list)
-    image_commands: list[str] = field(default_factory=list)
     inputs_started: Counter[str] = field(default_factory=Counter)
     inputs_finished: Counter[str] = field(default_factory=Counter)
     max_containers: Counter[str] = field(default_factory=Counter)

@@ -27,10 +27,10 @@ def driver(n: int) -> int:
     total = sum(Writer().write.map(range(n), order_outputs=False))
     volume.reload()
     on_disk = sum(int(path.read_text()) for path in Path("/out").glob("*.txt"))
-    print(f"on disk {on_disk}")
+    print(f"on disk {on_disk}")  # noqa: T201
     return total
 
 
 @app.local_entrypoint()
 def main(n: int = 10) -> None:
-    print(f"total {driver.remote(n)}")
+    print(f"total {driver.remote(n)}")  # noqa: T201

@@ -46,7 +46,7 @@ def die(n: int) -> int:
 
 @app.function(schedule=SCHEDULE, secrets=[modal.Secret.from_name("key")], env={"COLOUR": "red"})
 def nightly() -> dict[str, str]:
-    print("nightly ran")
+    print("nightly ran")  # noqa: T201
     return {name: os.environ[name] for name in ("KEY", "COLOUR", "GREETING")}
 
 
@@ -57,7 +57,7 @@ def driver(n: int) -> list[int]:
 
 @app.function()
 def relay(left: int) -> str:
-    print(f"relay {left} in {modal.current_function_call_id()} {modal.current_input_id()}")
+    print(f"relay {left} in {modal.current_function_call_id()} {modal.current_input_id()}")  # noqa: T201
     return relay.spawn(left - 1).object_id if left else "home"
 
 
@@ -101,7 +101,7 @@ class Model:
 
     @modal.exit()
     def close(self) -> None:
-        print(f"model {self.size} closes")
+        print(f"model {self.size} closes")  # noqa: T201
 
 
 @app.cls(volumes={"/desk": desk_volume, "/other": other_volume})

@@ -1,9 +1,26 @@
-"""Faults as data: what a test wants to go wrong, where, and at which occurrence."""
+"""What a test may set: the settings of a plane, and the faults it is to suffer, as data."""
 
-import signal
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from typing import TypeVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Knobs that hold for a plane's whole life; the defaults are what Modal documents or does."""
+
+    scaledown_factor: float = 1.0
+    max_containers: int = 4  # of a function that sets none; Modal's own limit is far higher
+    max_deaths_ephemeral: int | None = 3
+    max_deaths_deployed: int | None = None  # deployed apps retry a crashing input for ever
+    heartbeat_timeout_s: float = 60.0
+    orphan_s: float = 120.0
+    stop_grace_s: float = 5.0
+    background_commit_s: float | None = None
+    reload_after_commit: bool = True
+    container_env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +43,10 @@ class KillAtInput(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreemptAtInput(Rule):
-    """Interrupt the container that took the n-th input, SIGKILL it after the grace, requeue its inputs."""
+    """SIGINT to the container that took the n-th input, SIGKILL after the grace; its inputs run again elsewhere."""
 
     after_s: float = 0.0
     grace_s: float = 30.0
-    signal: int = signal.SIGINT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +79,13 @@ R = TypeVar("R", bound=Rule)
 class Faults:
     """The rules in force; a rule may be added while the plane runs, and counts from that moment."""
 
-    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+    def __init__(self, rules: Iterable[Rule]) -> None:
         self.fired: list[Rule] = []
-        self._armed: list[tuple[Rule, list[str]]] = []
+        self._armed: list[tuple[Rule, Iterator[int]]] = []
         self.add(*rules)
 
     def add(self, *rules: Rule) -> None:
-        self._armed.extend((rule, []) for rule in rules)
+        self._armed.extend((rule, count(1)) for rule in rules)
 
     def clear(self) -> None:
         self._armed.clear()
@@ -77,11 +93,10 @@ class Faults:
     def due(self, kind: type[R], *names: str) -> list[R]:
         """Count one event that goes by any of `names` and return the rules of this kind that it sets off."""
         due = []
-        for rule, events in tuple(self._armed):
+        for rule, events in self._armed:
             if isinstance(rule, kind) and rule.on in names:
-                events.append(rule.on)
                 nth = rule.nth if isinstance(rule.nth, range) else (rule.nth,)
-                if len(events) in nth:
+                if next(events) in nth:
                     due.append(rule)
         self.fired.extend(due)
         return due

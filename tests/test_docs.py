@@ -1,0 +1,127 @@
+"""The documents say what is so: README's commands run, its files exist, and every config key is explained."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.rows import Reason
+from pipeline.sample import build_sample
+from tests.support import REPOSITORY, embed_corpus
+
+README = (REPOSITORY / "README.md").read_text()
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.toml"))
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def shell_lines() -> list[str]:
+    """Return the commands of all shell blocks, comments left out."""
+    return [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def test_the_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
+    build_sample(tmp_path / "sample")
+    config = tmp_path / "hashing.toml"
+    local = (REPOSITORY / "configs/local.toml").read_text()
+    config.write_text(local.replace('kind = "vllm"', 'kind = "hashing"'))
+    commands = [shlex.split(line) for line in shell_lines() if line.startswith(".venv/bin/embed-corpus")]
+    assert [command[1] for command in commands] == ["plan", "run", "status", "verify", "search", "run"]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *command[1:]],
+            cwd=tmp_path,
+            env={**os.environ, "EMBED_CONFIG": str(config), "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_python_of_the_readme_opens_an_output(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "one"}\n{"text": "two"}\n')
+    done = embed_corpus("run", "--input", source, "--output", tmp_path / "out", "--set", "engine.kind=hashing")
+    assert done.returncode == 0, done.stderr
+    for number, block in enumerate(blocks("python")):
+        shown = subprocess.run(
+            [sys.executable, "-c", f"{block}\nprint(len(vectors), len(vectors[0]['embedding']))"],
+            cwd=tmp_path,
+            env={**os.environ, "HF_HOME": str(tmp_path / f"home-{number}"), "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert shown.stdout == "2 384\n", shown.stderr
+
+
+def test_the_targets_of_the_readme_are_in_the_makefile() -> None:
+    targets = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    assert {"embed", "test", "check"} <= targets
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for target in targets:
+        assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), target
+
+
+def test_the_files_that_the_readme_names_exist() -> None:
+    named = re.findall(r"(?:pipeline|configs|tests|jobs)/[\w./]*", README)
+    assert len(named) > 8
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_readme_has_every_exit_code_and_reject_reason() -> None:
+    assert [int(code) for code in re.findall(r"^\| (\d) \|", README, re.MULTILINE)] == list(range(7))
+    assert all(f"`{reason}`" in README for reason in get_args(Reason))
+
+
+def keys_with_comments(text: str) -> set[str]:
+    """Return the keys of a config beside or above which a comment stands."""
+    table, above, found = "", False, set()
+    for line in text.splitlines():
+        if header := re.match(r"\[(\w+)\]", line):
+            table = header[1]
+        elif (key := re.match(r"(\w+) = ", line)) and (above or "#" in line):
+            found.add(f"{table}.{key[1]}")
+        above = line.startswith("#")
+    return found
+
+
+def fields(record: Any) -> dict[str, set[str]]:
+    return {
+        name: {field.name for field in dataclasses.fields(kind)}
+        for name, kind in get_type_hints(record).items()
+        if dataclasses.is_dataclass(kind)
+    }
+
+
+def test_the_local_config_explains_every_key_there_is() -> None:
+    text = (REPOSITORY / "configs/local.toml").read_text()
+    known = {f"{table}.{key}" for table, keys in fields(Config).items() for key in keys}
+    explained = keys_with_comments(text)
+    # What the names say, and what only another engine or another model asks for.
+    plain = {"model.name", "model.licence", "model.trust_remote_code", "engine.gpu_memory_utilization"}
+    assert known - plain <= explained
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_config_has_a_comment_for_every_number_with_a_unit(path: Path) -> None:
+    tables = tomllib.loads(path.read_text())
+    numbers = {
+        f"{table}.{key}"
+        for table, values in tables.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    assert numbers <= keys_with_comments(path.read_text())

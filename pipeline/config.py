@@ -45,6 +45,7 @@ class EngineConfig:
     enforce_eager: bool = True
     gpu_memory_utilization: float = 0.9
     kv_cache_bytes: int = 0
+    sleep_mode: bool = False
     batch_passages: int = 1024
 
 
@@ -68,6 +69,16 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModalConfig:
+    """What a run on Modal rents, and at which price."""
+
+    gpu: str = ""  # "" = CPU
+    max_containers: int = 1
+    usd_per_hour: float = 0.0  # of one container with its GPU
+    driver_hours: float = 22.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A whole config file, one field per table."""
 
@@ -75,6 +86,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    modal: ModalConfig = field(default_factory=ModalConfig)
 
     @property
     def dim(self) -> int:
@@ -101,6 +113,7 @@ _POSITIVE = (
     "engine.max_num_batched_tokens",
     "engine.batch_passages",
     "run.chunk_tokens",
+    "modal.max_containers",
 )
 
 
@@ -219,6 +232,7 @@ _TABLES: dict[str, type] = {
     "engine": EngineConfig,
     "corpus": CorpusConfig,
     "run": RunConfig,
+    "modal": ModalConfig,
 }
 
 

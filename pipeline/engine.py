@@ -38,6 +38,15 @@ class EngineThread:
         embedder = self._loading.result()
         return self._pool.submit(self._embed, embedder, token_ids, dim).result()
 
+    def sleep(self) -> None:
+        """Let the engine sleep once it is loaded; raises what loading raised."""
+        self._pool.submit(self._loading.result().sleep).result()
+
+    def wake(self) -> None:
+        """Wake the engine."""
+        self._pool.submit(self._loading.result().wake).result()
+        self.ready_at = time.time()
+
     def close(self) -> None:
         """Let the call in progress finish and end the thread."""
         self._pool.shutdown(cancel_futures=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from functools import partial
@@ -19,7 +19,7 @@ from pipeline.worker import Failure, Job, embed_chunk
 
 IN_FLIGHT = 2  # chunks: one in the engine, the other being read, tokenised or written
 
-FanOut = Callable[[Iterable[Chunk], Job], Iterable[Receipt | Failure]]
+FanOut = Callable[[Sequence[Chunk], Job], Iterable[Receipt | Failure]]
 
 
 def fan_out_here(store: Store) -> FanOut:
@@ -29,7 +29,7 @@ def fan_out_here(store: Store) -> FanOut:
     ends the run with its EngineError.
     """
 
-    def fan_out(chunks: Iterable[Chunk], job: Job) -> Iterator[Receipt | Failure]:
+    def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         engine = EngineThread(partial(make_embedder, job.config), batch_passages=job.config.engine.batch_passages)
 
         def embed(chunk: Chunk) -> Receipt | Failure:

@@ -60,6 +60,8 @@ def run(
             store.rewrite_manifest([stock.dataset, *receipts.values(), record])
         job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config)
         made, failures, last_at = _embed(chunks, job, store, fan_out)
+        store.refresh()
+        made += _unreported(chunks, made, store)
         receipts |= {receipt.part: receipt for receipt in made}
         n_missing = len(chunks) - len(made)
         stale = [part for part in stock.stale if part not in receipts]  # a damaged part is made again under its name
@@ -79,6 +81,7 @@ def run(
             engine_calls=sum(receipt.engine_calls for receipt in made),
             engine_s=round(sum(receipt.engine_s for receipt in made), 3),
             engine_busy=_engine_busy(made, last_at),
+            cost_usd=round(_engine_held_s(made, last_at) / 3600 * config.modal.usd_per_hour, 4),
             peak_rss_bytes=_peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
@@ -108,12 +111,24 @@ def _embed(
     return list(made.values()), tuple(failures), last_at
 
 
+def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], store: Store) -> list[Receipt]:
+    """Return the receipts of parts that are there although nobody reported them: the store is the truth."""
+    reported = {receipt.chunk for receipt in made}
+    silent = (store.receipt_of(chunk.part_name) for chunk in chunks if chunk.id not in reported)
+    found = [receipt for receipt in silent if receipt is not None]
+    for receipt in found:
+        store.append(receipt)
+    return found
+
+
+def _engine_held_s(made: Sequence[Receipt], last_at: float) -> float:
+    """Return the seconds from each engine's being ready to the last receipt, summed over the engines."""
+    return sum(max(0.0, last_at - ready_at) for ready_at in {r.engine_ready_at for r in made if r.engine_calls})
+
+
 def _engine_busy(made: Sequence[Receipt], last_at: float) -> float | None:
-    worked = [receipt for receipt in made if receipt.engine_calls]
-    if not worked:
-        return None
-    ready_at = min(receipt.engine_ready_at for receipt in worked)
-    return round(sum(receipt.engine_s for receipt in worked) / max(last_at - ready_at, 1e-9), 4)
+    held_s = _engine_held_s(made, last_at)
+    return round(sum(receipt.engine_s for receipt in made) / held_s, 4) if held_s else None
 
 
 def _peak_rss_bytes() -> int:

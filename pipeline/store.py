@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import OutputLockedError, UsageError
+from pipeline.errors import UsageError
+from pipeline.lock import Hold, flock, is_flocked
 from pipeline.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
 
 RECEIPT_KEY = b"embed_corpus.receipt"
@@ -27,10 +27,17 @@ ROW_GROUP_BYTES = 2 << 20  # the writer needs about ten times this
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """An output folder. `commit` makes what was written durable where a rename alone does not, as on a Modal volume."""
+    """An output folder, and what a place such as a Modal volume asks for beyond files.
+
+    `commit` makes what was written durable and seen elsewhere, `refresh` shows what others have committed, `hold`
+    keeps other runs out. A commit may need every file of the output closed, so no thread writes during one.
+    """
 
     root: Path
     commit: Callable[[], None] = lambda: None
+    refresh: Callable[[], None] = lambda: None
+    hold: Hold = flock
+    writing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def manifest_path(self) -> Path:
@@ -50,12 +57,14 @@ class Store:
 
         The rejects come first: a part that is there proves that everything of its chunk is.
         """
-        if rejects is not None:
-            _publish(self.rejects_path(receipt.part), _parquet(rejects))
+        rejected = None if rejects is None else _parquet(rejects)
         footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
         data = _parquet(table.replace_schema_metadata(footer))
-        _publish(self.data_path(receipt.part), data)
-        self.commit()
+        with self.writing:
+            if rejected is not None:
+                _publish(self.rejects_path(receipt.part), rejected)
+            _publish(self.data_path(receipt.part), data)
+            self.commit()
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
     def read_manifest(self) -> Manifest:
@@ -105,6 +114,14 @@ class Store:
             data = pa.py_buffer(file.read())
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
+    def republish(self, part: str) -> Receipt | None:
+        """Return the receipt of a part that is already there, made durable once more; None where there is none."""
+        with self.writing:
+            receipt = self.receipt_of(part)
+            if receipt is not None:
+                self.commit()
+        return receipt
+
     def recipe_of(self, part: str) -> dict[str, Any]:
         """Return the recipe in a part's footer."""
         recipe: dict[str, Any] = json.loads(self._footer(part)[RECIPE_KEY])
@@ -121,10 +138,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the output for one run; the system lets go when the process ends, however it ends.
-
-        Raises OutputLockedError naming the holder.
-        """
+        """Hold the output for one run; raises OutputLockedError naming the holder."""
         for folder in (self.root / "data", self.root / "rejects"):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -132,30 +146,12 @@ class Store:
                 raise UsageError(
                     f"output {folder}: cannot be made: {error.strerror}; choose another --output"
                 ) from error
-        with (self.root / ".lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "just started"
-                raise OutputLockedError(
-                    f"output {self.root}: another run holds it ({holder}); wait for it or stop it"
-                ) from error
-            file.truncate(0)
-            file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-            file.flush()
+        with self.hold(self.root):
             yield
 
     def is_locked(self) -> bool:
-        """Whether a run holds the output at this moment."""
-        try:
-            with (self.root / ".lock").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        """Whether a run of this machine holds the output at this moment."""
+        return is_flocked(self.root)
 
     def sweep(self) -> None:
         """Remove what a crash left behind: temporary files, and rejects whose part was never published."""
@@ -182,6 +178,7 @@ def _parquet(table: pa.Table) -> pa.Buffer:
 
 
 def _publish(path: Path, data: pa.Buffer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(data)

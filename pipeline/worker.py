@@ -44,9 +44,12 @@ class Failure:
 def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> Receipt:
     """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
 
+    A chunk whose part is already there, because only its receipt was lost on the way, is not embedded again.
     Raises CorpusError when the shard has changed and EngineError when the engine fails; nothing is published then.
     """
     config, source = job.config, chunk.shard.source
+    if (found := store.republish(chunk.part_name)) is not None:
+        return found
     rows = read_chunk(job.root, job.columns, chunk)
     n_rows = rows.n_rows
     hashes = content_hashes(rows.text)
@@ -89,6 +92,14 @@ def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> R
         engine_ready_at=engine.ready_at,
     )
     return store.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
+
+
+def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> NDArray[np.float16]:
+    """Return one vector a text as a dataset would hold it, shape (n, dim); what is too long is truncated."""
+    tokenizer, splitter = _tokenizers(config)
+    prompt = config.model.document_prompt
+    passages = make_passages(texts, tokenizer, splitter, prompt=prompt, on_long="truncate")
+    return engine.embed(passages.ids, config.dim).vectors
 
 
 def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:

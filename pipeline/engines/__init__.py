@@ -18,6 +18,14 @@ class Embedder(Protocol):
         """Return one vector of the model's full width for each list of token ids, shape (n, width)."""
         ...
 
+    def sleep(self) -> None:
+        """Let go of the accelerator's memory where the engine can, before a snapshot of the process is taken."""
+        ...
+
+    def wake(self) -> None:
+        """Take back what `sleep` let go of."""
+        ...
+
 
 def make_embedder(config: Config) -> Embedder:
     """Load the configured engine; raises EngineError when it does not start."""

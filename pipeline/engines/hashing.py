@@ -26,3 +26,9 @@ class HashingEmbedder:
         state ^= state >> np.uint64(31)
         vectors: NDArray[np.float32] = (state >> np.uint64(40)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
         return vectors
+
+    def sleep(self) -> None:
+        """Hold nothing that could be let go of."""
+
+    def wake(self) -> None:
+        """Take nothing back."""

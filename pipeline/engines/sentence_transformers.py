@@ -48,6 +48,12 @@ class SentenceTransformersEmbedder:
         restored[order] = full
         return restored
 
+    def sleep(self) -> None:
+        """Hold nothing that could be let go of."""
+
+    def wake(self) -> None:
+        """Take nothing back."""
+
     def _forward(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         torch = self._torch
         width = max(len(ids) for ids in token_ids)

@@ -31,6 +31,7 @@ def engine_arguments(config: Config) -> dict[str, Any]:
         "max_num_seqs": engine.max_num_seqs,
         "max_num_batched_tokens": engine.max_num_batched_tokens,
         "gpu_memory_utilization": engine.gpu_memory_utilization,
+        "enable_sleep_mode": engine.sleep_mode,
         "seed": 0,
         **memory,
     }
@@ -60,6 +61,7 @@ class VLLMEmbedder:
                 )
             except Exception as error:
                 raise EngineError(f"vLLM with {config.model.name}: did not start: {error}") from error
+        self._sleeps = config.engine.sleep_mode
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Return one vector of the model's full width for each list of token ids, shape (n, width)."""
@@ -71,3 +73,13 @@ class VLLMEmbedder:
         except Exception as error:
             raise EngineError(f"vLLM: {len(prompts)} passages were not embedded: {error}") from error
         return np.stack([output.outputs.data.numpy() for output in outputs]).astype(np.float32, copy=False)
+
+    def sleep(self) -> None:
+        """Move the weights to the host's memory and drop the key-value cache, when `engine.sleep_mode` is on."""
+        if self._sleeps:
+            self._llm.sleep(level=1)
+
+    def wake(self) -> None:
+        """Move the weights back."""
+        if self._sleeps:
+            self._llm.wake_up()

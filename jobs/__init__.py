@@ -1,0 +1,1 @@
+"""The edge: the same pipeline on Modal."""

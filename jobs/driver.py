@@ -1,0 +1,166 @@
+"""The driver: a run whose chunks are embedded by the service, wherever its containers are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import modal
+import msgspec
+
+from jobs import resources
+from jobs.embedding_service import VLLMEmbeddingSnapshot
+from jobs.lock import OutputLock
+from pipeline.config import Config, load_config
+from pipeline.corpus import find_shards
+from pipeline.errors import PipelineError
+from pipeline.estimate import estimate
+from pipeline.fan_out import FanOut
+from pipeline.manifest import Receipt
+from pipeline.mount import check_inside, check_relative
+from pipeline.plan import Chunk
+from pipeline.run import run
+from pipeline.service import pack, unpack_outcome
+from pipeline.store import Store
+from pipeline.survey import survey
+from pipeline.worker import Failure, Job
+
+WINDOW_CHUNKS = 64  # handed to one map for each container: about an hour of work
+COMMIT_EVERY_S = 10.0
+HOPELESS = 6  # chunks that fail before any succeeds: what they have in common is not in the chunks
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be embedded and how, as it travels."""
+
+    input: str  # below the corpus volume
+    output: str  # below the output volume
+    config: str = resources.CONFIG
+    dim: int = 0
+    id_column: str = ""
+    text_column: str = ""
+    gpu: str = ""
+    max_containers: int = 0
+    limit: int = 0
+
+
+def drive(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a request and report how it ended; an error made on purpose is part of the report.
+
+    `unfinished` says that the driver's time was up before the work was.
+    """
+    try:
+        return _drive(msgspec.convert(request, Request))
+    except PipelineError as error:
+        return {"exit_code": error.exit_code, "error": str(error)}
+
+
+def plan(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the estimate of a request, or the error that keeps it from being made."""
+    try:
+        asked = msgspec.convert(request, Request)
+        config = _configured(asked)
+        target = _target(asked)
+        store = Store(root=resources.OUTPUT / asked.output)
+        return {"exit_code": 0, **estimate(survey(target, store, config, limit=asked.limit or None))}
+    except PipelineError as error:
+        return {"exit_code": error.exit_code, "error": str(error)}
+
+
+def _drive(request: Request) -> dict[str, Any]:
+    config = _configured(request)
+    target = _target(request)
+    lock = OutputLock(request.output)
+    store = Store(
+        root=resources.OUTPUT / request.output,
+        commit=resources.output.commit,
+        refresh=resources.output.reload,
+        hold=lock.hold,
+    )
+    until = time.time() + config.modal.driver_hours * resources.HOURS
+    fan_out = _fan_out(request, config, store, lock, until)
+    outcome = run(target, store, config, fan_out=fan_out, limit=request.limit or None)
+    record = outcome.run
+    error = ""
+    if record.missing_chunks:
+        causes = "; ".join(dict.fromkeys(f"{failure.source}: {failure.error}" for failure in outcome.failures[:3]))
+        error = f"output {request.output}: {record.missing_chunks} chunks did not finish ({causes}); run again"
+    return {
+        "exit_code": 3 if record.missing_chunks else 0,
+        "error": error,
+        "unfinished": bool(record.missing_chunks and record.embedded_now and time.time() >= until),
+        **outcome.totals,
+        **msgspec.to_builtins(record),
+    }
+
+
+def _fan_out(request: Request, config: Config, store: Store, lock: OutputLock, until: float) -> FanOut:
+    def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
+        service, n_containers = _service(request, config)
+        shared = {"job": pack(job), "output": request.output}
+        waiting = iter(chunks)
+        n_rows = sum(chunk.span.n_rows for chunk in chunks)
+        rows, tokens, failures = 0, 0, 0
+        committed_at = time.monotonic()
+        while time.time() < until and (window := list(islice(waiting, WINDOW_CHUNKS * n_containers))):
+            packed = (pack(chunk) for chunk in window)
+            for result in service.embed_chunk.map(packed, kwargs=shared, order_outputs=False, return_exceptions=True):
+                outcome = _outcome(result)
+                yield outcome
+                if isinstance(outcome, Receipt):
+                    rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens
+                else:
+                    failures += 1
+                lock.tell(rows=rows, n_rows=n_rows, tokens=tokens)
+                if time.monotonic() - committed_at > COMMIT_EVERY_S:
+                    store.commit()
+                    committed_at = time.monotonic()
+            if failures >= HOPELESS and not rows:
+                return
+
+    return fan_out
+
+
+def _outcome(result: dict[str, Any] | Exception) -> Receipt | Failure:
+    """Return what a chunk came to; raises an error that every other chunk would meet too."""
+    if isinstance(result, PipelineError):
+        raise result
+    if isinstance(result, Exception):
+        return Failure(chunk="", source="a container", error=f"{type(result).__name__}: {result}")
+    return unpack_outcome(result)
+
+
+def _service(request: Request, config: Config) -> tuple[Any, int]:
+    """Return the deployed class, or where there is none the one in this app, and how many containers it may have."""
+    service: Any
+    try:
+        service = modal.Cls.from_name(resources.SERVICE_APP, resources.SERVICE_CLASS)
+        service.hydrate()
+    except modal.exception.NotFoundError:
+        print(f"{resources.SERVICE_APP} is not deployed: this run uses its own class, which starts without a snapshot")
+        service = VLLMEmbeddingSnapshot
+    gpu, n_containers = request.gpu or config.modal.gpu, request.max_containers or config.modal.max_containers
+    if gpu != resources.RENTED.gpu or n_containers != 1:
+        service = service.with_options(gpu=gpu or None, max_containers=n_containers)
+    return service(config=request.config), n_containers
+
+
+def _configured(request: Request) -> Config:
+    check_relative("--output", request.output)
+    path = check_relative("--config", request.config)
+    columns = {"corpus.id": request.id_column, "corpus.text": request.text_column}
+    overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
+    return load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None)
+
+
+def _target(request: Request) -> str:
+    """Return the input's path on the mounted corpus, as it is now; raises UsageError when it leads out of it."""
+    below = check_relative("--input", request.input)
+    resources.corpus.reload()
+    resources.output.reload()
+    target = str(resources.CORPUS / below)
+    check_inside(resources.CORPUS, *find_shards(target))
+    return target

@@ -1,0 +1,56 @@
+"""What the jobs rent and share on Modal: images, volumes, locks, times."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+import modal
+
+from pipeline.config import load_config
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIG = os.environ.get("EMBED_CONFIG", "configs/kalm-gemma3-12b.toml")  # below the repository
+RENTED = load_config(REPOSITORY / CONFIG).modal
+
+MINUTES = 60  # seconds
+HOURS = 60 * MINUTES
+
+SERVICE_APP = "vllm-embedding-snapshot"
+SERVICE_CLASS = "VLLMEmbeddingSnapshot"
+
+weights = modal.Volume.from_name("hf-embedding-cache", create_if_missing=True)
+compiled = modal.Volume.from_name("vllm-jit-cache", create_if_missing=True)
+corpus = modal.Volume.from_name("embedding-corpus", create_if_missing=True)
+output = modal.Volume.from_name("embedding-output", create_if_missing=True)
+locks = modal.Dict.from_name("embedding-locks", create_if_missing=True)
+
+WEIGHTS, COMPILED, CORPUS, OUTPUT = Path("/cache/hf"), Path("/cache/vllm"), Path("/corpus"), Path("/output")
+corpus_read_only = corpus.with_mount_options(read_only=True)
+Mounts = dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]
+driver_volumes: Mounts = {str(CORPUS): corpus_read_only, str(OUTPUT): output, str(WEIGHTS): weights}
+service_volumes: Mounts = driver_volumes | {str(COMPILED): compiled}
+
+ENVIRONMENT = {
+    "EMBED_CONFIG": CONFIG,
+    "HF_HOME": str(WEIGHTS),
+    "HF_XET_HIGH_PERFORMANCE": "1",
+    "VLLM_CACHE_ROOT": str(COMPILED),
+}
+LIBRARIES = ("huggingface_hub", "msgspec", "numpy", "pandas", "pyarrow", "tokenizers", "tqdm")
+
+
+def _with_sources(image: modal.Image) -> modal.Image:
+    return image.add_local_python_source("pipeline", "jobs").add_local_dir(REPOSITORY / "configs", "/root/configs")
+
+
+driver_image = _with_sources(modal.Image.debian_slim(python_version="3.12").uv_pip_install(*LIBRARIES).env(ENVIRONMENT))
+service_image = _with_sources(
+    modal.Image.from_registry("nvidia/cuda:13.0.2-devel-ubuntu24.04", add_python="3.12")
+    .entrypoint([])
+    .uv_pip_install("vllm==0.32.0", *LIBRARIES)
+    .env(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"})  # a GPU never waits for a download: download_weights goes before
+)
+
+# Of the hub, for a gated model. In a container the variable is there exactly if it was here.
+hub_token = [modal.Secret.from_dict({"HF_TOKEN": os.environ["HF_TOKEN"]})] if os.environ.get("HF_TOKEN") else []

@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it sets up .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv embed test test-slow check format lock clean
+.PHONY: help venv embed deploy token test test-slow check format lock clean
 
 bin := .venv/bin
 
@@ -10,6 +10,8 @@ INPUT  ?= sample
 OUTPUT ?= out
 CONFIG ?= configs/local.toml
 DIM    ?=
+BACKEND ?= local
+given = $(if $(filter file,$(origin $(1))),,--$(2) '$($(1))')
 options = $(if $(DIM),--dim $(DIM)) $(shell test -x $(bin)/vllm || echo --set engine.kind=sentence-transformers)
 
 help: ## show this list
@@ -18,7 +20,13 @@ help: ## show this list
 venv: ## set up .venv from the lock; nothing to do when it is current
 	@scripts/setup
 
-embed: venv ## embed INPUT into OUTPUT (CONFIG, DIM), verify it, and search the sample
+ifeq ($(BACKEND),modal)
+embed: venv token
+	@test '$(INPUT)' != sample || { echo 'embed: expected INPUT=, a path on the volume embedding-corpus' >&2; exit 2; }
+	$(bin)/modal run jobs/embed_corpus.py --input '$(INPUT)' $(if $(DIM),--dim $(DIM)) \
+	    $(call given,OUTPUT,output) $(call given,CONFIG,config)
+else
+embed: venv ## embed INPUT into OUTPUT (CONFIG, DIM), verify it; BACKEND=modal: on Modal, for money
 ifeq ($(INPUT),sample)
 	$(bin)/python -m pipeline.sample sample
 endif
@@ -27,6 +35,15 @@ endif
 ifeq ($(INPUT),sample)
 	$(bin)/embed-corpus search '$(OUTPUT)' "parse a JSON document" -k 5
 endif
+endif
+
+deploy: venv token ## put the embedding service and the schedule of configs/cron.toml on Modal
+	$(bin)/modal deploy jobs/embedding_service.py
+	$(bin)/modal deploy jobs/reembed.py
+
+token: venv
+	@$(bin)/python -c 'import sys; from modal.config import config; sys.exit(0 if config.get("token_id") else \
+	    "expected a Modal token, found none: make one with `$(bin)/modal token new`; nothing was started")'
 
 test: venv ## run the tests
 	$(bin)/pytest -m 'not slow'

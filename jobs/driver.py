@@ -47,13 +47,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limit: int = 0
 
 
-def drive(request: Mapping[str, Any]) -> dict[str, Any]:
+def packed(request: Request) -> dict[str, Any]:
+    """Return a request as plain values, for the wire."""
+    values: dict[str, Any] = msgspec.to_builtins(request)
+    return values
+
+
+def drive(request: Mapping[str, Any], *, began_at: float) -> dict[str, Any]:
     """Run a request and report how it ended; an error made on purpose is part of the report.
 
-    `unfinished` says that the driver's time was up before the work was.
+    `began_at`, in seconds since the epoch, is when the driver's own time began; `unfinished` says that it was up
+    before the work was.
     """
     try:
-        return _drive(msgspec.convert(request, Request))
+        return _drive(msgspec.convert(request, Request), began_at)
     except PipelineError as error:
         return {"exit_code": error.exit_code, "error": str(error)}
 
@@ -70,7 +77,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"exit_code": error.exit_code, "error": str(error)}
 
 
-def _drive(request: Request) -> dict[str, Any]:
+def _drive(request: Request, began_at: float) -> dict[str, Any]:
     config = _configured(request)
     target = _target(request)
     lock = OutputLock(request.output)
@@ -80,7 +87,7 @@ def _drive(request: Request) -> dict[str, Any]:
         refresh=resources.output.reload,
         hold=lock.hold,
     )
-    until = time.time() + config.modal.driver_hours * resources.HOURS
+    until = began_at + config.modal.driver_hours * resources.HOURS
     fan_out = _fan_out(request, config, store, lock, until)
     outcome = run(target, store, config, fan_out=fan_out, limit=request.limit or None)
     record = outcome.run

@@ -5,11 +5,11 @@ modal run jobs/embed_corpus.py --input wiki/ --dim 1024
 
 import glob
 import sys
+import time
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
 import modal
-import msgspec
 from tqdm import tqdm
 
 from jobs import driver, embedding_service, resources
@@ -30,7 +30,7 @@ WATCH_EVERY_S = 2.0
 )
 def drive(request: dict[str, Any]) -> dict[str, Any]:
     """Run a request; what does not fit into this call's time goes on in a new call, which the report names."""
-    report = driver.drive(request)
+    report = driver.drive(request, began_at=time.time())
     if report.get("unfinished"):
         report["goes_on_as"] = drive.spawn(request).object_id
     return report
@@ -72,7 +72,7 @@ def main(  # noqa: PLR0913  the flags of `modal run`
         )
     except PipelineError as error:
         _end(error.exit_code, str(error))
-    packed = msgspec.to_builtins(request)
+    packed = driver.packed(request)
     report = plan.remote(packed) if dry_run else _watch(drive.spawn(packed), request.output)
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])

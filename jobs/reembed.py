@@ -1,0 +1,54 @@
+"""Keep datasets fresh: at each tick of configs/cron.toml, embed what changed.
+
+modal deploy jobs/reembed.py
+"""
+
+import time
+from typing import Any
+
+import modal
+
+from jobs import driver, embedding_service, resources
+from jobs.resources import HOURS
+from pipeline.config import load_config
+from pipeline.errors import IncompleteError, OutputLockedError
+from pipeline.schedule import load_schedule
+
+app = modal.App("embedding-reembed").include(embedding_service.app)
+SCHEDULE = load_schedule(resources.REPOSITORY / "configs/cron.toml")
+for dataset in SCHEDULE.datasets:  # a config that is wrong is found when this is deployed, not at night
+    load_config(resources.REPOSITORY / dataset.config, dim=dataset.dim or None)
+
+
+@app.function(
+    image=resources.driver_image,
+    volumes=resources.driver_volumes,
+    schedule=modal.Cron(SCHEDULE.schedule, timezone=SCHEDULE.timezone) if SCHEDULE.enabled else None,
+    timeout=24 * HOURS,
+    cpu=1,
+)
+def reembed() -> None:
+    """Bring every dataset up to date; raises IncompleteError at the end when one is not, so that Modal tells you."""
+    began_at = time.time()
+    failed = []
+    for dataset in SCHEDULE.datasets:
+        request = driver.Request(input=dataset.input, output=dataset.output, config=dataset.config, dim=dataset.dim)
+        report = driver.drive(driver.packed(request), began_at=began_at)
+        print(f"{dataset.output}: {_told(report)}")
+        if report["exit_code"] not in (0, OutputLockedError.exit_code):
+            failed.append(f"{dataset.output}: {report['error']}")
+    if failed:
+        raise IncompleteError(
+            f"{len(failed)} of {len(SCHEDULE.datasets)} datasets are not up to date. {'; '.join(failed)}"
+        )
+
+
+def _told(report: dict[str, Any]) -> str:
+    if report["exit_code"] == OutputLockedError.exit_code:
+        return f"left alone: {report['error']}"
+    if report["exit_code"]:
+        return f"failed: {report['error']}"
+    return (
+        f"complete: {report['embedded_rows']:,} rows in {report['parts']:,} parts; embedded "
+        f"{report['embedded_now']:,} texts in {report['wall_s']:,.1f} s for ${report['cost_usd']:,.2f}"
+    )

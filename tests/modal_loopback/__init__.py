@@ -22,6 +22,7 @@ from .knobs import DelayAnswer, DropResult, FailCommit, Faults, KillAtInput, Pre
 from .namespace import why_unavailable
 from .plane import Plane
 from .seen import Seen
+from .volumes import Node
 
 __all__ = ["DelayAnswer", "DropResult", "FailCommit", "KillAtInput", "Loopback", "PreemptAtInput", "Settings"]
 __all__ += ["CallResult", "Schedule", "why_unavailable"]
@@ -147,13 +148,18 @@ class Loopback:
         return {path: node.content for path, node in found.head.items() if node.content is not None}
 
     def seed(self, volume: str, folder: Path, version: int = 1) -> None:
-        """Add the files below a folder to a volume, creating it if need be."""
+        """Add the files and links below a folder to a volume, creating it if need be."""
         self._ask(self._seed(volume, folder, version))
 
     async def _seed(self, name: str, folder: Path, version: int) -> None:
         plane = self._plane
         volume = plane.volume_named(name) or plane.new_volume(plane.new_name("Volume", name), name, version)
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        nodes = {str(path.relative_to(folder)): volume.add_file(path, 0o644) for path in files}
+        nodes = {
+            str(path.relative_to(folder)): (
+                Node(target=str(path.readlink())) if path.is_symlink() else volume.add_file(path, 0o644)
+            )
+            for path in folder.rglob("*")
+            if path.is_symlink() or path.is_file()
+        }
         async with plane.volume_lock:
             volume.publish(nodes, set())

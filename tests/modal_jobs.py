@@ -1,0 +1,108 @@
+"""What the tests of jobs/ need: the repository as a user deploys it, with a corpus on the volume of a control plane."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.modal_loopback import Loopback, Settings, why_unavailable
+from tests.modal_loopback.knobs import Rule
+from tests.support import REPOSITORY, embed_corpus, ids, texts, write_jsonl, write_parquet
+
+needs_plane = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+CLASS = "VLLMEmbeddingSnapshot"
+HASHING_TOML = REPOSITORY / "configs/hashing.toml"
+ROWS = texts(3000)
+
+# What each call of the engine says, so that a test can count the texts that were paid for; and how long it takes.
+TOLD = """
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        import time
+        time.sleep({delay_s} * (len(token_ids) > 1))
+        print(f"ENGINE {{len(token_ids)}}", flush=True)
+        return self.hashed(token_ids)
+
+    def hashed(self, token_ids"""
+
+
+class House:
+    """A copy of the repository, whose configs a test may change, on a plane of its own."""
+
+    def __init__(self, folder: Path, plane: Loopback) -> None:
+        self.folder = folder
+        self.plane = plane
+
+    def modal(self, *arguments: str, config: str = "configs/hashing.toml") -> subprocess.CompletedProcess[str]:
+        return self.plane.modal(*arguments, cwd=self.folder, timeout_s=240, env={"EMBED_CONFIG": config})
+
+    def run(self, *arguments: str, code: int = 0, **options: str) -> str:
+        """Run the job; return what it printed."""
+        done = self.modal("run", "jobs/embed_corpus.py", *arguments, **options)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def dataset(self, name: str, destination: Path) -> Path:
+        """Return a committed output as a folder, the way `modal volume get` would fetch it."""
+        shutil.rmtree(destination, ignore_errors=True)
+        for path, file in self.plane.committed("embedding-output").items():
+            if path.startswith(f"{name}/"):
+                target = destination / path.removeprefix(f"{name}/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, target)
+        return destination
+
+    def check_complete(self, name: str, destination: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Expect a sound dataset with every row once."""
+        output = self.dataset(name, destination)
+        verified = embed_corpus("verify", output)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert sorted(ids(output)) == sorted(row["id"] for row in rows)
+
+
+@contextmanager
+def house(
+    tmp_path: Path,
+    *,
+    faults: Sequence[Rule] = (),
+    chunk_tokens: int = 65536,
+    delay_s: float | None = None,
+    modal: str = "",
+    **settings: Any,
+) -> Iterator[House]:
+    """Yield a house whose corpus volume holds `books/`, 3,000 rows in three kinds of file.
+
+    With `delay_s` each engine call takes that long and says what it embeds.
+    """
+    folder = tmp_path / "house"
+    for name in ("pipeline", "jobs", "configs"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    config = folder / "configs/hashing.toml"
+    text = HASHING_TOML.read_text().replace("chunk_tokens = 65536", f"chunk_tokens = {chunk_tokens}")
+    config.write_text(f"{text}\n[modal]\n{modal}\n")
+    if delay_s is not None:
+        engine = folder / "pipeline/engines/hashing.py"
+        engine.write_text(engine.read_text().replace("\n    def embed(self, token_ids", TOLD.format(delay_s=delay_s)))
+    (tmp_path / "plane").mkdir()
+    with Loopback(tmp_path / "plane", faults=faults, settings=Settings(scaledown_factor=0.1, **settings)) as plane:
+        plane.seed("embedding-corpus", write_books(tmp_path / "corpus"))
+        yield House(folder, plane)
+        assert plane.seen.unimplemented == []
+
+
+def write_books(folder: Path) -> Path:
+    write_parquet(folder / "books/a.parquet", ROWS[:1000], row_group_size=300)
+    write_jsonl(folder / "books/sub/b.jsonl", ROWS[1000:2000])
+    write_jsonl(folder / "books/c.jsonl.gz", ROWS[2000:])
+    return folder
+
+
+def embedded(printed: str) -> int:
+    """Return how many texts the engines of a run said that they embed, what only warms them up left out."""
+    return sum(int(number) for number in re.findall(r"^ENGINE (\d+)$", printed, re.MULTILINE) if number != "1")

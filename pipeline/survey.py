@@ -85,6 +85,7 @@ def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
         counts += found
         if span.byte_stop:
             n_bytes, of_lines = n_bytes + span.byte_stop, of_lines + sum(found)
+    lines.release()
     mean = float(np.mean(counts)) if counts else 1.0
     error = float(np.std(counts) / np.sqrt(len(counts))) if counts else 0.0
     return Density(

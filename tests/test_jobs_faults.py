@@ -1,0 +1,81 @@
+"""What Modal does to a run: containers die, results and commits are lost, calls are preempted. Nothing else may be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.modal_jobs import CLASS, ROWS, embedded, house, needs_plane
+from tests.modal_loopback import DropResult, FailCommit, KillAtInput, PreemptAtInput
+from tests.modal_loopback.knobs import Rule
+
+pytestmark = needs_plane
+CHUNK_TOKENS = 2000
+MAX_CHUNK_TEXTS = 200  # about, of that many tokens; each fault may cost the two chunks in flight
+
+
+@pytest.mark.parametrize(
+    ("fault", "n_lost_chunks"),
+    [
+        pytest.param(
+            KillAtInput(on=CLASS, nth=6, after_s=0.15), 2, id="the container is killed in the middle of a chunk"
+        ),
+        pytest.param(KillAtInput(on="drive", after_s=3.0), 2, id="the driver is killed in the middle of the map"),
+        pytest.param(PreemptAtInput(on="drive", after_s=3.0), 2, id="the driver is preempted"),
+        pytest.param(DropResult(on=CLASS, nth=5, kill=False), 0, id="a result is lost after its part was published"),
+        pytest.param(DropResult(on=CLASS, nth=5), 1, id="a result is lost with its container"),
+        pytest.param(FailCommit(on="embedding-output", nth=1), 0, id="the first commit fails"),
+        pytest.param(FailCommit(on="embedding-output", nth=7), 0, id="a commit fails"),
+        pytest.param(FailCommit(on="embedding-output", nth=range(5, 9)), 0, id="four commits fail"),
+    ],
+)
+def test_a_run_comes_through_or_says_so_and_goes_on(tmp_path: Path, fault: Rule, n_lost_chunks: int) -> None:
+    with house(tmp_path, chunk_tokens=CHUNK_TOKENS, delay_s=0.2, faults=[fault]) as home:
+        first = home.modal("run", "jobs/embed_corpus.py", "--input", "books/")
+        printed = first.stdout + first.stderr
+        assert home.plane.faults.fired, "the fault did not happen"
+        home.plane.faults.clear()
+        if first.returncode:
+            assert first.returncode in (1, 3), printed
+            printed += home.run("--input", "books/")
+        home.check_complete("books", tmp_path / "out", ROWS)
+        assert len(ROWS) <= embedded(printed) <= len(ROWS) + n_lost_chunks * MAX_CHUNK_TEXTS
+
+
+def test_a_driver_whose_time_is_up_hands_over_to_a_fresh_one(tmp_path: Path) -> None:
+    hours = 4.0 / 3600
+    modal = f"driver_hours = {hours}\nmax_containers = 1"
+    with house(tmp_path, chunk_tokens=500, delay_s=0.05, modal=modal) as home:
+        (home.folder / "jobs/driver.py").write_text(
+            (home.folder / "jobs/driver.py").read_text().replace("WINDOW_CHUNKS = 64", "WINDOW_CHUNKS = 8")
+        )
+        printed = home.run("--input", "books/")
+        home.check_complete("books", tmp_path / "out", ROWS)
+        assert home.plane.seen.inputs_finished["drive"] > 1
+        assert embedded(printed) == len(ROWS)
+
+
+def test_a_service_that_cannot_load_its_model_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        config = home.folder / "configs/broken.toml"
+        local = (home.folder / "configs/local.toml").read_text()
+        config.write_text(local.replace("sha256:53aa", "sha256:00aa"))
+        printed = home.run("--input", "books/", config="configs/broken.toml", code=1)
+        lines = [line for line in printed.splitlines() if line.startswith("embed-corpus:")]
+        assert len(lines) == 1
+        assert "expected weights with sha256 00aa" in lines[0]
+
+
+def test_the_manifest_is_on_the_volume_while_the_run_goes_on(tmp_path: Path) -> None:
+    with house(tmp_path, chunk_tokens=CHUNK_TOKENS, delay_s=0.2, faults=[KillAtInput(on="drive", after_s=4.0)]) as home:
+        driver = home.folder / "jobs/driver.py"
+        driver.write_text(driver.read_text().replace("COMMIT_EVERY_S = 10.0", "COMMIT_EVERY_S = 0.5"))
+        home.run("--input", "books/")
+        manifest = home.dataset("books", tmp_path / "out") / "manifest.jsonl"
+        lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+        # The second driver found receipts of the first: it began its manifest with them.
+        kinds = [line["kind"] for line in lines]
+        assert kinds[0] == "dataset"
+        assert kinds[1 : kinds.index("run")]

@@ -1,0 +1,112 @@
+"""The cron: it re-embeds what changed, leaves alone what another run holds, and fails when a dataset is not fresh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.schedule import load_schedule
+from tests.modal_jobs import CLASS, ROWS, House, house, needs_plane
+from tests.support import REPOSITORY
+
+APP = "embedding-reembed"
+CRON = """
+enabled = {enabled}
+schedule = "30 2 * * *"
+timezone = "Europe/Berlin"
+"""
+DATASET = """
+[[datasets]]
+input = "{input}"
+output = "{output}"
+dim = 64
+config = "configs/hashing.toml"
+"""
+
+
+def deploy(home: House, *datasets: tuple[str, str], enabled: str = "true") -> None:
+    cron = CRON.format(enabled=enabled)
+    cron += "".join(DATASET.format(input=source, output=output) for source, output in datasets)
+    (home.folder / "configs/cron.toml").write_text(cron)
+    done = home.modal("deploy", "jobs/reembed.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def tick(home: House) -> tuple[str, str]:
+    return home.plane.wait(home.plane.tick(APP, "reembed"))
+
+
+@needs_plane
+def test_a_tick_embeds_what_changed_and_nothing_else(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        deploy(home, ("books/", "fresh"))
+        assert home.plane.schedules() == [(APP, "reembed", "30 2 * * *", "Europe/Berlin")]
+        assert tick(home)[0] == "SUCCESS"
+        home.check_complete("fresh", tmp_path / "out", ROWS)
+
+        n_containers = len(home.plane.seen.of(CLASS))
+        n_inputs = home.plane.seen.inputs_started[f"{CLASS}.embed_chunk"]
+        assert tick(home)[0] == "SUCCESS"
+        assert len(home.plane.seen.of(CLASS)) == n_containers
+        assert home.plane.seen.inputs_started[f"{CLASS}.embed_chunk"] == n_inputs
+
+        (tmp_path / "more/books").mkdir(parents=True)
+        (tmp_path / "more/books/d.jsonl").write_text('{"id": "late", "text": "came late"}\n')
+        home.plane.seed("embedding-corpus", tmp_path / "more")
+        assert tick(home)[0] == "SUCCESS"
+        assert home.plane.seen.inputs_started[f"{CLASS}.embed_chunk"] == n_inputs + 1
+        home.check_complete("fresh", tmp_path / "out", [*ROWS, {"id": "late"}])
+
+
+@needs_plane
+def test_of_two_ticks_at_once_one_runs(tmp_path: Path) -> None:
+    with house(tmp_path, chunk_tokens=2000, delay_s=0.2) as home:
+        deploy(home, ("books/", "fresh"))
+        calls = [home.plane.tick(APP, "reembed") for _ in range(2)]
+        assert [home.plane.wait(call).status for call in calls] == ["SUCCESS", "SUCCESS"]
+        home.check_complete("fresh", tmp_path / "out", ROWS)
+        parts = [path for path in home.plane.committed("embedding-output") if path.startswith("fresh/data/")]
+        assert home.plane.seen.inputs_started[f"{CLASS}.embed_chunk"] == len(parts)
+        assert home.plane.seen.max_containers[CLASS] == 1
+
+
+@needs_plane
+def test_every_dataset_is_attempted_and_a_failure_is_told(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        deploy(home, ("none/", "one"), ("books/", "two"))
+        status, exception = tick(home)
+        assert status == "FAILURE"
+        assert "1 of 2 datasets are not up to date. one: input" in exception
+        home.check_complete("two", tmp_path / "out", ROWS)
+
+
+@needs_plane
+def test_a_schedule_that_is_not_enabled_is_not_registered(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        deploy(home, ("books/", "fresh"), enabled="false")
+        assert home.plane.schedules() == []
+
+
+def test_the_schedule_in_the_repository_is_off_and_sound() -> None:
+    schedule = load_schedule(REPOSITORY / "configs/cron.toml")
+    assert not schedule.enabled
+    assert schedule.datasets
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "enabled = 1",
+        CRON.format(enabled="true"),
+        "datasets = []\nevery = 5" + CRON.format(enabled="true"),
+        CRON.format(enabled="true") + DATASET.format(input="a", output="x") + DATASET.format(input="b", output="x"),
+        "[",
+    ],
+)
+def test_a_cron_file_that_is_wrong_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cron.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"cron\.toml"):
+        load_schedule(tmp_path / "cron.toml")

@@ -74,6 +74,7 @@ def house(
     chunk_tokens: int = 65536,
     delay_s: float | None = None,
     modal: str = "",
+    seeded: bool = True,
     **settings: Any,
 ) -> Iterator[House]:
     """Yield a house whose corpus volume holds `books/`, 3,000 rows in three kinds of file.
@@ -91,7 +92,8 @@ def house(
         engine.write_text(engine.read_text().replace("\n    def embed(self, token_ids", TOLD.format(delay_s=delay_s)))
     (tmp_path / "plane").mkdir()
     with Loopback(tmp_path / "plane", faults=faults, settings=Settings(scaledown_factor=0.1, **settings)) as plane:
-        plane.seed("embedding-corpus", write_books(tmp_path / "corpus"))
+        if seeded:
+            plane.seed("embedding-corpus", write_books(tmp_path / "corpus"))
         yield House(folder, plane)
         assert plane.seen.unimplemented == []
 

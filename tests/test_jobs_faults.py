@@ -12,6 +12,7 @@ from tests.modal_loopback import DropResult, FailCommit, KillAtInput, PreemptAtI
 from tests.modal_loopback.knobs import Rule
 
 pytestmark = needs_plane
+SLOW = pytest.mark.slow
 CHUNK_TOKENS = 2000
 MAX_CHUNK_TEXTS = 200  # about, of that many tokens; each fault may cost the two chunks in flight
 
@@ -25,14 +26,14 @@ MAX_CHUNK_TEXTS = 200  # about, of that many tokens; each fault may cost the two
         pytest.param(KillAtInput(on="drive", after_s=3.0), 2, id="the driver is killed in the middle of the map"),
         pytest.param(PreemptAtInput(on="drive", after_s=3.0), 2, id="the driver is preempted"),
         pytest.param(DropResult(on=CLASS, nth=5, kill=False), 0, id="a result is lost after its part was published"),
-        pytest.param(DropResult(on=CLASS, nth=5), 1, id="a result is lost with its container"),
-        pytest.param(FailCommit(on="embedding-output", nth=1), 0, id="the first commit fails"),
+        pytest.param(DropResult(on=CLASS, nth=5), 1, id="a result is lost with its container", marks=SLOW),
+        pytest.param(FailCommit(on="embedding-output", nth=1), 0, id="the first commit fails", marks=SLOW),
         pytest.param(FailCommit(on="embedding-output", nth=7), 0, id="a commit fails"),
-        pytest.param(FailCommit(on="embedding-output", nth=range(5, 9)), 0, id="four commits fail"),
+        pytest.param(FailCommit(on="embedding-output", nth=range(5, 9)), 0, id="four commits fail", marks=SLOW),
     ],
 )
 def test_a_run_comes_through_or_says_so_and_goes_on(tmp_path: Path, fault: Rule, n_lost_chunks: int) -> None:
-    with house(tmp_path, chunk_tokens=CHUNK_TOKENS, delay_s=0.2, faults=[fault]) as home:
+    with house(tmp_path, chunk_tokens=CHUNK_TOKENS, delay_s=0.15, faults=[fault]) as home:
         first = home.modal("run", "jobs/embed_corpus.py", "--input", "books/")
         printed = first.stdout + first.stderr
         assert home.plane.faults.fired, "the fault did not happen"

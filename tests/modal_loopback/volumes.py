@@ -5,6 +5,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -27,13 +28,16 @@ Stamp = tuple[int, ...]
 
 
 def _scan(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    for parent, folders, files in os.walk(folder):
-        for name in folders + files:
-            path = Path(parent, name)
-            try:
-                yield str(path.relative_to(folder)), path.lstat()
-            except FileNotFoundError:  # renamed or deleted by the container while we look
-                continue
+    waiting = [""]
+    while waiting:
+        above = waiting.pop()
+        with suppress(FileNotFoundError), os.scandir(folder / above) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # renamed or deleted by the container while we look
+                    name = above + entry.name
+                    yield name, entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{name}/")
 
 
 def _stamp(s: os.stat_result) -> Stamp:
@@ -96,6 +100,8 @@ class Copy:
     def catch_up(self) -> None:
         """Bring the copy to the volume's last commit, except where the container has changes of its own."""
         self.path.mkdir(parents=True, exist_ok=True)
+        if self.base is self.volume.head:
+            return
         changed, removed = self._changes()
         head, dirty = self.volume.head, changed.keys() | removed
         for path in sorted(self.base.keys() - head.keys() - dirty, reverse=True):
@@ -116,14 +122,18 @@ class Copy:
                 nodes[path] = self._read(path)
             except FileNotFoundError:  # a temporary file that the container renamed meanwhile
                 continue
+        alone = self.base is self.volume.head
         self.volume.publish(nodes, removed)
-        self.base = {p: n for p, n in self.base.items() if p not in removed} | nodes
+        self.base = self.volume.head if alone else {p: n for p, n in self.base.items() if p not in removed} | nodes
         self.stamps = {p: s for p, s in self.stamps.items() if p not in removed} | {p: changed[p] for p in nodes}
         return tuple(sorted(nodes)), tuple(sorted(removed))
 
     def holds(self, inodes: set[tuple[int, int]]) -> str | None:
         """Return the first path of the copy that is among the given open files, if any."""
-        here = [(".", self.path.lstat()), *_scan(self.path)]
+        top = self.path.lstat()
+        if not any(device == top.st_dev for device, _ in inodes):
+            return None
+        here = [(".", top), *_scan(self.path)]
         return next((path for path, s in here if (s.st_dev, s.st_ino) in inodes), None)
 
     def _read(self, path: str) -> Node:

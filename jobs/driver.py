@@ -121,12 +121,12 @@ def _fan_out(request: Request, config: Config, store: Store, lock: OutputLock, u
                     rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens
                 else:
                     failures += 1
+                if failures >= HOPELESS and not rows:
+                    return
                 lock.tell(rows=rows, n_rows=n_rows, tokens=tokens)
                 if time.monotonic() - committed_at > COMMIT_EVERY_S:
                     store.commit()
                     committed_at = time.monotonic()
-            if failures >= HOPELESS and not rows:
-                return
 
     return fan_out
 

@@ -45,7 +45,12 @@ CHANGES_NO_VECTOR: dict[str, Any] = {
     "engine.batch_passages": 7,
     "corpus.id": "doc",
     "corpus.keep": ["year"],
+    "engine.sleep_mode": True,
     "run.chunk_tokens": 99,
+    "modal.gpu": "H100",
+    "modal.max_containers": 3,
+    "modal.usd_per_hour": 9.0,
+    "modal.driver_hours": 1.0,
 }
 
 

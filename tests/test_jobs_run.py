@@ -71,13 +71,13 @@ def cosines(one: NDArray[np.float16], other: NDArray[np.float16]) -> NDArray[np.
 
 
 @pytest.mark.parametrize(
-    ("delay_s", "share"), [(0.4, 0.6), pytest.param(2.0, 0.3, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("delay_s", "share"), [(0.5, 0.7), pytest.param(4.0, 0.3, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_four_containers_make_the_same_dataset_in_a_part_of_the_time(
     tmp_path: Path, delay_s: float, share: float
 ) -> None:
     took, tables = {}, {}
-    with house(tmp_path, chunk_tokens=1300, delay_s=delay_s) as home:
+    with house(tmp_path, chunk_tokens=2600, delay_s=delay_s) as home:
         for n in (1, 4):
             home.run("--input", "books/", "--output", f"by-{n}", "--max-containers", str(n))
             home.check_complete(f"by-{n}", tmp_path / f"out-{n}", ROWS)

@@ -13,7 +13,7 @@ from tests.support import HASHING, embed_corpus, status, texts, write_jsonl, wri
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
 def test_ten_times_the_rows_take_at_most_a_tenth_more_memory(tmp_path: Path, name: str) -> None:
     few, many = (tmp_path / size / name for size in ("few", "many"))
-    for source, n_rows in ((few, 20_000), (many, 200_000)):
+    for source, n_rows in ((few, 10_000), (many, 100_000)):
         (write_parquet if name.endswith("parquet") else write_jsonl)(source, texts(n_rows))
     # Which steps of two chunks meet is chance: a short run is made three times, to see more of it.
     assert peak(many, tmp_path / "out") <= 1.1 * max(peak(few, tmp_path / f"out-{i}") for i in range(3))

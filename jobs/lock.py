@@ -70,9 +70,14 @@ class OutputLock:
         locks.put(self._output, self._entry())
 
     def _beat(self, released: threading.Event) -> None:
-        while not released.wait(BEAT_S):
-            held = locks.get(self._output)
-            if held is not None and held["owner"] != self._owner:
-                self._lost = True
-                return
-            locks.put(self._output, self._entry())
+        beat_at = time.monotonic()
+        while not self._lost and not released.wait(BEAT_S):
+            try:
+                held = locks.get(self._output)
+                if held is not None and held["owner"] != self._owner:
+                    self._lost = True
+                    return
+                locks.put(self._output, self._entry())
+                beat_at = time.monotonic()
+            except (modal.exception.Error, OSError):  # the next beat may come through; others wait STALE_S for one
+                self._lost = time.monotonic() - beat_at > STALE_S - 2 * BEAT_S

@@ -1,0 +1,116 @@
+"""The lock of an output on Modal: one holder, whatever happened to the one before."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import lock
+from jobs.lock import STALE_S, OutputLock
+from pipeline.errors import OutputLockedError
+
+ROOT = Path("out")
+
+
+class Shared:
+    """What modal.Dict promises of itself: each call is one atomic step."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Any] = {}
+        self._step = threading.Lock()
+
+    def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
+        with self._step:
+            if skip_if_exists and key in self.entries:
+                return False
+            self.entries[key] = value
+            return True
+
+    def get(self, key: str) -> Any:
+        with self._step:
+            return self.entries.get(key)
+
+    def pop(self, key: str, default: Any = None) -> Any:
+        with self._step:
+            return self.entries.pop(key, default)
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Shared:
+    shared = Shared()
+    monkeypatch.setattr(lock, "locks", shared)
+    return shared
+
+
+def test_a_held_output_is_refused_with_its_holder_and_free_afterwards(shared: Shared) -> None:
+    with OutputLock("wiki").hold(ROOT):
+        owner = shared.entries["wiki"]["owner"]
+        with (
+            pytest.raises(OutputLockedError, match=f"another run holds it .call {owner}"),
+            OutputLock("wiki").hold(ROOT),
+        ):
+            pass
+        with OutputLock("books").hold(ROOT):
+            pass
+    assert shared.entries == {}
+
+
+@pytest.mark.parametrize("n_rivals", [1, 8])
+def test_a_dead_holder_is_followed_by_exactly_one(shared: Shared, n_rivals: int) -> None:
+    shared.entries["wiki"] = {"owner": "dead", "beat_at": time.time() - STALE_S - 1}
+    held, everyone = threading.Event(), threading.Barrier(n_rivals)
+
+    def rival() -> bool:
+        everyone.wait()
+        try:
+            with OutputLock("wiki").hold(ROOT):
+                held.wait()  # until all others have tried
+                return True
+        except OutputLockedError:
+            return False
+
+    with ThreadPoolExecutor(n_rivals) as pool:
+        tries = [pool.submit(rival) for _ in range(n_rivals)]
+        while sum(one.done() for one in tries) < n_rivals - 1:
+            threading.Event().wait(0.01)
+        held.set()
+        assert sum(one.result() for one in tries) == 1
+
+
+def test_a_call_that_was_restarted_takes_its_own_lock_over(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modal.current_function_call_id", lambda: "fc-1")
+    shared.entries["wiki"] = {"owner": "fc-1", "beat_at": time.time()}
+    with OutputLock("wiki").hold(ROOT):
+        assert shared.entries["wiki"]["owner"] == "fc-1"
+
+
+def test_a_holder_that_was_taken_over_hears_of_it_and_leaves_the_lock_alone(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    ours = OutputLock("wiki")
+
+    def go_on() -> None:
+        for rows in range(1000):
+            shared.put("wiki", {"owner": "other", "beat_at": time.time()})
+            ours.tell(rows=rows)
+            threading.Event().wait(0.01)
+
+    with ours.hold(ROOT), pytest.raises(OutputLockedError, match="took it over"):
+        go_on()
+    assert shared.entries["wiki"]["owner"] == "other"
+
+
+def test_how_far_the_run_is_stands_in_the_entry(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    ours = OutputLock("wiki")
+    with ours.hold(ROOT):
+        ours.tell(rows=7, n_rows=10, tokens=99)
+        while shared.get("wiki").get("rows") != 7:
+            threading.Event().wait(0.01)
+        assert shared.get("wiki")["tokens"] == 99

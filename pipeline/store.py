@@ -57,12 +57,11 @@ class Store:
 
         The rejects come first: a part that is there proves that everything of its chunk is.
         """
-        rejected = None if rejects is None else _parquet(rejects)
         footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
-        data = _parquet(table.replace_schema_metadata(footer))
-        with self.writing:
-            if rejected is not None:
-                _publish(self.rejects_path(receipt.part), rejected)
+        with self.writing:  # encoding too: it is what takes most memory, and one at a time takes half
+            if rejects is not None:
+                _publish(self.rejects_path(receipt.part), _parquet(rejects))
+            data = _parquet(table.replace_schema_metadata(footer))
             _publish(self.data_path(receipt.part), data)
             self.commit()
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))

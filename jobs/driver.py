@@ -16,7 +16,7 @@ from jobs.embedding_service import VLLMEmbeddingSnapshot
 from jobs.lock import OutputLock
 from pipeline.config import Config, load_config
 from pipeline.corpus import find_shards
-from pipeline.errors import PipelineError
+from pipeline.errors import IncompleteError, PipelineError
 from pipeline.estimate import estimate
 from pipeline.fan_out import FanOut
 from pipeline.manifest import Receipt
@@ -91,13 +91,10 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
     fan_out = _fan_out(request, config, store, lock, until)
     outcome = run(target, store, config, fan_out=fan_out, limit=request.limit or None)
     record = outcome.run
-    error = ""
-    if record.missing_chunks:
-        causes = "; ".join(dict.fromkeys(f"{failure.source}: {failure.error}" for failure in outcome.failures[:3]))
-        error = f"output {request.output}: {record.missing_chunks} chunks did not finish ({causes}); run again"
+    shortfall = outcome.shortfall()
     return {
-        "exit_code": 3 if record.missing_chunks else 0,
-        "error": error,
+        "exit_code": IncompleteError.exit_code if shortfall else 0,
+        "error": shortfall and f"output {request.output}: {shortfall}",
         "unfinished": bool(record.missing_chunks and record.embedded_now and time.time() >= until),
         **outcome.totals,
         **msgspec.to_builtins(record),
@@ -113,8 +110,10 @@ def _fan_out(request: Request, config: Config, store: Store, lock: OutputLock, u
         rows, tokens, failures = 0, 0, 0
         committed_at = time.monotonic()
         while time.time() < until and (window := list(islice(waiting, WINDOW_CHUNKS * n_containers))):
-            packed = (pack(chunk) for chunk in window)
-            for result in service.embed_chunk.map(packed, kwargs=shared, order_outputs=False, return_exceptions=True):
+            references = (pack(chunk) for chunk in window)
+            for result in service.embed_chunk.map(
+                references, kwargs=shared, order_outputs=False, return_exceptions=True
+            ):
                 outcome = _outcome(result)
                 yield outcome
                 if isinstance(outcome, Receipt):

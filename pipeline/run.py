@@ -33,6 +33,13 @@ class Outcome:
     totals: dict[str, int]
     failures: tuple[Failure, ...]
 
+    def shortfall(self) -> str:
+        """Return how many chunks did not finish and why, in one line; nothing when all did."""
+        if not self.run.missing_chunks:
+            return ""
+        causes = dict.fromkeys(f"{failure.source}: {failure.error}" for failure in self.failures[:3])
+        return f"{self.run.missing_chunks} chunks did not finish ({'; '.join(causes)}); run again"
+
 
 def run(
     target: str,

@@ -1,0 +1,124 @@
+"""The commands: options in, one call into the pipeline, words or JSON out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, load_config, parse_config
+from pipeline.errors import DamageError, IncompleteError, UsageError
+from pipeline.store import Store
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_CONFIG = "configs/local.toml"
+
+
+def plan(options: Namespace) -> None:
+    """Tell what a run would take."""
+    from pipeline.estimate import estimate
+    from pipeline.survey import survey
+
+    with tempfile.TemporaryDirectory() as empty:
+        store = Store(root=Path(options.output or empty))
+        found = estimate(survey(options.input, store, _config(options), limit=options.limit))
+    words = (
+        "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
+    )
+    _say(options, found, words.format(**found))
+
+
+def run(options: Namespace) -> None:
+    """Make the output reflect the input; raises IncompleteError when it does not."""
+    import pipeline.run
+    from pipeline.fan_out import fan_out_here
+
+    store = Store(root=Path(options.output))
+    outcome = pipeline.run.run(
+        options.input,
+        store,
+        _config(options),
+        fan_out=fan_out_here(store),
+        limit=options.limit,
+        skip_bad_files=options.skip_bad_files,
+    )
+    record, sums = outcome.run, outcome.totals
+    for source in record.skipped_files:
+        print(f"embed-corpus: skipped {source}", file=sys.stderr)
+    busy = f", engine busy {record.engine_busy:.1%}" if record.engine_busy is not None else ""
+    print(
+        f"{record.state}: {sums['input_rows']:,} rows, {sums['embedded_rows']:,} embedded, {sums['rejected_rows']:,} "
+        f"rejected, {sums['parts']:,} parts, {sums['tokens']:,} tokens; this run embedded {record.embedded_now:,} "
+        f"texts in {record.wall_s:,.1f} s{busy}"
+    )
+    if shortfall := outcome.shortfall():
+        raise IncompleteError(f"output {options.output}: {shortfall}")
+    if options.strict and sums["rejected_rows"]:
+        raise IncompleteError(
+            f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
+            "rejected; their reasons stand in rejects/"
+        )
+
+
+def status(options: Namespace) -> None:
+    """Tell what a dataset holds."""
+    import pipeline.status
+
+    store = Store(root=Path(options.dataset))
+    found = pipeline.status.status(store, pipeline.status.open_dataset(store))
+    _say(options, found, "\n".join(f"{name:<16}{value}" for name, value in found.items()))
+
+
+def verify(options: Namespace) -> None:
+    """Check a dataset; raises DamageError for a problem and IncompleteError for rows that are not there yet."""
+    import pipeline.status
+    import pipeline.verify
+
+    store = Store(root=Path(options.dataset))
+    manifest = pipeline.status.open_dataset(store)
+    problems, duplicate_ids = pipeline.verify.verify(store, manifest)
+    found = pipeline.status.status(store, manifest) | {
+        "duplicate_ids": duplicate_ids,
+        "problems": pipeline.verify.as_tables(problems),
+    }
+    lines = [f"{problem.path}: {problem.kind}: {problem.detail}" for problem in problems]
+    summary = (
+        "{state}: {parts:,} parts, {embedded_rows:,} embedded and {rejected_rows:,} rejected of {input_rows:,} rows"
+    )
+    _say(options, found, "\n".join([*lines, summary.format(**found)]))
+    if problems:
+        raise DamageError(f"dataset {options.dataset}: {len(problems)} problems; the first is {lines[0]}")
+    if found["state"] != "complete":
+        raise IncompleteError(f"dataset {options.dataset}: sound but {found['state']}; `embed-corpus run` completes it")
+
+
+def search(options: Namespace) -> None:
+    """Find the passages nearest to a query."""
+    from pipeline.search import embed_query, nearest
+    from pipeline.status import open_dataset
+
+    store = Store(root=Path(options.dataset))
+    manifest = open_dataset(store)
+    if manifest.dataset is None:
+        raise DamageError(f"dataset {options.dataset}: the manifest has no dataset line; `embed-corpus run` mends it")
+    if options.k < 1:
+        raise UsageError(f"search: expected -k of at least 1, found {options.k}")
+    config = parse_config(manifest.dataset.config, where=str(store.manifest_path))
+    hits = nearest(store, manifest, embed_query(options.query, config), options.k)
+    _say(options, hits, "\n".join(f"{hit['score']:.4f}  {hit['id']}  {hit['source']}:{hit['row']}" for hit in hits))
+
+
+def _config(options: Namespace) -> Config:
+    name = options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG
+    path = Path(name)
+    if not path.exists() and not path.is_absolute():
+        path = REPOSITORY / name
+    return load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
+
+
+def _say(options: Namespace, found: Any, words: str) -> None:
+    print(json.dumps(found) if options.json else words)

@@ -21,6 +21,7 @@ from pipeline.estimate import estimate
 from pipeline.fan_out import FanOut
 from pipeline.manifest import Receipt
 from pipeline.mount import check_inside, check_relative
+from pipeline.options import Options
 from pipeline.plan import Chunk
 from pipeline.run import run
 from pipeline.service import pack, unpack_outcome
@@ -72,7 +73,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
         config = _configured(asked)
         target = _target(asked)
         store = Store(root=resources.OUTPUT / asked.output)
-        return {"exit_code": 0, **estimate(survey(target, store, config, limit=asked.limit or None))}
+        return {"exit_code": 0, **estimate(survey(target, store, config, Options(limit=asked.limit or None)))}
     except PipelineError as error:
         return {"exit_code": error.exit_code, "error": str(error)}
 
@@ -89,7 +90,7 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
     )
     until = began_at + config.modal.driver_hours * resources.HOURS
     fan_out = _fan_out(request, config, store, lock, until)
-    outcome = run(target, store, config, fan_out=fan_out, limit=request.limit or None)
+    outcome = run(target, store, config, fan_out=fan_out, options=Options(limit=request.limit or None))
     record = outcome.run
     shortfall = outcome.shortfall()
     return {

@@ -92,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", commands.run, "make the output reflect the input", recipe)
     run.add_argument("--output", required=True, help="the folder of the dataset; made when it is not there")
     run.add_argument("--strict", action="store_true", help="fail when a row was rejected")
+    run.add_argument(
+        "--rebuild", action="store_true", help="replace an output of another recipe once the new one is whole"
+    )
+    run.add_argument("--rehash", action="store_true", help="read every file again, whatever its date says")
+    run.add_argument("--keep-missing", action="store_true", help="keep the rows of files that are gone")
     run.add_argument("--skip-bad-files", action="store_true", help="leave out files that cannot be read")
     add("status", commands.status, "tell what a dataset holds and how its last run went", dataset, as_json)
     add("verify", commands.verify, "check every file of a dataset against its manifest", dataset, as_json)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.config import Config, load_config, parse_config
 from pipeline.errors import DamageError, IncompleteError, UsageError
+from pipeline.options import Options
 from pipeline.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,7 +26,7 @@ def plan(options: Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(options.output or empty))
-        found = estimate(survey(options.input, store, _config(options), limit=options.limit))
+        found = estimate(survey(options.input, store, _config(options), Options(limit=options.limit)))
     words = (
         "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
     )
@@ -43,8 +44,13 @@ def run(options: Namespace) -> None:
         store,
         _config(options),
         fan_out=fan_out_here(store),
-        limit=options.limit,
-        skip_bad_files=options.skip_bad_files,
+        options=Options(
+            limit=options.limit,
+            skip_bad_files=options.skip_bad_files,
+            rebuild=options.rebuild,
+            rehash=options.rehash,
+            keep_missing=options.keep_missing,
+        ),
     )
     record, sums = outcome.run, outcome.totals
     for source in record.skipped_files:

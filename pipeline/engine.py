@@ -22,6 +22,7 @@ class Embedded:
     vectors: NDArray[np.float16]
     calls: int
     seconds: float
+    ready_at: float = 0.0  # when the engine was loaded, in seconds since the epoch; 0 where none was needed
 
 
 class EngineThread:
@@ -68,4 +69,4 @@ class EngineThread:
             if len(full) != len(batch):
                 raise VectorError(f"engine output: expected {len(batch)} vectors, found {len(full)}")
             vectors[at : at + len(batch)] = finish(full, dim)
-        return Embedded(vectors=vectors, calls=calls, seconds=seconds)
+        return Embedded(vectors=vectors, calls=calls, seconds=seconds, ready_at=self.ready_at)

@@ -107,6 +107,11 @@ def head(path: Path) -> list[dict[str, Any]]:
     return [record for line in whole if line.strip() and not isinstance(record := parse(line), Reject)]
 
 
+def ends_at(path: Path, byte: int) -> bool:
+    """Whether a file has nothing after its first `byte` bytes."""
+    return next(_blocks(path, byte, None), b"") == b""
+
+
 def parse(line: bytes) -> dict[str, Any] | Reject:
     """Return the object on a line, or why there is none."""
     try:

@@ -1,6 +1,6 @@
 """The manifest: which recipe a dataset has, which chunks it holds, and how its last run went.
 
-`manifest.jsonl` is a dataset line followed by receipt and run lines in the order they were written; the driver is
+`manifest.jsonl` is a dataset line followed by receipt, seen and run lines in the order they were written; the driver is
 its only writer. A line that cannot be read is what a crash cut short: it is dropped, and costs nothing, because
 the receipt of every part also stands in its own footer.
 """
@@ -45,12 +45,21 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     passages: int
     truncated: int
     tokens: int
+    reused_rows: int = 0  # whose vectors come from an older part
     engine_calls: int = 0
     engine_texts: int = 0
     engine_s: float = 0.0
     engine_ready_at: float = 0.0  # seconds since the epoch
     size_bytes: int = 0  # of the part; 0 in its own footer, which cannot know
     checksum: str = ""  # blake2b of the part; likewise
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="seen"):
+    """A shard that was read again: its parts stand for the file as it is now, whatever date their receipts give it."""
+
+    source: str
+    size_bytes: int
+    mtime_ns: int
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"):
@@ -62,9 +71,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     missing_chunks: int = 0
     skipped_files: tuple[str, ...] = ()
     duplicate_ids: int = 0
+    kept_rows: int = 0  # in parts that stayed as they were
+    reused_rows: int = 0  # in new parts, with the vector of an old one
     embedded_now: int = 0  # texts that the engine embedded
-    reused_rows: int = 0
-    removed_rows: int = 0
+    removed_rows: int = 0  # whose text no longer stands where parts were replaced or removed
     engine_calls: int = 0
     engine_s: float = 0.0
     wall_s: float = 0.0
@@ -73,7 +83,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     cost_usd: float = 0.0
 
 
-Line = Dataset | Receipt | Run
+Line = Dataset | Receipt | Seen | Run
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Line)
 _receipt_decoder = msgspec.json.Decoder(Receipt)
@@ -85,6 +95,7 @@ class Manifest:
 
     dataset: Dataset | None = None
     receipts: dict[str, Receipt] = field(default_factory=dict)  # by part name
+    seen: dict[str, Seen] = field(default_factory=dict)  # by source
     run: Run | None = None
     n_unreadable: int = 0
 
@@ -114,6 +125,8 @@ def fold(lines: Iterable[bytes]) -> Manifest:
             manifest.dataset = line
         elif isinstance(line, Receipt):
             manifest.receipts[line.part] = line
+        elif isinstance(line, Seen):
+            manifest.seen[line.source] = line
         else:
             manifest.run = line
     return manifest

@@ -25,6 +25,12 @@ FIXED = pa.schema(
         "content_hash": pa.binary(16),
     }
 )
+PASSAGES = pa.schema(
+    {
+        "text": pa.int64(),
+        **{name: FIXED.field(name).type for name in ("passage", "char_start", "char_end", "n_tokens", "truncated")},
+    }
+)
 REJECTS = pa.schema(
     {
         "id": pa.string(),
@@ -46,30 +52,24 @@ def part_table(
     source: str,
     rows: Rows,
     hashes: Sequence[bytes],
-    passages: Passages,
+    passages: pa.Table,
     of_row: NDArray[np.int64],
     of_passage: NDArray[np.int64],
     vectors: NDArray[np.float16],
 ) -> pa.Table:
     """Return the table of a part: entry i is passage `of_passage[i]`, with vector `vectors[of_passage[i]]`, of row
-    `of_row[i]`; `vectors` has shape (passages, dim)."""
+    `of_row[i]`; `passages` has the columns of PASSAGES and `vectors` the shape (passages, dim)."""
     at_row, at_passage = pa.array(of_row), pa.array(of_passage)
 
     def by_row(values: Sequence[object], kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind).take(at_row)
 
-    def by_passage(values: Sequence[object], kind: pa.DataType) -> pa.Array:
-        return pa.array(values, kind).take(at_passage)
-
+    of_passages = passages.select(PASSAGES.names[1:]).combine_chunks().take(at_passage)
     fixed = [
         by_row(rows.id, pa.string()),
         pa.repeat(pa.scalar(source, pa.string()), len(of_row)),
         by_row(rows.row, pa.int64()),
-        by_passage(passages.passage, pa.int32()),
-        by_passage(passages.start, pa.int32()),
-        by_passage(passages.stop, pa.int32()),
-        by_passage([len(ids) for ids in passages.ids], pa.int32()),
-        by_passage(passages.truncated, pa.bool_()),
+        *of_passages.columns,
         by_row(hashes, pa.binary(16)),
     ]
     table = pa.Table.from_arrays(fixed, schema=FIXED)
@@ -77,6 +77,19 @@ def part_table(
         table = table.append_column(name, rows.kept.column(name).take(at_row))
     flat = pa.array(vectors[of_passage].reshape(-1), pa.float16())
     return table.append_column("embedding", pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+
+
+def passage_table(passages: Passages, texts: Sequence[int]) -> pa.Table:
+    """Return the columns of PASSAGES; `texts` gives the number of each text by its number in `passages`."""
+    columns = [
+        [texts[text] for text in passages.text],
+        passages.passage,
+        passages.start,
+        passages.stop,
+        [len(ids) for ids in passages.ids],
+        passages.truncated,
+    ]
+    return pa.table(columns, schema=PASSAGES)
 
 
 def rejects_table(source: str, rejects: Sequence[tuple[int, str, Reject]]) -> pa.Table | None:

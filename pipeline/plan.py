@@ -48,6 +48,7 @@ class Chunk:
     shard: Shard
     span: Span
     last: bool  # whether the shard ends with this chunk
+    reuse: bool = False  # whether vectors of older parts lie ready for some of its rows
 
     @property
     def part_name(self) -> str:
@@ -56,9 +57,13 @@ class Chunk:
         return f"part-{slug or 'shard'}-{self.span.row_start:010d}-{self.id}.parquet"
 
 
-def make_chunk(shard: Shard, span: Span, fingerprint: str, *, last: bool) -> Chunk:
-    """Return the chunk whose id is the digest of what it holds and of the recipe, not of its position in a run."""
+def make_chunk(shard: Shard, span: Span, fingerprint: str, *, last: bool, salt: str = "") -> Chunk:
+    """Return the chunk whose id is the digest of what it holds and of the recipe, not of its position in a run.
+
+    `salt` tells it from a chunk of the same shard and span that holds something else.
+    """
     identity = f"{shard.source}\0{shard.size_bytes}\0{shard.mtime_ns}\0{span.row_start}\0{span.row_stop}\0{fingerprint}"
+    identity += salt and f"\0{salt}"
     digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
     return Chunk(id=digest, shard=shard, span=span, last=last)
 

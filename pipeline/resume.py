@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from pipeline.config import Config, fingerprint, recipe, to_tables
 from pipeline.errors import RecipeError
-from pipeline.manifest import Dataset, Manifest, Receipt
-from pipeline.plan import Shard, Span, overlapping
+from pipeline.manifest import Dataset, Manifest, Receipt, Seen
+from pipeline.options import Options
+from pipeline.plan import Shard, Span, gaps, overlapping
 from pipeline.store import Store
 
 
@@ -19,58 +19,140 @@ from pipeline.store import Store
 class Stock:
     """What an output holds, against the shards of an input."""
 
-    dataset: Dataset
-    receipts: dict[str, Receipt]  # by part name: of shards that are as they were
-    stale: tuple[str, ...]  # names of parts that the finished dataset will not have
-    rewrite: bool  # whether the manifest says something else
+    dataset: Dataset  # as this run makes it
+    manifest: Manifest  # as it was found
+    kept: dict[str, Receipt]  # by part name: they stand for rows that the input has
+    suspects: tuple[Receipt, ...]  # of shards that may have changed
+    stale: tuple[Receipt, ...]  # that the finished dataset will not have
+    staged: frozenset[str]  # names of parts that wait for the swap
+    relabelled: bool  # whether other ids or columns are to be kept than were
 
     def done(self) -> dict[str, list[tuple[Span, bool]]]:
         """Return the finished spans of each source, and whether each ends its shard."""
-        spans: dict[str, list[tuple[Span, bool]]] = defaultdict(list)
-        for receipt in self.receipts.values():
-            spans[receipt.source].append((receipt.span, receipt.last))
-        return spans
+        return _spans(self.kept.values())
+
+    @property
+    def replaces(self) -> bool:
+        """Whether parts leave the dataset or wait to join it: then all that is new joins in one swap."""
+        return bool(self.stale or self.staged)
+
+    def donors(self, shards: Iterable[Shard]) -> list[str]:
+        """Return the names of parts with vectors of this recipe for texts that may stand elsewhere now."""
+        at_hand = {shard.source for shard in shards}
+        gone = (receipt for receipt in self.kept.values() if receipt.source not in at_hand)
+        return [donor.part for donor in (*self.stale, *gone) if donor.fingerprint == self.dataset.fingerprint]
+
+    def settled(self, unchanged: Collection[str]) -> Stock:
+        """Return the stock with the suspects of these part names kept and the others stale."""
+        kept = _disjoint([*self.kept.values(), *(suspect for suspect in self.suspects if suspect.part in unchanged)])
+        stale = tuple(suspect for suspect in self.suspects if suspect.part not in kept)
+        return replace(self, kept=kept, suspects=(), stale=(*self.stale, *stale))
+
+    def seen(self, shards: Iterable[Shard]) -> list[Seen]:
+        """Return a line for each shard whose parts are of an earlier date than the file."""
+        stamps: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        for receipt in self.kept.values():
+            stamps[receipt.source].add((receipt.shard_size_bytes, receipt.shard_mtime_ns))
+        return [_seen(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
 
 
-def take_stock(store: Store, config: Config, shards: Sequence[Shard]) -> Stock:
-    """Read the manifest, and the footers of parts that it does not name.
+def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: Options) -> Stock:
+    """Read the manifest, and the footers of parts that it does not name, staged ones included.
 
     A part that the manifest names but that is not there in its full size counts as not made. Raises RecipeError
-    when the output has another recipe.
+    when the output has another recipe and is not to be rebuilt.
     """
     manifest = store.read_manifest()
-    sizes = store.part_sizes()
-    unnamed = [
-        receipt for part in sorted(sizes.keys() - manifest.receipts.keys()) if (receipt := store.receipt_of(part))
-    ]
-    dataset = _dataset(store, config, manifest, unnamed)
-    there = [receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes]
-    stands = {(shard.source, shard.size_bytes, shard.mtime_ns) for shard in shards}
-    current: dict[str, list[Receipt]] = defaultdict(list)
-    for receipt in (*there, *unnamed):
-        if (receipt.source, receipt.shard_size_bytes, receipt.shard_mtime_ns) in stands:
-            current[receipt.source].append(receipt)
-    kept: dict[str, Receipt] = {}
-    for receipts in current.values():
-        dropped = set(overlapping([receipt.span for receipt in receipts]))
-        kept |= {receipt.part: receipt for index, receipt in enumerate(receipts) if index not in dropped}
-    ours = manifest.receipts.keys() | {receipt.part for receipt in unnamed}
+    wanted = recipe(config)
+    dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=to_tables(config))
+    named, unnamed = _there(store, manifest)
+    if not options.rebuild:
+        _check_recipe(store, dataset, manifest, unnamed)
+    staging = store.staging(dataset.fingerprint)
+    staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
+    waiting = frozenset(receipt.part for receipt in staged)
+    relabelled = manifest.dataset is not None and _labels(manifest.dataset) != _labels(dataset)
+    at_hand = {shard.source: shard for shard in shards}
+    current, suspects = [], []
+    for receipt in (*named, *unnamed, *staged):
+        shard = at_hand.get(receipt.source)
+        if receipt.fingerprint != dataset.fingerprint or (shard is None and not options.keep_missing):
+            continue
+        if shard is None or (not (options.rehash or relabelled) and _stands(receipt, shard, manifest)):
+            current.append(receipt)
+        elif receipt.part not in waiting:
+            suspects.append(receipt)
+    kept = _disjoint(current)
+    done = _spans(kept.values())
+    suspects = [suspect for suspect in suspects if gaps(done[suspect.source])]
+    left = kept.keys() | {suspect.part for suspect in suspects}
     return Stock(
         dataset=dataset,
-        receipts=kept,
-        stale=tuple(sorted(ours - kept.keys())),
-        rewrite=bool(manifest.n_unreadable or manifest.dataset is None or manifest.receipts.keys() != kept.keys()),
+        manifest=manifest,
+        kept=kept,
+        suspects=tuple(suspects),
+        stale=tuple(receipt for receipt in (*named, *unnamed, *staged) if receipt.part not in left),
+        staged=waiting,
+        relabelled=relabelled,
     )
 
 
-def _dataset(store: Store, config: Config, manifest: Manifest, unnamed: Sequence[Receipt]) -> Dataset:
-    wanted = recipe(config)
-    new = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=to_tables(config))
-    found: dict[str, Any] | None = manifest.dataset.recipe if manifest.dataset else None
+def _spans(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:
+    spans: dict[str, list[tuple[Span, bool]]] = defaultdict(list)
+    for receipt in receipts:
+        spans[receipt.source].append((receipt.span, receipt.last))
+    return spans
+
+
+def _there(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receipt]]:
+    """Return the receipts of the parts in a folder: those that its manifest names, then the others'."""
+    sizes = store.part_sizes()
+    named = [receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes]
+    others = (store.receipt_of(part) for part in sorted(sizes.keys() - manifest.receipts.keys()))
+    return named, [receipt for receipt in others if receipt is not None]
+
+
+def _stands(receipt: Receipt, shard: Shard, manifest: Manifest) -> bool:
+    if (receipt.shard_size_bytes, receipt.shard_mtime_ns) == (shard.size_bytes, shard.mtime_ns):
+        return True
+    return receipt.part in manifest.receipts and manifest.seen.get(shard.source) == _seen(shard)
+
+
+def _seen(shard: Shard) -> Seen:
+    return Seen(source=shard.source, size_bytes=shard.size_bytes, mtime_ns=shard.mtime_ns)
+
+
+def _disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
+    """Return receipts by part name, without those that share a row with an earlier one."""
+    by_source: dict[str, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        by_source[receipt.source].append(receipt)
+    kept: dict[str, Receipt] = {}
+    for found in by_source.values():
+        dropped = set(overlapping([receipt.span for receipt in found]))
+        kept |= {receipt.part: receipt for index, receipt in enumerate(found) if index not in dropped}
+    return kept
+
+
+def _labels(dataset: Dataset) -> tuple[object, ...]:
+    corpus = dataset.config.get("corpus", {})
+    return corpus.get("id"), list(corpus.get("keep", ()))
+
+
+def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, unnamed: Sequence[Receipt]) -> None:
+    found = manifest.dataset.recipe if manifest.dataset else None
     if found is None and unnamed:
         found = store.recipe_of(unnamed[0].part)
-    if found is None or fingerprint(found) == new.fingerprint:
-        return new
-    differing = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
-    fields = "; ".join(f"{k} is {json.dumps(found.get(k))}, asked for {json.dumps(wanted.get(k))}" for k in differing)
-    raise RecipeError(f"output {store.root} was made with another recipe: {fields}. Choose another --output")
+    if found is None or fingerprint(found) == wanted.fingerprint:
+        return
+    asked = wanted.recipe
+    differing = [key for key in sorted({*found, *asked}) if found.get(key) != asked.get(key)]
+    fields = "; ".join(
+        f"{key} is {json.dumps(found.get(key))}, asked for {json.dumps(asked.get(key))}" for key in differing
+    )
+    advice = "Choose another --output, or let --rebuild replace this one"
+    if differing == ["run.dim"] and asked["run.dim"] < found["run.dim"]:
+        advice += (
+            f"; `embed-corpus slice {store.root} --dim {asked['run.dim']} DEST` cuts the vectors without an engine"
+        )
+    raise RecipeError(f"output {store.root} was made with another recipe: {fields}. {advice}")

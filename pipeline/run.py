@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -18,10 +18,13 @@ from pipeline.duplicates import count_duplicate_ids
 from pipeline.errors import PipelineError
 from pipeline.fan_out import FanOut
 from pipeline.manifest import Receipt, Run, totals
+from pipeline.options import Options
 from pipeline.plan import Chunk
 from pipeline.progress import Progress
+from pipeline.reuse import count_removed, find_donors, reuse
 from pipeline.store import Store
-from pipeline.survey import survey
+from pipeline.survey import DEFAULT, Survey, survey
+from pipeline.swap import swap
 from pipeline.worker import Failure, Job
 
 
@@ -41,49 +44,35 @@ class Outcome:
         return f"{self.run.missing_chunks} chunks did not finish ({'; '.join(causes)}); run again"
 
 
-def run(
-    target: str,
-    store: Store,
-    config: Config,
-    *,
-    fan_out: FanOut,
-    limit: int | None = None,
-    skip_bad_files: bool = False,
-) -> Outcome:
+def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: Options = DEFAULT) -> Outcome:
     """Embed what `target` holds and `store` lacks; a first run, a resumed run and a no-op are this same call.
 
-    Raises, before anything is embedded, UsageError for an input that cannot be read, RecipeError for an output of
-    another recipe and OutputLockedError for one that another run holds.
+    Where parts are to be replaced, the new ones wait until all are there. Raises, before anything is embedded,
+    UsageError for an input that cannot be read, RecipeError for an output of another recipe and OutputLockedError for
+    one that another run holds.
     """
     began, record = time.monotonic(), Run(state="started", input=target, started_at=time.time())
     with store.lock():
         store.sweep()
-        previous = store.read_manifest().run
-        found = survey(target, store, config, limit=limit, skip_bad_files=skip_bad_files)
+        found = survey(target, store, config, options)
         stock, chunks = found.stock, found.chunks
         record = msgspec.structs.replace(record, skipped_files=tuple(found.corpus.skipped))
-        receipts = dict(stock.receipts)
-        if stock.rewrite or chunks:
-            store.rewrite_manifest([stock.dataset, *receipts.values(), record])
-        job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config)
-        made, failures, last_at = _embed(chunks, job, store, fan_out)
+        _begin(store, found, record)
+        job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config, staged=stock.replaces)
+        place = store.staging(stock.dataset.fingerprint) if job.staged else store
+        made, remaining = _reuse(found, job, store, place)
+        store.commit()
+        embedded, failures, last_at = _embed(remaining, job, place, fan_out)
         store.refresh()
-        made += _unreported(chunks, made, store)
-        receipts |= {receipt.part: receipt for receipt in made}
-        n_missing = len(chunks) - len(made)
-        stale = [part for part in stock.stale if part not in receipts]  # a damaged part is made again under its name
-        if stale and not n_missing:
-            for part in stale:
-                store.remove(part)
-        if made or stale or previous is None:
-            n_duplicates = count_duplicate_ids(store.data_path(part) for part in receipts)
-        else:
-            n_duplicates = previous.duplicate_ids
+        made += embedded
+        made += _unreported(chunks, made, place)
+        receipts = stock.kept | {receipt.part: receipt for receipt in made}
         record = msgspec.structs.replace(
             record,
-            state="incomplete" if n_missing else "complete",
-            missing_chunks=n_missing,
-            duplicate_ids=n_duplicates,
+            state="incomplete" if len(made) < len(chunks) else "complete",
+            missing_chunks=len(chunks) - len(made),
+            kept_rows=sum(receipt.embedded_rows for receipt in stock.kept.values()),
+            reused_rows=sum(receipt.reused_rows for receipt in made),
             embedded_now=sum(receipt.engine_texts for receipt in made),
             engine_calls=sum(receipt.engine_calls for receipt in made),
             engine_s=round(sum(receipt.engine_s for receipt in made), 3),
@@ -92,11 +81,39 @@ def run(
             peak_rss_bytes=_peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
-        sums = _reconciled(receipts)
-        write_card(store, stock.dataset, sums)
-        store.append(record)
+        record, sums = _finish(store, place, found, receipts, record)
         store.commit()
     return Outcome(run=record, totals=sums, failures=failures)
+
+
+def _begin(store: Store, found: Survey, record: Run) -> None:
+    """Write down that a run is at work; until a swap, the manifest goes on naming the parts that are there."""
+    stock, manifest = found.stock, found.stock.manifest
+    seen = {line.source: line for line in stock.seen(found.shards)}
+    if stock.replaces and manifest.dataset is not None and not manifest.n_unreadable:
+        store.append(record)
+    elif stock.replaces:
+        dataset = manifest.dataset or stock.dataset
+        store.rewrite_manifest([dataset, *manifest.seen.values(), *manifest.receipts.values(), record])
+    elif found.chunks or stock.relabelled or (manifest.receipts, manifest.seen) != (stock.kept, seen):
+        store.rewrite_manifest([stock.dataset, *seen.values(), *stock.kept.values(), record])
+
+
+def _reuse(found: Survey, job: Job, store: Store, place: Store) -> tuple[list[Receipt], list[Chunk]]:
+    """Make the chunks that need no engine; return their receipts and the other chunks."""
+    donors = found.stock.donors(found.shards)
+    paths = [(place if part in found.stock.staged else store).data_path(part) for part in donors]
+    if not (found.chunks and paths):
+        return [], list(found.chunks)
+    made: list[Receipt] = []
+    remaining: list[Chunk] = []
+    for outcome in reuse(found.chunks, job, find_donors(paths), replace(place, commit=lambda: None)):
+        if isinstance(outcome, Receipt):
+            place.append(outcome)
+            made.append(outcome)
+        else:
+            remaining.append(outcome)
+    return made, remaining
 
 
 def _embed(
@@ -126,6 +143,32 @@ def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], store: Store) 
     for receipt in found:
         store.append(receipt)
     return found
+
+
+def _finish(
+    store: Store, place: Store, found: Survey, receipts: Mapping[str, Receipt], record: Run
+) -> tuple[Run, dict[str, int]]:
+    """Make the manifest say what is there now; return the record of the run, and the sums over the dataset."""
+    stock, previous = found.stock, found.stock.manifest.run
+    if stock.replaces and record.missing_chunks:
+        store.append(record)
+        return record, totals(stock.manifest.receipts.values())
+    new = [part for part in receipts if stock.replaces and (part in stock.staged or part not in stock.kept)]
+    old = [stale.part for stale in stock.stale if stale.part not in stock.staged]
+    paths = {part: (place if part in new else store).data_path(part) for part in receipts}
+    if receipts.keys() != stock.kept.keys() or old or previous is None or previous.state == "started":
+        record = msgspec.structs.replace(record, duplicate_ids=count_duplicate_ids(paths.values()))
+    else:
+        record = msgspec.structs.replace(record, duplicate_ids=previous.duplicate_ids)
+    sums = _reconciled(receipts)
+    if stock.replaces:
+        removed = count_removed([store.data_path(part) for part in old], [paths[part] for part in new])
+        record = msgspec.structs.replace(record, removed_rows=removed)
+        swap(store, place, [stock.dataset, *stock.seen(found.shards), *receipts.values(), record], new=new, old=old)
+    else:
+        store.append(record)
+    write_card(store, stock.dataset, sums)
+    return record, sums
 
 
 def _engine_held_s(made: Sequence[Receipt], last_at: float) -> float:

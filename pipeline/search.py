@@ -6,7 +6,6 @@ import heapq
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.manifest import Manifest
 from pipeline.store import Store
 from pipeline.tokenizer import make_tokenizer
-from pipeline.vectors import finish
+from pipeline.vectors import finish, matrix
 
 
 def embed_query(query: str, config: Config) -> NDArray[np.float32]:
@@ -37,7 +36,7 @@ def nearest(store: Store, manifest: Manifest, vector: NDArray[np.float32], k: in
         with pq.ParquetFile(store.data_path(part)) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
-                scores = _matrix(table.column("embedding").combine_chunks()).astype(np.float32) @ vector
+                scores = matrix(table.column("embedding")).astype(np.float32) @ vector
                 columns = table.drop_columns(["embedding", "content_hash"])
                 for at in np.argsort(-scores, kind="stable")[:k]:
                     if len(best) < k or scores[at] > best[0][0]:
@@ -46,8 +45,3 @@ def nearest(store: Store, manifest: Manifest, vector: NDArray[np.float32], k: in
                         (heapq.heappush if len(best) < k else heapq.heappushpop)(best, item)
                 n_seen += len(table)
     return [{"score": round(score, 4), **entry} for score, _, entry in sorted(best, reverse=True)]
-
-
-def _matrix(vectors: pa.FixedSizeListArray) -> NDArray[np.float16]:
-    flat: NDArray[np.float16] = vectors.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(vectors), -1)

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UsageError
+from pipeline.errors import CorpusError, UsageError
 from pipeline.lock import Hold, flock, is_flocked
 from pipeline.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
 
+NEXT = ".next"  # below the output: what waits for the swap, a folder for each recipe
 RECEIPT_KEY = b"embed_corpus.receipt"
 RECIPE_KEY = b"embed_corpus.recipe"
 ROW_GROUP_BYTES = 2 << 20  # the writer needs about ten times this
@@ -52,6 +53,10 @@ class Store:
         """Where the rejected rows of a part's chunk lie."""
         return self.root / "rejects" / part
 
+    def staging(self, fingerprint: str) -> Store:
+        """Return the folder where the parts of a recipe wait for the swap; it is laid out like an output."""
+        return replace(self, root=self.root / NEXT / fingerprint)
+
     def publish(self, receipt: Receipt, table: pa.Table, rejects: pa.Table | None, recipe: str) -> Receipt:
         """Write a part and its rejects so that each is there whole or not at all, and return the completed receipt.
 
@@ -75,9 +80,8 @@ class Store:
             return Manifest()
 
     def rewrite_manifest(self, lines: Iterable[Line]) -> None:
-        """Replace the manifest as a whole."""
+        """Replace the manifest as a whole; the caller commits."""
         _publish(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))))
-        self.commit()
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a small file of the output unless it already says the same."""
@@ -87,6 +91,7 @@ class Store:
 
     def append(self, line: Line) -> None:
         """Add one line to the manifest, durably."""
+        self.root.mkdir(parents=True, exist_ok=True)
         with self.manifest_path.open("ab") as file:
             file.write(format_line(line))
             file.flush()
@@ -112,6 +117,27 @@ class Store:
         with path.open("rb") as file:
             data = pa.py_buffer(file.read())
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
+
+    def lay_ready(self, chunk_id: str, vectors: pa.Table) -> None:
+        """Keep vectors for a chunk until it is embedded."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, vectors.schema) as writer:
+            writer.write_table(vectors)
+        _publish(self._ready_path(chunk_id), sink.getvalue())
+
+    def ready(self, chunk_id: str) -> pa.Table:
+        """Return the vectors that were kept for a chunk; raises CorpusError when they are not seen here (yet)."""
+        path = self._ready_path(chunk_id)
+        with self.writing:  # an open file would be in the way of a commit
+            try:
+                return pa.ipc.open_file(path.read_bytes()).read_all()
+            except FileNotFoundError as error:
+                raise CorpusError(
+                    f"{path}: expected the vectors that the run laid ready, found none; run again"
+                ) from error
+
+    def _ready_path(self, chunk_id: str) -> Path:
+        return self.root / "ready" / f"{chunk_id}.arrow"
 
     def republish(self, part: str) -> Receipt | None:
         """Return the receipt of a part that is already there, made durable once more; None where there is none."""
@@ -161,6 +187,8 @@ class Store:
         for path in (self.root / "rejects").glob("*.parquet"):
             if path.name not in parts:
                 path.unlink(missing_ok=True)
+        for staging in (self.root / NEXT).glob("*"):
+            replace(self, root=staging).sweep()
 
 
 def checksum(data: pa.Buffer) -> str:
@@ -184,7 +212,12 @@ def _publish(path: Path, data: pa.Buffer) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was renamed into or out of a folder durable."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

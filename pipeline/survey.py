@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from pipeline import lines, parquet
+from pipeline.compare import unchanged
 from pipeline.config import Config
 from pipeline.corpus import Corpus, find_shards, is_parquet, open_corpus
+from pipeline.errors import UsageError
+from pipeline.manifest import Receipt
+from pipeline.options import Options
 from pipeline.plan import MAX_CHUNK_BYTES, Chunk, Shard, Span, cut_rows, gaps, make_chunk, rows_per_chunk
 from pipeline.resume import Stock, take_stock
 from pipeline.rows import Rows
@@ -20,6 +26,7 @@ SAMPLED_SHARDS = 16
 SAMPLED_ROWS = 64
 SAMPLED_BYTES = 1 << 16
 
+DEFAULT = Options()
 Done = Mapping[str, Sequence[tuple[Span, bool]]]  # source -> finished spans, each with whether it ends the shard
 
 
@@ -41,31 +48,57 @@ class Density:
 class Survey:
     """What a run has before it: the corpus to read, the stock to keep and the chunks to make."""
 
-    corpus: Corpus
+    shards: tuple[Shard, ...]  # all of the input
+    corpus: Corpus  # what is to be read of it
     stock: Stock
     density: Density
     chunks: tuple[Chunk, ...]
 
 
-def survey(
-    target: str, store: Store, config: Config, *, limit: int | None = None, skip_bad_files: bool = False
-) -> Survey:
-    """Find out what there is to do; reads no texts but a sample, loads no engine and writes nothing.
+def survey(target: str, store: Store, config: Config, options: Options = DEFAULT) -> Survey:
+    """Find out what there is to do; loads no engine and writes nothing.
 
-    Raises CorpusError for an input that cannot be used and RecipeError for an output of another recipe.
+    Of a shard that may have changed it reads the rows, of the others no texts but a sample. Raises CorpusError for an
+    input that cannot be used, RecipeError for an output of another recipe and UsageError for a limit on an output
+    that holds parts to replace.
     """
     root, shards = find_shards(target, exclude=store.root)
-    stock = take_stock(store, config, shards)
-    done = stock.done()
-    is_open = {shard.source for shard in shards if gaps(done.get(shard.source, ()))}
+    stock = take_stock(store, config, shards, options)
+    is_open = _open_ones(shards, stock)
     looked_at = [shard for shard in shards if config.corpus.keep or shard.source in is_open]
-    corpus = open_corpus(root, looked_at, config.corpus, skip_bad_files=skip_bad_files)
+    corpus = open_corpus(root, looked_at, config.corpus, skip_bad_files=options.skip_bad_files)
+    stock = stock.settled(_unchanged(corpus, stock, store))
+    is_open = _open_ones(shards, stock)
     corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))
+    if options.limit is not None and stock.stale:
+        raise UsageError(
+            f"--limit {options.limit}: expected an output without parts to replace, found {stock.stale[0].part}, whose "
+            "rows changed or left the input; run once without --limit"
+        )
     # Over all shards: a resumed run then cuts where the first one did.
     sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
     density = measure(corpus, sampled, config)
-    chunks = tuple(plan_chunks(corpus, done, density, config, stock.dataset.fingerprint, limit=limit))
-    return Survey(corpus=corpus, stock=stock, density=density, chunks=chunks)
+    replaced = {(stale.source, stale.shard_size_bytes, stale.shard_mtime_ns): stale.checksum for stale in stock.stale}
+    salts = {s.source: replaced.get((s.source, s.size_bytes, s.mtime_ns), "") for s in corpus.shards}
+    fingerprint = stock.dataset.fingerprint
+    chunks = tuple(plan_chunks(corpus, stock.done(), density, config, fingerprint, limit=options.limit, salts=salts))
+    return Survey(shards=tuple(shards), corpus=corpus, stock=stock, density=density, chunks=chunks)
+
+
+def _open_ones(shards: Sequence[Shard], stock: Stock) -> set[str]:
+    done = stock.done()
+    return {shard.source for shard in shards if gaps(done[shard.source])}
+
+
+def _unchanged(corpus: Corpus, stock: Stock, store: Store) -> set[str]:
+    """Return the names of the suspects that stand; those of a file that is skipped get the benefit of the doubt."""
+    of_source: dict[str, list[Receipt]] = defaultdict(list)
+    for suspect in stock.suspects:
+        of_source[suspect.source].append(suspect)
+    found = {suspect.part for source in corpus.skipped for suspect in of_source[source]}
+    for shard in corpus.shards:
+        found.update(unchanged(corpus, shard, of_source[shard.source], store))
+    return found
 
 
 def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
@@ -94,11 +127,19 @@ def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
 
 
 def plan_chunks(
-    corpus: Corpus, done: Done, density: Density, config: Config, fingerprint: str, *, limit: int | None = None
+    corpus: Corpus,
+    done: Done,
+    density: Density,
+    config: Config,
+    fingerprint: str,
+    *,
+    limit: int | None = None,
+    salts: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Chunk]:
     """Yield the chunks still to be made, shard by shard; a line file is read once, to find where its lines end.
 
-    `limit` counts rows over the whole corpus, finished ones included.
+    `limit` counts rows over the whole corpus, finished ones included. A salt, by source, tells the chunks of a shard
+    from parts of the same shard, by size and date, that say something else.
     """
     left = limit
     if left is not None:
@@ -108,7 +149,7 @@ def plan_chunks(
             for span, last in _cut(corpus, shard, gap, is_open, density, config.run.chunk_tokens, left):
                 if left is not None:
                     left -= span.n_rows
-                yield make_chunk(shard, span, fingerprint, last=last)
+                yield make_chunk(shard, span, fingerprint, last=last, salt=salts.get(shard.source, ""))
 
 
 def _cut(

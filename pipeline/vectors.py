@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import VectorError
@@ -28,6 +29,13 @@ def finish(full: NDArray[np.float32], dim: int) -> NDArray[np.float16]:
         raise VectorError(f"engine output row {row}: expected a finite vector with length, found norm {norms[row, 0]}")
     unit: NDArray[np.float16] = (cut / norms).astype(np.float16)
     return unit
+
+
+def matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
+    """Return the vectors of a part's column, shape (n, dim)."""
+    vectors = column.combine_chunks()
+    flat: NDArray[np.float16] = vectors.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(vectors), vectors.type.list_size)
 
 
 def defects(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:

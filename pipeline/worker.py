@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.config import Config, fingerprint, recipe
 from pipeline.corpus import read_chunk
-from pipeline.engine import EngineThread
+from pipeline.engine import Embedded, EngineThread
 from pipeline.manifest import Receipt
-from pipeline.parts import content_hashes, part_table, rejects_table
+from pipeline.parts import PASSAGES, content_hashes, part_table, passage_table, rejects_table
 from pipeline.passages import RETOKENISATION_MARGIN, make_passages
 from pipeline.plan import Chunk
-from pipeline.rows import Columns, Reject
+from pipeline.rows import Columns, Reject, Rows
 from pipeline.store import Store
 from pipeline.tokenizer import Tokenizer, make_tokenizer
+from pipeline.vectors import matrix
+
+Embed = Callable[[Sequence[Sequence[int]], int], Embedded]  # token ids and a width to unit vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,7 @@ class Job:
     root: Path  # of the input
     columns: Columns
     config: Config
+    staged: bool = False  # whether parts wait for the swap instead of joining the dataset at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,32 +50,46 @@ class Failure:
 def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> Receipt:
     """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
 
-    A chunk whose part is already there, because only its receipt was lost on the way, is not embedded again.
-    Raises CorpusError when the shard has changed and EngineError when the engine fails; nothing is published then.
+    Raises CorpusError when the chunk's shard is not as the run found it and EngineError when the engine fails. A
+    part that is already there is left as it is: its receipt is returned, because the last one was lost.
     """
-    config, source = job.config, chunk.shard.source
-    if (found := store.republish(chunk.part_name)) is not None:
+    place = store.staging(fingerprint(recipe(job.config))) if job.staged else store
+    if (found := place.republish(chunk.part_name)) is not None:
         return found
     rows = read_chunk(job.root, job.columns, chunk)
+    known = place.ready(chunk.id) if chunk.reuse else None
+    return embed_rows(chunk, rows, known, job, engine.embed, place)
+
+
+def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, embed: Embed, place: Store) -> Receipt:
+    """Tokenise and embed the texts of a chunk that are not among the `known` passages, and publish its part."""
+    config, source = job.config, chunk.shard.source
     n_rows = rows.n_rows
     hashes = content_hashes(rows.text)
     first, text_of_row = _distinct(hashes)
+    reused, reused_vectors = _reused(known, [hashes[row] for row in first], config.dim)
+    is_known = np.isin(np.arange(len(first)), reused.column("text").to_numpy())
+    fresh = np.flatnonzero(~is_known).tolist()
     tokenizer, splitter = _tokenizers(config)
     passages = make_passages(
-        [rows.text[row] for row in first],
+        [rows.text[first[text]] for text in fresh],
         tokenizer,
         splitter,
         prompt=config.model.document_prompt,
         on_long=config.corpus.on_long,
     )
-    embedded = engine.embed(passages.ids, config.dim)
-    too_long = set(passages.too_long)
+    embedded = embed(passages.ids, config.dim)
+    too_long = {fresh[text] for text in passages.too_long}
     for row, text in enumerate(text_of_row):
         if text in too_long:
             why = Reject(reason="too_long", detail=f"over {config.model.max_tokens} tokens", text=rows.text[row])
             rows.rejects.append((rows.row[row], rows.id[row], why))
-    of_row, of_passage = _spread(text_of_row, np.bincount(np.array(passages.text, np.int64), minlength=len(first)))
-    table = part_table(source, rows, hashes, passages, of_row, of_passage, embedded.vectors)
+    columns = pa.concat_tables([passage_table(passages, fresh), reused])
+    text, passage = columns.column("text").to_numpy(), columns.column("passage").to_numpy()
+    of_row, of_passage = _spread(text_of_row, np.bincount(text, minlength=len(first)))
+    of_passage = np.lexsort((passage, text))[of_passage]
+    vectors = np.concatenate([embedded.vectors, reused_vectors])
+    table = part_table(source, rows, hashes, columns, of_row, of_passage, vectors)
     receipt = Receipt(
         chunk=chunk.id,
         part=chunk.part_name,
@@ -86,12 +106,21 @@ def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> R
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
+        reused_rows=int(np.count_nonzero(is_known[text_of_row])),
         engine_calls=embedded.calls,
         engine_texts=len(passages.ids),
         engine_s=round(embedded.seconds, 3),
-        engine_ready_at=engine.ready_at,
+        engine_ready_at=embedded.ready_at,
     )
-    return store.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
+    return place.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
+
+
+def is_too_long(texts: Sequence[str], config: Config) -> list[bool]:
+    """Return for each text whether it would be rejected for its length."""
+    if config.corpus.on_long != "reject":
+        return [False] * len(texts)
+    tokenizer, _ = _tokenizers(config)
+    return [len(windows) > 1 for windows in tokenizer.windows([config.model.document_prompt + text for text in texts])]
 
 
 def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> NDArray[np.float16]:
@@ -108,6 +137,14 @@ def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
     of_row = [texts.setdefault(digest, len(texts)) for digest in hashes]
     first = np.unique(np.array(of_row, np.int64), return_index=True)[1]
     return first.tolist(), np.array(of_row, np.int64)
+
+
+def _reused(known: pa.Table | None, digests: Sequence[bytes], dim: int) -> tuple[pa.Table, NDArray[np.float16]]:
+    """Return known passages with the numbers of their texts among the distinct ones, and their vectors."""
+    if known is None:
+        return PASSAGES.empty_table(), np.empty((0, dim), np.float16)
+    text = pc.index_in(known.column("content_hash"), value_set=pa.array(digests, pa.binary(16))).cast(pa.int64())
+    return known.append_column("text", text).select(PASSAGES.names), matrix(known.column("embedding"))
 
 
 def _spread(

@@ -20,6 +20,7 @@ from pipeline.config import Config, load_config
 from pipeline.corpus import Corpus, find_shards, open_corpus, read_chunk, shard_at
 from pipeline.errors import CorpusError
 from pipeline.fan_out import fan_out_here
+from pipeline.options import Options
 from pipeline.plan import Chunk, Span
 from pipeline.run import run
 from pipeline.store import Store
@@ -277,9 +278,9 @@ def test_a_limit_counts_the_rows_of_finished_shards(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in/b.jsonl", texts(10, start=10))
     store = Store(root=tmp_path / "out")
     config = with_corpus()
-    first = run(str(tmp_path / "in"), store, config, fan_out=fan_out_here(store), limit=15)
+    first = run(str(tmp_path / "in"), store, config, fan_out=fan_out_here(store), options=Options(limit=15))
     assert first.totals["embedded_rows"] == 15
-    assert survey(str(tmp_path / "in"), store, config, limit=15).chunks == ()
+    assert survey(str(tmp_path / "in"), store, config, Options(limit=15)).chunks == ()
 
 
 def test_chunk_ids_do_not_depend_on_where_the_input_lies_or_how_it_is_named(

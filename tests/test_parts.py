@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.parts import FIXED, REJECTS, content_hashes, part_table, rejects_table
+from pipeline.parts import FIXED, PASSAGES, REJECTS, content_hashes, part_table, passage_table, rejects_table
 from pipeline.passages import Passages
 from pipeline.rows import Reject, Rows
 
@@ -27,7 +27,8 @@ def a_table(kept: pa.Table | None = None) -> pa.Table:
     )
     vectors = np.arange(12, dtype=np.float16).reshape(3, 4)
     of_row, of_passage = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 2, 0, 1])
-    return part_table("s", rows, content_hashes(rows.text), passages, of_row, of_passage, vectors)
+    table = passage_table(passages, [0, 1])
+    return part_table("s", rows, content_hashes(rows.text), table, of_row, of_passage, vectors)
 
 
 def test_every_entry_has_the_values_of_its_row_and_of_its_passage() -> None:
@@ -74,7 +75,7 @@ def test_kept_columns_follow_their_rows() -> None:
 def test_a_chunk_without_embedded_rows_is_a_table_of_the_same_schema() -> None:
     none = np.array([], np.int64)
     kept = pa.table({"year": pa.array([], pa.int64())})
-    empty = part_table("s", Rows(kept=kept), [], Passages(), none, none, np.empty((0, 4), np.float16))
+    empty = part_table("s", Rows(kept=kept), [], PASSAGES.empty_table(), none, none, np.empty((0, 4), np.float16))
     assert len(empty) == 0
     assert empty.schema == a_table(pa.table({"year": [1, 2, 3]})).schema
 

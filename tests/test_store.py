@@ -159,8 +159,6 @@ def test_a_failed_commit_is_not_hidden(store: Store) -> None:
     broken = Store(root=store.root, commit=commit)
     with pytest.raises(ConnectionError):
         broken.publish(RECEIPT, TABLE, REJECTS, RECIPE)
-    with pytest.raises(ConnectionError):
-        broken.rewrite_manifest([DATASET])
 
 
 @pytest.mark.parametrize(("call", "at"), [("fsync", 0), ("fsync", 1), ("fsync", 2), ("fsync", 3), ("open", 1)])

@@ -166,8 +166,7 @@ def _configured(request: Request) -> Config:
 def _target(request: Request) -> str:
     """Return the input's path on the mounted corpus, as it is now; raises UsageError when it leads out of it."""
     below = check_relative("--input", request.input)
-    resources.corpus.reload()
-    resources.output.reload()
+    resources.refresh()
     target = str(resources.CORPUS / below)
     check_inside(resources.CORPUS, *find_shards(target))
     return target

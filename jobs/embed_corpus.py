@@ -16,6 +16,7 @@ from jobs import driver, embedding_service, resources
 from jobs.resources import HOURS, MINUTES
 from pipeline.errors import PipelineError
 from pipeline.mount import check_relative
+from pipeline.status import DID
 
 app = modal.App("embed-corpus").include(embedding_service.app)
 WATCH_EVERY_S = 2.0
@@ -116,5 +117,5 @@ def _end(code: int, error: str) -> NoReturn:
 PLANNED = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
 DONE = (
     "{state}: {output} has {input_rows:,} rows, {embedded_rows:,} embedded, {rejected_rows:,} rejected, {parts:,} "
-    "parts, {tokens:,} tokens; this run embedded {embedded_now:,} texts in {wall_s:,.1f} s for ${cost_usd:,.2f}"
+    "parts, {tokens:,} tokens; this run " + DID + " in {wall_s:,.1f} s for ${cost_usd:,.2f}"
 )

@@ -42,7 +42,7 @@ class VLLMEmbeddingSnapshot:
             load_config(resources.REPOSITORY / self.config),
             resources.OUTPUT,
             commit=resources.output.commit,
-            refresh_corpus=resources.corpus.reload,
+            refresh=resources.refresh,
         )
         self.service.sleep()
 

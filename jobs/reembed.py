@@ -13,6 +13,7 @@ from jobs.resources import HOURS
 from pipeline.config import load_config
 from pipeline.errors import IncompleteError, OutputLockedError
 from pipeline.schedule import load_schedule
+from pipeline.status import DID
 
 app = modal.App("embedding-reembed").include(embedding_service.app)
 SCHEDULE = load_schedule(resources.REPOSITORY / "configs/cron.toml")
@@ -48,7 +49,5 @@ def _told(report: dict[str, Any]) -> str:
         return f"left alone: {report['error']}"
     if report["exit_code"]:
         return f"failed: {report['error']}"
-    return (
-        f"complete: {report['embedded_rows']:,} rows in {report['parts']:,} parts; embedded "
-        f"{report['embedded_now']:,} texts in {report['wall_s']:,.1f} s for ${report['cost_usd']:,.2f}"
-    )
+    told = "complete: {embedded_rows:,} rows in {parts:,} parts; " + DID + " in {wall_s:,.1f} s for ${cost_usd:,.2f}"
+    return told.format(**report)

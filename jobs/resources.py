@@ -25,6 +25,7 @@ corpus = modal.Volume.from_name("embedding-corpus", create_if_missing=True)
 output = modal.Volume.from_name("embedding-output", create_if_missing=True)
 locks = modal.Dict.from_name("embedding-locks", create_if_missing=True)
 
+
 WEIGHTS, COMPILED, CORPUS, OUTPUT = Path("/cache/hf"), Path("/cache/vllm"), Path("/corpus"), Path("/output")
 corpus_read_only = corpus.with_mount_options(read_only=True)
 Mounts = dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]
@@ -54,3 +55,9 @@ service_image = _with_sources(
 
 # Of the hub, for a gated model. In a container the variable is there exactly if it was here.
 hub_token = [modal.Secret.from_dict({"HF_TOKEN": os.environ["HF_TOKEN"]})] if os.environ.get("HF_TOKEN") else []
+
+
+def refresh() -> None:
+    """Show what others have committed to the corpus and the output."""
+    corpus.reload()
+    output.reload()

@@ -100,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--skip-bad-files", action="store_true", help="leave out files that cannot be read")
     add("status", commands.status, "tell what a dataset holds and how its last run went", dataset, as_json)
     add("verify", commands.verify, "check every file of a dataset against its manifest", dataset, as_json)
+    narrow = add("slice", commands.slice, "cut a dataset's vectors to fewer components, without an engine", dataset)
+    narrow.add_argument("--dim", type=_positive, required=True, help="components of each vector that stay")
+    narrow.add_argument(
+        "--allow-untrained-dim", action="store_true", help="say nothing about a --dim the model was not trained for"
+    )
+    narrow.add_argument("destination", metavar="DEST", help="the folder of the new dataset")
     search = add("search", commands.search, "find the passages nearest to a query", dataset, as_json)
     search.add_argument("query")
     search.add_argument("-k", type=int, default=10, help="how many (default: 10)")

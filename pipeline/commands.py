@@ -10,6 +10,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.config import Config, load_config, parse_config
 from pipeline.errors import DamageError, IncompleteError, UsageError
 from pipeline.options import Options
@@ -37,6 +39,7 @@ def run(options: Namespace) -> None:
     """Make the output reflect the input; raises IncompleteError when it does not."""
     import pipeline.run
     from pipeline.fan_out import fan_out_here
+    from pipeline.status import DID
 
     store = Store(root=Path(options.output))
     outcome = pipeline.run.run(
@@ -58,8 +61,8 @@ def run(options: Namespace) -> None:
     busy = f", engine busy {record.engine_busy:.1%}" if record.engine_busy is not None else ""
     print(
         f"{record.state}: {sums['input_rows']:,} rows, {sums['embedded_rows']:,} embedded, {sums['rejected_rows']:,} "
-        f"rejected, {sums['parts']:,} parts, {sums['tokens']:,} tokens; this run embedded {record.embedded_now:,} "
-        f"texts in {record.wall_s:,.1f} s{busy}"
+        f"rejected, {sums['parts']:,} parts, {sums['tokens']:,} tokens; this run "
+        f"{DID.format(**msgspec.to_builtins(record))} in {record.wall_s:,.1f} s{busy}"
     )
     if shortfall := outcome.shortfall():
         raise IncompleteError(f"output {options.output}: {shortfall}")
@@ -100,6 +103,23 @@ def verify(options: Namespace) -> None:
         raise DamageError(f"dataset {options.dataset}: {len(problems)} problems; the first is {lines[0]}")
     if found["state"] != "complete":
         raise IncompleteError(f"dataset {options.dataset}: sound but {found['state']}; `embed-corpus run` completes it")
+
+
+def slice(options: Namespace) -> None:
+    """Cut the vectors of a dataset into another one."""
+    import pipeline.slice
+    import pipeline.status
+
+    store = Store(root=Path(options.dataset))
+    manifest = pipeline.status.open_dataset(store)
+    sums = pipeline.slice.slice_dataset(store, manifest, options.dim, Store(root=Path(options.destination)))
+    trained = manifest.dataset.config["model"]["dims"] if manifest.dataset else []
+    if options.dim not in trained and not options.allow_untrained_dim:
+        print(
+            f"embed-corpus: the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality",
+            file=sys.stderr,
+        )
+    print(f"{options.destination}: {sums['passages']:,} vectors of {options.dim} components in {sums['parts']:,} parts")
 
 
 def search(options: Namespace) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.passages import Passages
 from pipeline.rows import Reject, Rows
+from pipeline.vectors import fixed_size_list
 
 FIXED = pa.schema(
     {
@@ -75,8 +76,7 @@ def part_table(
     table = pa.Table.from_arrays(fixed, schema=FIXED)
     for name in rows.kept.column_names:
         table = table.append_column(name, rows.kept.column(name).take(at_row))
-    flat = pa.array(vectors[of_passage].reshape(-1), pa.float16())
-    return table.append_column("embedding", pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+    return table.append_column("embedding", fixed_size_list(vectors[of_passage]))
 
 
 def passage_table(passages: Passages, texts: Sequence[int]) -> pa.Table:

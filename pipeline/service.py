@@ -25,12 +25,12 @@ class Service:
     """One engine, which starts to load at once, for chunks and for lists of texts."""
 
     def __init__(
-        self, config: Config, outputs: Path, *, commit: Callable[[], None], refresh_corpus: Callable[[], None]
+        self, config: Config, outputs: Path, *, commit: Callable[[], None], refresh: Callable[[], None]
     ) -> None:
         self._config = config
         self._outputs = outputs
         self._commit = commit
-        self._refresh_corpus = refresh_corpus
+        self._refresh = refresh
         self._writing = threading.Lock()  # one for all outputs: they share a volume
         self._engine = EngineThread(partial(make_embedder, config), batch_passages=config.engine.batch_passages)
 
@@ -80,7 +80,8 @@ class Service:
                 return pack(made())
             except CorpusError:
                 lines.release()
-                self._refresh_corpus()
+                with self._writing:  # nothing of the output may be open while it is refreshed
+                    self._refresh()
                 return pack(made())
         except (CorpusError, EngineError) as error:
             return pack(Failure(chunk=chunk["id"], source=chunk["shard"]["source"], error=str(error)))

@@ -8,6 +8,9 @@ from pipeline.errors import UsageError
 from pipeline.manifest import Manifest, totals
 from pipeline.store import Store
 
+# What a run did, by the names of `status --json`.
+DID = "embedded {embedded_now:,} texts, kept {kept_rows:,} rows, reused {reused_rows:,}, removed {removed_rows:,}"
+
 
 def open_dataset(store: Store) -> Manifest:
     """Return the manifest of a dataset; raises UsageError when the folder holds none."""
@@ -33,6 +36,7 @@ def status(store: Store, manifest: Manifest) -> dict[str, Any]:
         "skipped_files": list(run.skipped_files) if run else [],
         "engine_calls": run.engine_calls if run else 0,
         "embedded_now": run.embedded_now if run else 0,
+        "kept_rows": run.kept_rows if run else 0,
         "reused_rows": run.reused_rows if run else 0,
         "removed_rows": run.removed_rows if run else 0,
         "engine_s": run.engine_s if run else 0.0,

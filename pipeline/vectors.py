@@ -12,7 +12,7 @@ MIN_NORM = 1e-15  # a shorter vector has no direction to speak of, and its squar
 UNIT_TOLERANCE = 2e-3  # float16 rounds each component by at most 2**-11 of itself
 
 
-def finish(full: NDArray[np.float32], dim: int) -> NDArray[np.float16]:
+def finish(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]:
     """Return the first `dim` components of each row of `full`, shape (n, width), as unit vectors in float16.
 
     Length is computed in float32 after the cut, so that a cut Matryoshka vector is again of unit length.
@@ -36,6 +36,11 @@ def matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
     vectors = column.combine_chunks()
     flat: NDArray[np.float16] = vectors.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(vectors), vectors.type.list_size)
+
+
+def fixed_size_list(vectors: NDArray[np.float16]) -> pa.FixedSizeListArray:
+    """Return vectors of shape (n, dim) as a part's column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float16()), vectors.shape[1])
 
 
 def defects(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:

@@ -1,0 +1,94 @@
+"""Runs in processes of their own that die by SIGKILL just before the n-th thing they do to the files of the output."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import load_config
+from pipeline.fan_out import fan_out_here
+from pipeline.options import Options
+from pipeline.run import run
+from pipeline.store import Store
+from tests.support import REPOSITORY
+
+CHANGES = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}  # audit event -> its path
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["tests.crash"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How such a run ended: whether it was killed, and what it did to the output before, in order."""
+
+    killed: bool
+    steps: tuple[str, ...]
+
+
+def hashing_run(source: Path, output: Path, options: Options | None = None, **settings: Any) -> dict[str, Any]:
+    """Run in this process with the engine that needs no model; return the record of the run."""
+    overrides = ["engine.kind=hashing", *(f"{key.replace('__', '.')}={value}" for key, value in settings.items())]
+    config = load_config(REPOSITORY / "configs/local.toml", overrides, allow_untrained_dim=True)
+    store = Store(root=output)
+    outcome = run(str(source), store, config, fan_out=fan_out_here(store), options=options or Options())
+    assert outcome.run.state == "complete"
+    return {name: getattr(outcome.run, name) for name in outcome.run.__struct_fields__}
+
+
+def crashing_run(
+    source: Path, output: Path, kill_at: int | None, options: Options | None = None, **settings: Any
+) -> Ended:
+    """Do the same in a process that dies before step `kill_at`, counted from 0; None lets it live."""
+    told, tell = _processes.Pipe(duplex=False)
+    process = _processes.Process(target=_child, args=(tell, source, output, kill_at, options, settings))
+    process.start()
+    tell.close()
+    steps = []
+    try:
+        while True:
+            steps.append(told.recv())
+    except EOFError:
+        process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+    return Ended(killed=process.exitcode != 0, steps=tuple(steps))
+
+
+def _child(
+    tell: Any, source: Path, output: Path, kill_at: int | None, options: Options | None, settings: Mapping[str, Any]
+) -> None:
+    n_steps = 0
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal n_steps
+        if event not in CHANGES or (event == "open" and not _writes(arguments)):
+            return
+        path = os.fsdecode(arguments[CHANGES[event]])
+        if not path.startswith(f"{output}/"):
+            return
+        if n_steps == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        n_steps += 1
+        tell.send(f"{event} {_named(path.removeprefix(f'{output}/'))}")
+
+    sys.addaudithook(audit)
+    hashing_run(source, output, options, **settings)
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    path, _, flags = arguments
+    return isinstance(path, str) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+
+def _named(path: str) -> str:
+    """Return a path without what differs from run to run."""
+    path = re.sub(r"part-[\w.]*-[0-9a-f]{16}", "part", path)
+    path = re.sub(r"\.next/[0-9a-f]{16}", ".next", path)
+    path = re.sub(r"ready/\.?[0-9a-f]{16}", "ready/chunk", path)
+    return re.sub(r"\.\d+\.tmp", ".tmp", path)

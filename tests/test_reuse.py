@@ -1,0 +1,355 @@
+"""Re-embedding: a run costs what changed, and leaves the dataset that a run from nothing would make."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from numpy.typing import NDArray
+
+from pipeline.engines.hashing import HashingEmbedder
+from pipeline.options import Options
+from pipeline.store import Store
+from tests.crash import crashing_run, hashing_run
+from tests.edits import Corpus, Row
+from tests.support import embed_corpus, ids, read_dataset, status, texts
+
+SEED = 5
+CHUNK: dict[str, Any] = {"run__chunk_tokens": 2000}
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collect how many texts each call of the engine gets."""
+    calls: list[int] = []
+    real = HashingEmbedder.embed
+
+    def counted(self: HashingEmbedder, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        calls.append(len(token_ids))
+        return real(self, token_ids)
+
+    monkeypatch.setattr(HashingEmbedder, "embed", counted)
+    return calls
+
+
+def check_as_from_nothing(corpus: Corpus, output: Path, scratch: Path, **settings: Any) -> None:
+    """Expect a sound dataset, bit for bit that of a first run."""
+    hashing_run(corpus.root, scratch, **settings)
+    assert read_dataset(output).equals(read_dataset(scratch))
+    verified = embed_corpus("verify", output)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert not (output / ".next").exists() or not any((output / ".next").iterdir())
+
+
+@pytest.mark.parametrize("n_rows", [6_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_run_embeds_what_is_new_and_nothing_else(tmp_path: Path, embedded: list[int], n_rows: int) -> None:
+    chance = random.Random(SEED)
+    per_file = n_rows // 20
+    names = [f"{i:02}.{('parquet', 'jsonl', 'jsonl.gz')[i % 3]}" for i in range(20)]
+    rows = texts(n_rows)
+    corpus = Corpus(tmp_path / "in", {n: rows[i * per_file :][:per_file] for i, n in enumerate(names)})
+    output = tmp_path / "out"
+
+    def cost() -> dict[str, Any]:
+        embedded.clear()
+        return hashing_run(corpus.root, output)
+
+    cost()
+    assert sum(embedded) == n_rows
+
+    for name in names:
+        corpus.touch(name)
+    told = cost()
+    assert (sum(embedded), told["kept_rows"], told["reused_rows"], told["removed_rows"]) == (0, n_rows, 0, 0)
+
+    n_changed = n_rows // 100
+    changed = set(chance.sample(range(n_rows), n_changed))
+    for i, name in enumerate(names):
+        here = range(i * per_file, (i + 1) * per_file)
+        if changed & set(here):
+            corpus.write(
+                name, [{**rows[j], "text": f"new {rows[j]['text']}"} if j in changed else rows[j] for j in here]
+            )
+    told = cost()
+    assert sum(embedded) == told["embedded_now"] == told["removed_rows"] == n_changed
+    assert told["kept_rows"] + told["reused_rows"] == n_rows - n_changed
+    check_as_from_nothing(corpus, output, tmp_path / "changed")
+
+    for name in names[:2]:
+        corpus.delete(name)
+    for name in names[2:5]:
+        corpus.rename(name, f"moved/{name}")
+    mixed = corpus.files[names[6]]
+    corpus.write(names[6], chance.sample(mixed, len(mixed)))
+    corpus.write("added.parquet", texts(50, start=n_rows))
+    told = cost()
+    assert sum(embedded) == 50
+    assert (told["reused_rows"], told["removed_rows"]) == (4 * per_file, 2 * per_file)
+    check_as_from_nothing(corpus, output, tmp_path / "edited")
+
+
+def by_manifest(output: Path) -> pa.Table:
+    """Return a dataset as a reader sees it who goes by the manifest."""
+    store = Store(root=output)
+    named = [store.data_path(part) for part in store.read_manifest().receipts]
+    table = pa.concat_tables(pq.read_table(path) for path in named).replace_schema_metadata()
+    return table.sort_by([("source", "ascending"), ("row", "ascending"), ("passage", "ascending")])
+
+
+def copy(output: Path, to: Path) -> Path:
+    return Path(shutil.copytree(output, to))
+
+
+def small(tmp_path: Path, **files: list[Row]) -> Corpus:
+    return Corpus(tmp_path / "in", {f"{name}.jsonl": rows for name, rows in files.items()})
+
+
+def test_rows_that_are_added_at_the_end_leave_the_other_parts_as_they_are(tmp_path: Path, embedded: list[int]) -> None:
+    corpus = small(tmp_path, a=texts(1000))
+    hashing_run(corpus.root, tmp_path / "out", **CHUNK)
+    before = {path: path.stat().st_ino for path in (tmp_path / "out/data").iterdir()}
+    corpus.write("a.jsonl", texts(1010))
+    embedded.clear()
+    told = hashing_run(corpus.root, tmp_path / "out", **CHUNK)
+    assert sum(embedded) == 10
+    assert told["kept_rows"] > 800
+    after = {path: path.stat().st_ino for path in (tmp_path / "out/data").iterdir()}
+    assert len(before.items() & after.items()) == len(before) - 1
+    check_as_from_nothing(corpus, tmp_path / "out", tmp_path / "new", **CHUNK)
+
+
+def test_ids_and_kept_columns_are_refreshed_without_an_engine(tmp_path: Path, embedded: list[int]) -> None:
+    rows = [{**row, "tag": "old", "key": f"k{i}"} for i, row in enumerate(texts(300))]
+    corpus = small(tmp_path, a=rows)
+    keep: dict[str, Any] = {"corpus__keep": '["tag"]'}
+    hashing_run(corpus.root, tmp_path / "out", **keep)
+    embedded.clear()
+    corpus.write("a.jsonl", [{**row, "tag": "new"} for row in rows])
+    hashing_run(corpus.root, tmp_path / "out", **keep)
+    assert set(read_dataset(tmp_path / "out").column("tag").to_pylist()) == {"new"}
+    hashing_run(corpus.root, tmp_path / "out", **keep, corpus__id="key")
+    assert sorted(ids(tmp_path / "out")) == sorted(row["key"] for row in rows)
+    hashing_run(corpus.root, tmp_path / "out")
+    assert "tag" not in read_dataset(tmp_path / "out").column_names
+    assert embedded == []
+
+
+def test_a_change_that_keeps_size_and_date_is_found_by_rehash_alone(tmp_path: Path, embedded: list[int]) -> None:
+    corpus = small(tmp_path, a=texts(100))
+    output, path = tmp_path / "out", tmp_path / "in/a.jsonl"
+    hashing_run(corpus.root, output, **CHUNK)
+    embedded.clear()
+    path.write_text(path.read_text().replace("word", "wort"))
+    corpus._ticks -= 1
+    corpus.touch("a.jsonl")
+    assert hashing_run(corpus.root, output, **CHUNK)["kept_rows"] == 100
+    hashing_run(corpus.root, output, Options(rehash=True), **CHUNK)
+    assert sum(embedded) == 100
+    check_as_from_nothing(corpus, output, tmp_path / "new", **CHUNK)
+    embedded.clear()
+    assert hashing_run(corpus.root, output, Options(rehash=True), **CHUNK)["kept_rows"] == 100
+    assert embedded == []
+
+
+def test_keep_missing_keeps_the_rows_of_files_that_are_gone(tmp_path: Path, embedded: list[int]) -> None:
+    corpus = small(tmp_path, a=texts(100), b=texts(100, start=100))
+    hashing_run(corpus.root, tmp_path / "out")
+    corpus.rename("a.jsonl", "c.jsonl")
+    embedded.clear()
+    told = hashing_run(corpus.root, tmp_path / "out", Options(keep_missing=True))
+    assert embedded == []
+    assert told["duplicate_ids"] == told["reused_rows"] == 100
+    assert len(ids(tmp_path / "out")) == 300
+    assert hashing_run(corpus.root, tmp_path / "out")["removed_rows"] == 100
+    assert len(ids(tmp_path / "out")) == 200
+
+
+def test_a_limit_on_changed_files_is_refused(tmp_path: Path) -> None:
+    corpus = small(tmp_path, a=texts(10), b=texts(10, start=10))
+    hashing_run(corpus.root, tmp_path / "out")
+    corpus.delete("a.jsonl")
+    arguments = ("run", "--input", corpus.root, "--output", tmp_path / "out", "--set", "engine.kind=hashing")
+    refused = embed_corpus(*arguments, "--limit", "5")
+    assert refused.returncode == 2
+    assert "--limit 5" in refused.stderr
+    assert len(ids(tmp_path / "out")) == 20
+
+
+def test_vectors_of_a_damaged_part_are_made_again_instead_of_copied(tmp_path: Path, embedded: list[int]) -> None:
+    corpus = small(tmp_path, a=texts(200))
+    hashing_run(corpus.root, tmp_path / "out")
+    [part] = (tmp_path / "out/data").iterdir()
+    column = pq.read_metadata(part).row_group(0).column(9)
+    data = bytearray(part.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size // 2] ^= 4
+    part.write_bytes(data)
+    corpus.write("a.jsonl", texts(201))
+    embedded.clear()
+    hashing_run(corpus.root, tmp_path / "out")
+    assert sum(embedded) == 201
+    check_as_from_nothing(corpus, tmp_path / "out", tmp_path / "new")
+
+
+@pytest.mark.parametrize("on_long", ["split", "reject"])
+def test_long_texts_are_reused_by_their_passages(tmp_path: Path, embedded: list[int], on_long: str) -> None:
+    options: dict[str, Any] = {"model__max_tokens": 8, "corpus__on_long": on_long}
+    corpus = small(tmp_path, a=texts(300), b=texts(10, start=300))
+    hashing_run(corpus.root, tmp_path / "out", **options)
+    embedded.clear()
+    corpus.write("a.jsonl", [*texts(1, start=900), *corpus.files["a.jsonl"][::-1]])
+    hashing_run(corpus.root, tmp_path / "out", **options)
+    assert sum(embedded) <= 3  # the passages of one text
+    check_as_from_nothing(corpus, tmp_path / "out", tmp_path / "new", **options)
+    embedded.clear()
+    corpus.write("a.jsonl", corpus.files["a.jsonl"][::-1])
+    hashing_run(corpus.root, tmp_path / "out", **options)
+    assert embedded == []
+
+
+def test_another_recipe_is_rebuilt_beside_the_old_one(tmp_path: Path) -> None:
+    corpus = small(tmp_path, a=texts(1000))
+    output = tmp_path / "out"
+    other = {"model__document_prompt": "'passage: '", **CHUNK}
+    hashing_run(corpus.root, output, **CHUNK)
+    old = read_dataset(output)
+    whole = crashing_run(corpus.root, tmp_path / "copy", None, Options(rebuild=True), **CHUNK)
+    n_steps = len(whole.steps)
+    killed = crashing_run(corpus.root, output, n_steps // 2, Options(rebuild=True), **other)
+    assert killed.killed
+    assert read_dataset(output).equals(old)
+    assert status(output)["state"] == "incomplete"
+    n_staged = len(list(output.glob(".next/*/data/part-*.parquet")))
+    assert n_staged
+    told = hashing_run(corpus.root, output, Options(rebuild=True), **other)
+    assert 0 < told["embedded_now"] < 1000
+    check_as_from_nothing(corpus, output, tmp_path / "new", **other)
+    assert hashing_run(corpus.root, output, Options(rebuild=True), **other)["embedded_now"] == 0
+
+
+@pytest.mark.parametrize("kind", ["changed", "rebuilt"])
+def test_readers_see_every_id_once_before_and_after_whatever_step_a_run_dies_at(tmp_path: Path, kind: str) -> None:
+    corpus = small(tmp_path, a=texts(60), b=texts(60, start=60), c=texts(60, start=120))
+    options = Options(rebuild=kind == "rebuilt")
+    settings: dict[str, Any] = {"run__chunk_tokens": 400}
+    other = settings | ({"model__max_tokens": 99} if kind == "rebuilt" else {})
+    hashing_run(corpus.root, tmp_path / "start", **settings)
+    before = read_dataset(tmp_path / "start")
+    corpus.rename("c.jsonl", "d.jsonl")
+    corpus.write("a.jsonl", [*texts(5, start=500), *corpus.files["a.jsonl"][:50]])
+    hashing_run(corpus.root, tmp_path / "new", **other)
+    after = read_dataset(tmp_path / "new")
+    n_steps = len(crashing_run(corpus.root, copy(tmp_path / "start", tmp_path / "whole"), None, options, **other).steps)
+    for step in range(0, n_steps, 1 if kind == "changed" else 3):
+        output = copy(tmp_path / "start", tmp_path / f"out-{step}")
+        assert crashing_run(corpus.root, output, step, options, **other).killed
+        seen = by_manifest(output)
+        assert seen.equals(before) or seen.equals(after), step
+        hashing_run(corpus.root, output, options, **other)
+        assert read_dataset(output).equals(after), step
+        assert by_manifest(output).equals(after)
+
+
+class Edits(RuleBasedStateMachine):
+    """Random edits of a corpus with runs that are killed at a random step; whoever ends sees a first run's dataset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.corpus = Corpus(self.folder / "in", {})
+        self.n_texts = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.add("a.jsonl", 40)
+
+    def fresh(self, n_rows: int) -> list[Row]:
+        self.n_texts += n_rows
+        return texts(n_rows, start=self.n_texts)
+
+    def some(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(sorted(self.corpus.files)))
+
+    @rule(name=st.sampled_from(["a.jsonl", "b.parquet", "c.jsonl.gz", "d/e.parquet"]), n_rows=st.integers(0, 60))
+    def add(self, name: str, n_rows: int) -> None:
+        self.corpus.write(name, self.fresh(n_rows))
+
+    @rule(data=st.data(), at=st.integers(0, 60))
+    def change_a_row(self, data: st.DataObject, at: int) -> None:
+        name = self.some(data)
+        rows = self.corpus.files[name]
+        self.corpus.write(name, [*rows[:at], *self.fresh(1), *rows[at + 1 :]])
+
+    @rule(data=st.data(), at=st.integers(0, 60), n_rows=st.integers(1, 20))
+    def delete_rows(self, data: st.DataObject, at: int, n_rows: int) -> None:
+        name = self.some(data)
+        rows = self.corpus.files[name]
+        self.corpus.write(name, [*rows[:at], *rows[at + n_rows :]])
+
+    @rule(data=st.data(), n_rows=st.integers(1, 20))
+    def append(self, data: st.DataObject, n_rows: int) -> None:
+        name = self.some(data)
+        self.corpus.write(name, [*self.corpus.files[name], *self.fresh(n_rows)])
+
+    @rule(data=st.data(), chance=st.randoms(use_true_random=False))
+    def reorder(self, data: st.DataObject, chance: random.Random) -> None:
+        name = self.some(data)
+        rows = self.corpus.files[name]
+        self.corpus.write(name, chance.sample(rows, len(rows)))
+
+    @rule(data=st.data())
+    def duplicate_rows(self, data: st.DataObject) -> None:
+        name = self.some(data)
+        self.corpus.write(name, [*self.corpus.files[name], *self.corpus.files[self.some(data)][:10]])
+
+    @rule(data=st.data())
+    def touch(self, data: st.DataObject) -> None:
+        self.corpus.touch(self.some(data))
+
+    @precondition(lambda self: len(self.corpus.files) > 1)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        self.corpus.delete(self.some(data))
+
+    @rule(data=st.data(), to=st.sampled_from(["m", "n/o"]))
+    def rename(self, data: st.DataObject, to: str) -> None:
+        name = self.some(data)
+        kind = name.partition(".")[2]
+        if f"{to}.{kind}" not in self.corpus.files:
+            self.corpus.rename(name, f"{to}.{kind}")
+
+    @rule(step=st.integers(0, 60))
+    def run_and_die(self, step: int) -> None:
+        crashing_run(self.corpus.root, self.folder / "out", step, run__chunk_tokens=300)
+
+    @rule()
+    def run_and_look(self) -> None:
+        hashing_run(self.corpus.root, self.folder / "out", run__chunk_tokens=300)
+        shutil.rmtree(self.folder / "new", ignore_errors=True)
+        hashing_run(self.corpus.root, self.folder / "new", run__chunk_tokens=300)
+        expected = by_manifest(self.folder / "new")
+        assert read_dataset(self.folder / "out").equals(expected)
+        assert by_manifest(self.folder / "out").equals(expected)
+
+    def teardown(self) -> None:
+        try:
+            self.run_and_look()
+        finally:
+            shutil.rmtree(self.folder)
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(8, 20), pytest.param(60, 60, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_after_any_edits_and_kills_the_dataset_is_the_one_made_from_nothing(examples: int, steps: int) -> None:
+    run_state_machine_as_test(Edits, settings=hypothesis_settings(max_examples=examples, stateful_step_count=steps))

@@ -25,6 +25,7 @@ class Stock:
     suspects: tuple[Receipt, ...]  # of shards that may have changed
     stale: tuple[Receipt, ...]  # that the finished dataset will not have
     staged: frozenset[str]  # names of parts that wait for the swap
+    cut: tuple[str, ...]  # names of parts that are not there in their full size
     relabelled: bool  # whether other ids or columns are to be kept than were
 
     def done(self) -> dict[str, list[tuple[Span, bool]]]:
@@ -66,6 +67,7 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
     wanted = recipe(config)
     dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=to_tables(config))
     named, unnamed = _there(store, manifest)
+    whole = {receipt.part for receipt in named}
     if not options.rebuild:
         _check_recipe(store, dataset, manifest, unnamed)
     staging = store.staging(dataset.fingerprint)
@@ -93,6 +95,7 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
         suspects=tuple(suspects),
         stale=tuple(receipt for receipt in (*named, *unnamed, *staged) if receipt.part not in left),
         staged=waiting,
+        cut=tuple(part for part in manifest.receipts if part not in whole),
         relabelled=relabelled,
     )
 

@@ -153,20 +153,26 @@ def _finish(
     if stock.replaces and record.missing_chunks:
         store.append(record)
         return record, totals(stock.manifest.receipts.values())
-    new = [part for part in receipts if stock.replaces and (part in stock.staged or part not in stock.kept)]
-    old = [stale.part for stale in stock.stale if stale.part not in stock.staged]
-    paths = {part: (place if part in new else store).data_path(part) for part in receipts}
+    new = {part for part in receipts if stock.replaces and (part in stock.staged or part not in stock.kept)}
+    stale = [receipt.part for receipt in stock.stale if receipt.part not in stock.staged]
+    old = [part for part in (*stale, *stock.cut) if part not in receipts]
+
+    def path(part: str) -> Path:
+        return (place if part in new else store).data_path(part)
+
     if receipts.keys() != stock.kept.keys() or old or previous is None or previous.state == "started":
-        record = msgspec.structs.replace(record, duplicate_ids=count_duplicate_ids(paths.values()))
+        record = msgspec.structs.replace(record, duplicate_ids=count_duplicate_ids(map(path, receipts)))
     else:
         record = msgspec.structs.replace(record, duplicate_ids=previous.duplicate_ids)
     sums = _reconciled(receipts)
     if stock.replaces:
-        removed = count_removed([store.data_path(part) for part in old], [paths[part] for part in new])
+        removed = count_removed([*map(store.data_path, old)], [*map(path, new)])
         record = msgspec.structs.replace(record, removed_rows=removed)
         swap(store, place, [stock.dataset, *stock.seen(found.shards), *receipts.values(), record], new=new, old=old)
     else:
         store.append(record)
+        for part in old:
+            store.remove(part)
     write_card(store, stock.dataset, sums)
     return record, sums
 

@@ -83,13 +83,14 @@ def _standard_library() -> Iterator[Docstring]:
         parts = path.relative_to(root).with_suffix("").parts
         if not SKIPPED.isdisjoint(parts) or not all(part.isidentifier() for part in parts):
             continue
-        for row in _docstrings(path, ".".join(parts).removesuffix(".__init__")):
+        for row in docstrings(path, ".".join(parts).removesuffix(".__init__")):
             if row["id"] not in seen:
                 seen.add(row["id"])
                 yield row
 
 
-def _docstrings(path: Path, module: str) -> Iterator[Docstring]:
+def docstrings(path: Path, module: str) -> Iterator[Docstring]:
+    """Yield the docstrings of one source file, without importing it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # escapes that a later Python will refuse are the library's affair
         tree = ast.parse(path.read_bytes())

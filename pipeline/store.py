@@ -183,9 +183,8 @@ class Store:
         for folder in (self.root, self.root / "data", self.root / "rejects"):
             for path in folder.glob(".*.tmp"):
                 path.unlink(missing_ok=True)
-        parts = self.part_sizes()
         for path in (self.root / "rejects").glob("*.parquet"):
-            if path.name not in parts:
+            if not self.data_path(path.name).exists():
                 path.unlink(missing_ok=True)
         for staging in (self.root / NEXT).glob("*"):
             replace(self, root=staging).sweep()

@@ -20,10 +20,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 HASHING = ("--set", "engine.kind=hashing")
 
 
-def embed_corpus(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def embed_corpus(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=300, env={**os.environ, **(env or {})}
+        command(*arguments), capture_output=True, text=True, timeout=timeout_s, env={**os.environ, **(env or {})}
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.schedule import load_schedule
-from tests.modal_jobs import CLASS, ROWS, House, house, needs_plane
-from tests.support import REPOSITORY
+from tests.crash import hashing_run
+from tests.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane
+from tests.support import REPOSITORY, embed_corpus, read_dataset, write_jsonl
 
 APP = "embedding-reembed"
 CRON = """
@@ -58,6 +60,46 @@ def test_a_tick_embeds_what_changed_and_nothing_else(tmp_path: Path) -> None:
         assert tick(home)[0] == "SUCCESS"
         assert home.plane.seen.inputs_started[f"{CLASS}.embed_chunk"] == n_inputs + 1
         home.check_complete("fresh", tmp_path / "out", [*ROWS, {"id": "late"}])
+
+
+@needs_plane
+def test_what_was_moved_or_touched_costs_no_gpu_and_what_changed_its_new_texts(tmp_path: Path) -> None:
+    with house(tmp_path, chunk_tokens=2000, delay_s=0.0) as home:
+        home.run("--input", "books/")
+        n_containers = len(home.plane.seen.of(CLASS))
+
+        more = tmp_path / "more/books"
+        more.mkdir(parents=True)
+        (tmp_path / "corpus/books/c.jsonl.gz").rename(more / "moved.jsonl.gz")
+        shutil.copy(tmp_path / "corpus/books/a.parquet", more)  # with a date of its own
+        home.plane.seed("embedding-corpus", tmp_path / "more")
+        assert home.modal("volume", "rm", "embedding-corpus", "books/c.jsonl.gz").returncode == 0
+        home.plane.seen.commits.clear()
+        printed = home.run("--input", "books/")
+        assert "embedded 0 texts, kept 2,000 rows, reused 1,000, removed 0" in printed
+        assert len(home.plane.seen.of(CLASS)) == n_containers
+        home.check_complete("books", tmp_path / "out", ROWS)
+        # Old parts, new parts and the manifest that names the new ones: one commit carries them.
+        swaps = [
+            commit for commit in home.plane.seen.commits if commit.removed and "books/manifest.jsonl" in commit.changed
+        ]
+        assert len(swaps) == 1
+        assert len([path for path in swaps[0].removed if path.startswith("books/data/")]) >= 5
+        assert len([path for path in swaps[0].changed if path.startswith("books/data/")]) >= 5
+
+        rows = [row | ({"text": f"new {i}"} if i % 50 == 0 else {}) for i, row in enumerate(ROWS[1000:2000])]
+        write_jsonl(more / "sub/b.jsonl", rows)
+        home.plane.seed("embedding-corpus", tmp_path / "more")
+        printed = home.run("--input", "books/")
+        assert embedded(printed) == 20
+        assert "embedded 20 texts" in printed
+        assert "removed 20 " in printed
+        output = home.dataset("books", tmp_path / "out")
+        assert embed_corpus("verify", output).returncode == 0
+        shutil.copytree(tmp_path / "corpus/books", tmp_path / "now")
+        shutil.copytree(more, tmp_path / "now", dirs_exist_ok=True)
+        hashing_run(tmp_path / "now", tmp_path / "local")
+        assert read_dataset(output).equals(read_dataset(tmp_path / "local"))
 
 
 @needs_plane

@@ -219,6 +219,15 @@ def test_a_missing_or_cut_part_is_made_again(corpus: Path, tmp_path: Path) -> No
     assert embed_corpus("verify", tmp_path / "out").returncode == 0
 
 
+def test_a_cut_part_leaves_when_others_take_its_place(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "out")
+    whole = read_dataset(tmp_path / "out")
+    os.truncate(min((tmp_path / "out/data").iterdir()), 500)
+    run(corpus, tmp_path / "out", "--set", "run.chunk_tokens=1000")
+    assert read_dataset(tmp_path / "out").equals(whole)
+    assert embed_corpus("verify", tmp_path / "out").returncode == 0
+
+
 def test_the_output_follows_shards_that_change_come_and_go(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path / "out")
     write_jsonl(corpus / "sub/b.jsonl", ROWS[1500:2000])

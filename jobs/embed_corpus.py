@@ -16,7 +16,7 @@ from jobs import driver, embedding_service, resources
 from jobs.resources import HOURS, MINUTES
 from pipeline.errors import PipelineError
 from pipeline.mount import check_relative
-from pipeline.status import DID
+from pipeline.status import did
 
 app = modal.App("embed-corpus").include(embedding_service.app)
 WATCH_EVERY_S = 2.0
@@ -77,7 +77,10 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     report = plan.remote(packed) if dry_run else _watch(drive.spawn(packed), request.output)
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])
-    print((PLANNED if dry_run else DONE).format(output=request.output, **report))
+    if dry_run:
+        print(PLANNED.format(**report))
+    else:
+        print(DONE.format(output=request.output, did=did(report), **report))
 
 
 def _watch(call: modal.FunctionCall[dict[str, Any]], output: str) -> dict[str, Any]:
@@ -117,5 +120,5 @@ def _end(code: int, error: str) -> NoReturn:
 PLANNED = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
 DONE = (
     "{state}: {output} has {input_rows:,} rows, {embedded_rows:,} embedded, {rejected_rows:,} rejected, {parts:,} "
-    "parts, {tokens:,} tokens; this run " + DID + " in {wall_s:,.1f} s for ${cost_usd:,.2f}"
+    "parts, {tokens:,} tokens; this run {did} in {wall_s:,.1f} s for ${cost_usd:,.2f}"
 )

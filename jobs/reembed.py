@@ -13,7 +13,7 @@ from jobs.resources import HOURS
 from pipeline.config import load_config
 from pipeline.errors import IncompleteError, OutputLockedError
 from pipeline.schedule import load_schedule
-from pipeline.status import DID
+from pipeline.status import did
 
 app = modal.App("embedding-reembed").include(embedding_service.app)
 SCHEDULE = load_schedule(resources.REPOSITORY / "configs/cron.toml")
@@ -49,5 +49,7 @@ def _told(report: dict[str, Any]) -> str:
         return f"left alone: {report['error']}"
     if report["exit_code"]:
         return f"failed: {report['error']}"
-    told = "complete: {embedded_rows:,} rows in {parts:,} parts; " + DID + " in {wall_s:,.1f} s for ${cost_usd:,.2f}"
-    return told.format(**report)
+    return (
+        f"complete: {report['embedded_rows']:,} rows in {report['parts']:,} parts; {did(report)} in "
+        f"{report['wall_s']:,.1f} s for ${report['cost_usd']:,.2f}"
+    )

@@ -39,7 +39,7 @@ def run(options: Namespace) -> None:
     """Make the output reflect the input; raises IncompleteError when it does not."""
     import pipeline.run
     from pipeline.fan_out import fan_out_here
-    from pipeline.status import DID
+    from pipeline.status import did
 
     store = Store(root=Path(options.output))
     outcome = pipeline.run.run(
@@ -62,7 +62,7 @@ def run(options: Namespace) -> None:
     print(
         f"{record.state}: {sums['input_rows']:,} rows, {sums['embedded_rows']:,} embedded, {sums['rejected_rows']:,} "
         f"rejected, {sums['parts']:,} parts, {sums['tokens']:,} tokens; this run "
-        f"{DID.format(**msgspec.to_builtins(record))} in {record.wall_s:,.1f} s{busy}"
+        f"{did(msgspec.to_builtins(record))} in {record.wall_s:,.1f} s{busy}"
     )
     if shortfall := outcome.shortfall():
         raise IncompleteError(f"output {options.output}: {shortfall}")

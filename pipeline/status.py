@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.manifest import Manifest, totals
 from pipeline.store import Store
-
-# What a run did, by the names of `status --json`.
-DID = "embedded {embedded_now:,} texts, kept {kept_rows:,} rows, reused {reused_rows:,}, removed {removed_rows:,}"
 
 
 def open_dataset(store: Store) -> Manifest:
@@ -18,6 +16,13 @@ def open_dataset(store: Store) -> Manifest:
     if not store.manifest_path.exists() and not store.part_sizes():
         raise UsageError(f"{store.root}: expected a dataset made by `embed-corpus run`, found no manifest.jsonl")
     return manifest
+
+
+def did(run: Mapping[str, Any]) -> str:
+    """Return in words what a run did, from the fields of its record."""
+    words = {"kept_rows": "kept {:,} rows", "reused_rows": "reused {:,}", "removed_rows": "removed {:,}"}
+    rest = [text.format(run[name]) for name, text in words.items() if run[name]]
+    return ", ".join([f"embedded {run['embedded_now']:,} texts", *rest])
 
 
 def status(store: Store, manifest: Manifest) -> dict[str, Any]:

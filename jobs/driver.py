@@ -46,6 +46,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gpu: str = ""
     max_containers: int = 0
     limit: int = 0
+    rebuild: bool = False
 
 
 def packed(request: Request) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
         config = _configured(asked)
         target = _target(asked)
         store = Store(root=resources.OUTPUT / asked.output)
-        return {"exit_code": 0, **estimate(survey(target, store, config, Options(limit=asked.limit or None)))}
+        return {"exit_code": 0, **estimate(survey(target, store, config, _options(asked)), store, config)}
     except PipelineError as error:
         return {"exit_code": error.exit_code, "error": str(error)}
 
@@ -90,7 +91,7 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
     )
     until = began_at + config.modal.driver_hours * resources.HOURS
     fan_out = _fan_out(request, config, store, lock, until)
-    outcome = run(target, store, config, fan_out=fan_out, options=Options(limit=request.limit or None))
+    outcome = run(target, store, config, fan_out=fan_out, options=_options(request))
     record = outcome.run
     shortfall = outcome.shortfall()
     return {
@@ -161,6 +162,10 @@ def _configured(request: Request) -> Config:
     columns = {"corpus.id": request.id_column, "corpus.text": request.text_column}
     overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
     return load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None)
+
+
+def _options(request: Request) -> Options:
+    return Options(limit=request.limit or None, rebuild=request.rebuild)
 
 
 def _target(request: Request) -> str:

@@ -55,6 +55,7 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     gpu: str = "",
     max_containers: int = 0,
     limit: int = 0,
+    rebuild: bool = False,
 ) -> None:
     """Embed INPUT, a path on the volume embedding-corpus, into OUTPUT on the volume embedding-output."""
     try:
@@ -70,6 +71,7 @@ def main(  # noqa: PLR0913  the flags of `modal run`
             gpu=gpu,
             max_containers=max_containers,
             limit=limit,
+            rebuild=rebuild,
         )
     except PipelineError as error:
         _end(error.exit_code, str(error))

@@ -28,7 +28,8 @@ def plan(options: Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(options.output or empty))
-        found = estimate(survey(options.input, store, _config(options), Options(limit=options.limit)))
+        config = _config(options)
+        found = estimate(survey(options.input, store, config, Options(limit=options.limit)), store, config)
     words = (
         "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
     )

@@ -19,6 +19,7 @@ from pipeline.manifest import Receipt
 from pipeline.parts import content_hashes
 from pipeline.plan import Chunk
 from pipeline.store import Store
+from pipeline.survey import Survey
 from pipeline.worker import Job, embed_rows, is_too_long
 
 COLUMNS = ("content_hash", "passage", "char_start", "char_end", "n_tokens", "truncated", "embedding")
@@ -82,6 +83,25 @@ def find_donors(paths: Sequence[Path]) -> Donors:
         entry=np.concatenate(entries)[first],
         n_passages=np.concatenate(counts)[first],
     )
+
+
+def donors_of(survey: Survey, store: Store) -> Donors:
+    """Return where texts stand that an output may lose, or has of shards that are gone."""
+    stock = survey.stock
+    staging = store.staging(stock.dataset.fingerprint)
+    names = stock.donors(survey.shards) if survey.chunks else []
+    return find_donors([(staging if name in stock.staged else store).data_path(name) for name in names])
+
+
+def share_missing(chunks: Sequence[Chunk], job: Job, donors: Donors) -> list[float]:
+    """Return which share of the texts of each chunk is not among the donors'; reads the chunks if there are any."""
+    if not len(donors.hashes):
+        return [1.0] * len(chunks)
+    shares = []
+    for chunk in chunks:
+        distinct = np.unique(np.array(content_hashes(read_chunk(job.root, job.columns, chunk).text), "S16"))
+        shares.append(1.0 - len(donors.find(distinct)) / max(1, len(distinct)))
+    return shares
 
 
 def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, store: Store) -> Iterator[Receipt | Chunk]:

@@ -21,7 +21,7 @@ from pipeline.manifest import Receipt, Run, totals
 from pipeline.options import Options
 from pipeline.plan import Chunk
 from pipeline.progress import Progress
-from pipeline.reuse import count_removed, find_donors, reuse
+from pipeline.reuse import count_removed, donors_of, reuse
 from pipeline.store import Store
 from pipeline.survey import DEFAULT, Survey, survey
 from pipeline.swap import swap
@@ -101,13 +101,12 @@ def _begin(store: Store, found: Survey, record: Run) -> None:
 
 def _reuse(found: Survey, job: Job, store: Store, place: Store) -> tuple[list[Receipt], list[Chunk]]:
     """Make the chunks that need no engine; return their receipts and the other chunks."""
-    donors = found.stock.donors(found.shards)
-    paths = [(place if part in found.stock.staged else store).data_path(part) for part in donors]
-    if not (found.chunks and paths):
+    donors = donors_of(found, store)
+    if not len(donors.hashes):
         return [], list(found.chunks)
     made: list[Receipt] = []
     remaining: list[Chunk] = []
-    for outcome in reuse(found.chunks, job, find_donors(paths), replace(place, commit=lambda: None)):
+    for outcome in reuse(found.chunks, job, donors, replace(place, commit=lambda: None)):
         if isinstance(outcome, Receipt):
             place.append(outcome)
             made.append(outcome)

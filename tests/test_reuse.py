@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import tempfile
@@ -109,6 +110,22 @@ def by_manifest(output: Path) -> pa.Table:
 
 def copy(output: Path, to: Path) -> Path:
     return Path(shutil.copytree(output, to))
+
+
+def test_a_plan_counts_no_tokens_for_what_can_be_reused(tmp_path: Path) -> None:
+    corpus = small(tmp_path, a=texts(1000))
+    hashing_run(corpus.root, tmp_path / "out", **CHUNK)
+    corpus.rename("a.jsonl", "b.jsonl")
+    plan = ("plan", "--input", corpus.root, "--output", tmp_path / "out", "--json", "--set", "engine.kind=hashing")
+
+    def planned() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(embed_corpus(*plan).stdout)
+        return found
+
+    assert (planned()["input_rows"], planned()["tokens"]) == (1000, 0)
+    corpus.write("b.jsonl", [*texts(1000, start=1000), *corpus.files["b.jsonl"]])
+    whole = json.loads(embed_corpus(*plan[:3], *plan[5:]).stdout)["tokens"]
+    assert 0.4 < planned()["tokens"] / whole < 0.6
 
 
 def small(tmp_path: Path, **files: list[Row]) -> Corpus:

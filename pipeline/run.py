@@ -152,7 +152,7 @@ def _finish(
     if stock.replaces and record.missing_chunks:
         store.append(record)
         return record, totals(stock.manifest.receipts.values())
-    new = {part for part in receipts if stock.replaces and (part in stock.staged or part not in stock.kept)}
+    new = {part: None for part in receipts if stock.replaces and (part in stock.staged or part not in stock.kept)}
     stale = [receipt.part for receipt in stock.stale if receipt.part not in stock.staged]
     old = [part for part in (*stale, *stock.cut) if part not in receipts]
 

@@ -118,6 +118,13 @@ class Store:
             data = pa.py_buffer(file.read())
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
+    def take_in(self, staging: Store, part: str) -> None:
+        """Move a staged part in; its rejects are copied before, so that it is whole in either place."""
+        rejects = staging.rejects_path(part)
+        if rejects.exists():
+            _publish(self.rejects_path(part), pa.py_buffer(rejects.read_bytes()))
+        staging.data_path(part).replace(self.data_path(part))
+
     def lay_ready(self, chunk_id: str, vectors: pa.Table) -> None:
         """Keep vectors for a chunk until it is embedded."""
         sink = pa.BufferOutputStream()

@@ -17,11 +17,8 @@ def swap(store: Store, staging: Store, lines: Iterable[Line], *, new: Collection
     new parts by their footers wherever they are, and the old ones without a row of the input.
     """
     for part in new:
-        for path in (Store.rejects_path, Store.data_path):
-            if path(staging, part).exists():
-                path(staging, part).replace(path(store, part))
-    for folder in ("rejects", "data"):
-        sync_folder(store.root / folder)
+        store.take_in(staging, part)
+    sync_folder(store.root / "data")
     store.rewrite_manifest(lines)
     for part in old:
         store.remove(part)

@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipeline.store import Store
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 HASHING = ("--set", "engine.kind=hashing")
 
@@ -72,6 +74,14 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], **options: Any)
 def read_dataset(output: Path) -> pa.Table:
     """Return a dataset as any reader of `data/*.parquet` sees it, in the order of sources, rows and passages."""
     table = ds.dataset(output / "data", format="parquet").to_table()
+    return table.sort_by([("source", "ascending"), ("row", "ascending"), ("passage", "ascending")])
+
+
+def by_manifest(output: Path) -> pa.Table:
+    """Return a dataset as a reader sees it who goes by the manifest, in the same order."""
+    store = Store(root=output)
+    named = [store.data_path(part) for part in store.read_manifest().receipts]
+    table = pa.concat_tables(pq.read_table(path) for path in named).replace_schema_metadata()
     return table.sort_by([("source", "ascending"), ("row", "ascending"), ("passage", "ascending")])
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -21,10 +20,9 @@ from numpy.typing import NDArray
 
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.options import Options
-from pipeline.store import Store
 from tests.crash import crashing_run, hashing_run
 from tests.edits import Corpus, Row
-from tests.support import embed_corpus, ids, read_dataset, status, texts
+from tests.support import by_manifest, embed_corpus, ids, read_dataset, status, texts
 
 SEED = 5
 CHUNK: dict[str, Any] = {"run__chunk_tokens": 2000}
@@ -98,18 +96,6 @@ def test_a_run_embeds_what_is_new_and_nothing_else(tmp_path: Path, embedded: lis
     assert sum(embedded) == 50
     assert (told["reused_rows"], told["removed_rows"]) == (4 * per_file, 2 * per_file)
     check_as_from_nothing(corpus, output, tmp_path / "edited")
-
-
-def by_manifest(output: Path) -> pa.Table:
-    """Return a dataset as a reader sees it who goes by the manifest."""
-    store = Store(root=output)
-    named = [store.data_path(part) for part in store.read_manifest().receipts]
-    table = pa.concat_tables(pq.read_table(path) for path in named).replace_schema_metadata()
-    return table.sort_by([("source", "ascending"), ("row", "ascending"), ("passage", "ascending")])
-
-
-def copy(output: Path, to: Path) -> Path:
-    return Path(shutil.copytree(output, to))
 
 
 def test_a_plan_counts_no_tokens_for_what_can_be_reused(tmp_path: Path) -> None:
@@ -252,29 +238,6 @@ def test_another_recipe_is_rebuilt_beside_the_old_one(tmp_path: Path) -> None:
     assert 0 < told["embedded_now"] < 1000
     check_as_from_nothing(corpus, output, tmp_path / "new", **other)
     assert hashing_run(corpus.root, output, Options(rebuild=True), **other)["embedded_now"] == 0
-
-
-@pytest.mark.parametrize("kind", ["changed", "rebuilt"])
-def test_readers_see_every_id_once_before_and_after_whatever_step_a_run_dies_at(tmp_path: Path, kind: str) -> None:
-    corpus = small(tmp_path, a=texts(60), b=texts(60, start=60), c=texts(60, start=120))
-    options = Options(rebuild=kind == "rebuilt")
-    settings: dict[str, Any] = {"run__chunk_tokens": 400}
-    other = settings | ({"model__max_tokens": 99} if kind == "rebuilt" else {})
-    hashing_run(corpus.root, tmp_path / "start", **settings)
-    before = read_dataset(tmp_path / "start")
-    corpus.rename("c.jsonl", "d.jsonl")
-    corpus.write("a.jsonl", [*texts(5, start=500), *corpus.files["a.jsonl"][:50]])
-    hashing_run(corpus.root, tmp_path / "new", **other)
-    after = read_dataset(tmp_path / "new")
-    n_steps = len(crashing_run(corpus.root, copy(tmp_path / "start", tmp_path / "whole"), None, options, **other).steps)
-    for step in range(0, n_steps, 1 if kind == "changed" else 3):
-        output = copy(tmp_path / "start", tmp_path / f"out-{step}")
-        assert crashing_run(corpus.root, output, step, options, **other).killed
-        seen = by_manifest(output)
-        assert seen.equals(before) or seen.equals(after), step
-        hashing_run(corpus.root, output, options, **other)
-        assert read_dataset(output).equals(after), step
-        assert by_manifest(output).equals(after)
 
 
 class Edits(RuleBasedStateMachine):

@@ -1,0 +1,142 @@
+"""kill -9 before each thing that a run does to the files of its output: nothing is lost, torn or paid for twice."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.options import Options
+from pipeline.store import NEXT, Store
+from pipeline.verify import verify
+from tests.crash import crashing_run, hashing_run
+from tests.edits import Corpus
+from tests.support import by_manifest, read_dataset, texts
+
+SETTINGS: dict[str, Any] = {"run__chunk_tokens": 400}
+REJECTED = [{"id": "bad", "text": " "}]
+
+# What a run does, in the order in which each is first met: a new kind of step belongs on this list.
+STEPS = {
+    "lock": ["os.mkdir data", "os.mkdir rejects", "open .lock"],
+    "publish": [
+        "open rejects/.part.parquet.tmp",
+        "os.rename rejects/part.parquet",
+        "open data/.part.parquet.tmp",
+        "os.rename data/part.parquet",
+    ],
+    "append": ["open manifest.jsonl"],
+    "compaction": ["open .manifest.jsonl.tmp", "os.rename manifest.jsonl"],
+    "staging": [
+        "os.mkdir .next",
+        "os.mkdir .next/ready",
+        "open .next/ready/chunk.arrow.tmp",
+        "os.rename .next/ready/chunk.arrow",
+        "os.mkdir .next/rejects",
+        "open .next/rejects/.part.parquet.tmp",
+        "os.rename .next/rejects/part.parquet",
+        "os.mkdir .next/data",
+        "open .next/data/.part.parquet.tmp",
+        "os.rename .next/data/part.parquet",
+        "open .next/manifest.jsonl",
+    ],
+    "swap": [  # rejects are copied and parts moved as in "publish", then comes "compaction", then
+        "os.remove data/part.parquet",
+        "os.remove rejects/part.parquet",
+        "os.rmdir .next",
+    ],
+    "card": ["open .README.md.tmp", "os.rename README.md"],
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A run, and the dataset from which it starts, if any."""
+
+    corpus: Corpus
+    start: Path
+    readable: bool  # whether readers who go by the manifest see the dataset at the start
+    options: Options
+    settings: dict[str, Any]
+
+
+def make_scenario(name: str, folder: Path) -> Scenario:
+    files = {
+        "a.jsonl": texts(60),
+        "b.parquet": [*texts(60, start=60), *REJECTED],
+        "c.jsonl": [*texts(60, start=120), *REJECTED],
+    }
+    corpus = Corpus(folder / "in", files)
+    start, settings = folder / "start", dict(SETTINGS)
+    if name != "first":
+        hashing_run(corpus.root, start, **SETTINGS)
+    if name == "changed":
+        corpus.rename("c.jsonl", "d.jsonl")
+        corpus.write("a.jsonl", [*texts(5, start=500), *corpus.files["a.jsonl"][:50]])
+    if name == "rebuilt":
+        settings["model__max_tokens"] = 99
+    if name == "torn":
+        manifest = start / "manifest.jsonl"
+        manifest.write_bytes(manifest.read_bytes()[:-300])
+        next((start / "data").glob("part-b-*")).unlink()
+    return Scenario(
+        corpus=corpus,
+        start=start,
+        readable=name in ("changed", "rebuilt"),
+        options=Options(rebuild=name == "rebuilt"),
+        settings=settings,
+    )
+
+
+def copy(output: Path, to: Path) -> Path:
+    if output.exists():
+        shutil.copytree(output, to)
+    return to
+
+
+def paid(output: Path, start: Path) -> int:
+    """Return how many texts the parts on disk have cost that were not there at the start, staged ones included."""
+    stores = [Store(root=output), *(Store(root=path) for path in output.glob(f"{NEXT}/*"))]
+    parts = {part: store for store in stores for part in store.part_sizes() if not (start / "data" / part).exists()}
+    receipts = [store.receipt_of(part) for part, store in parts.items()]
+    return sum(receipt.engine_texts for receipt in receipts if receipt is not None)
+
+
+def ends(steps: tuple[str, ...]) -> list[int]:
+    """Return where each kind of step is met first and where it is met last."""
+    last = {step: index for index, step in enumerate(steps)}
+    return sorted({*last.values(), *(steps.index(step) for step in last)})
+
+
+@pytest.mark.parametrize("name", ["first", "changed", "rebuilt", "torn"])
+def test_a_run_that_died_at_any_step_is_gone_on_with(tmp_path: Path, name: str) -> None:
+    scenario = make_scenario(name, tmp_path)
+    source, start, options, settings = scenario.corpus.root, scenario.start, scenario.options, scenario.settings
+    hashing_run(source, tmp_path / "new", **settings)
+    after = read_dataset(tmp_path / "new")
+    seen = [by_manifest(start), after] if scenario.readable else []
+    steps = crashing_run(source, copy(start, tmp_path / "whole"), None, options, **settings).steps
+    for step in ends(steps):
+        output = copy(start, tmp_path / f"out-{step}")
+        assert crashing_run(source, output, step, options, **settings).killed
+        assert not seen or any(by_manifest(output).equals(table) for table in seen), steps[step]
+        spent = paid(output, start)
+        told = hashing_run(source, output, options, **settings)
+        assert read_dataset(output).equals(after), steps[step]
+        assert by_manifest(output).equals(after), steps[step]
+        store = Store(root=output)
+        assert verify(store, store.read_manifest()) == ([], 0), steps[step]
+        assert told["embedded_now"] + spent == paid(tmp_path / "whole", start), steps[step]
+
+
+def test_every_step_is_on_the_list(tmp_path: Path) -> None:
+    found: set[str] = set()
+    for name in ("first", "changed", "rebuilt"):
+        (tmp_path / name).mkdir()
+        scenario = make_scenario(name, tmp_path / name)
+        ended = crashing_run(scenario.corpus.root, scenario.start, None, scenario.options, **scenario.settings)
+        found.update(ended.steps)
+    assert found == {step for steps in STEPS.values() for step in steps}

@@ -40,7 +40,7 @@ class House:
         self.plane = plane
 
     def modal(self, *arguments: str, config: str = "configs/hashing.toml") -> subprocess.CompletedProcess[str]:
-        return self.plane.modal(*arguments, cwd=self.folder, timeout_s=1800, env={"EMBED_CONFIG": config})
+        return self.plane.modal(*arguments, cwd=self.folder, timeout_s=7200, env={"EMBED_CONFIG": config})
 
     def run(self, *arguments: str, code: int = 0, **options: str) -> str:
         """Run the job; return what it printed."""

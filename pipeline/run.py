@@ -70,7 +70,7 @@ def run(
         store.refresh()
         made += _unreported(chunks, made, store)
         receipts |= {receipt.part: receipt for receipt in made}
-        n_missing = len(chunks) - len(made)
+        n_missing = _count_missing(chunks, made)
         stale = [part for part in stock.stale if part not in receipts]  # a damaged part is made again under its name
         if stale and not n_missing:
             for part in stale:
@@ -126,6 +126,18 @@ def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], store: Store) 
     for receipt in found:
         store.append(receipt)
     return found
+
+
+def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
+    """Return how many chunks lack a row; one that was halved is there in pieces."""
+    planned, reported = {chunk.id for chunk in chunks}, {receipt.chunk for receipt in made}
+    pieces = [receipt for receipt in made if receipt.chunk not in planned]
+
+    def is_missing(chunk: Chunk) -> bool:
+        inside = (p.span.n_rows for p in pieces if p.source == chunk.shard.source and p.span in chunk.span)
+        return chunk.id not in reported and sum(inside) < chunk.span.n_rows
+
+    return sum(map(is_missing, chunks))
 
 
 def _engine_held_s(made: Sequence[Receipt], last_at: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config, fingerprint, recipe
 from pipeline.corpus import read_chunk
-from pipeline.engine import EngineThread
+from pipeline.engine import Engine, EngineThread
+from pipeline.errors import BrokenEngineError, CorpusError, EngineError
 from pipeline.manifest import Receipt
 from pipeline.parts import content_hashes, part_table, rejects_table
 from pipeline.passages import RETOKENISATION_MARGIN, make_passages
@@ -39,12 +40,14 @@ class Failure:
     chunk: str
     source: str
     error: str
+    deaths: int = 0  # how often it took its process along; 0 for one that failed without
 
 
-def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> Receipt:
+def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt:
     """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
 
-    A chunk whose part is already there, because only its receipt was lost on the way, is not embedded again.
+    A chunk whose part is already there, because only its receipt was lost on the way, is not embedded again. A row
+    of which the engine refuses a passage is rejected.
     Raises CorpusError when the shard has changed and EngineError when the engine fails; nothing is published then.
     """
     config, source = job.config, chunk.shard.source
@@ -63,12 +66,16 @@ def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> R
         on_long=config.corpus.on_long,
     )
     embedded = engine.embed(passages.ids, config.dim)
-    too_long = set(passages.too_long)
+    why_not = dict.fromkeys(
+        passages.too_long, Reject(reason="too_long", detail=f"over {config.model.max_tokens} tokens")
+    )
+    for passage, why in embedded.refused.items():
+        why_not[passages.text[passage]] = Reject(reason="engine_error", detail=why)
     for row, text in enumerate(text_of_row):
-        if text in too_long:
-            why = Reject(reason="too_long", detail=f"over {config.model.max_tokens} tokens", text=rows.text[row])
-            rows.rejects.append((rows.row[row], rows.id[row], why))
-    of_row, of_passage = _spread(text_of_row, np.bincount(np.array(passages.text, np.int64), minlength=len(first)))
+        if text in why_not:
+            rows.rejects.append((rows.row[row], rows.id[row], replace(why_not[text], text=rows.text[row])))
+    n_passages = np.bincount(np.array(passages.text, np.int64), minlength=len(first))
+    of_row, of_passage = _spread(text_of_row, n_passages, without=list(why_not))
     table = part_table(source, rows, hashes, passages, of_row, of_passage, embedded.vectors)
     receipt = Receipt(
         chunk=chunk.id,
@@ -87,19 +94,35 @@ def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> R
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
         engine_calls=embedded.calls,
-        engine_texts=len(passages.ids),
+        engine_texts=len(passages.ids) - len(embedded.refused),
         engine_s=round(embedded.seconds, 3),
         engine_ready_at=engine.ready_at,
     )
     return store.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
 
 
+def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt | Failure:
+    """Embed and publish a chunk, or say why that is not possible; raises BrokenEngineError alone."""
+    try:
+        return embed_chunk(chunk, job, engine, store)
+    except BrokenEngineError:
+        raise
+    except (CorpusError, EngineError) as error:
+        return Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
+
+
 def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> NDArray[np.float16]:
-    """Return one vector a text as a dataset would hold it, shape (n, dim); what is too long is truncated."""
+    """Return one vector a text as a dataset would hold it, shape (n, dim); what is too long is truncated.
+
+    Raises EngineError when the engine refuses one.
+    """
     tokenizer, splitter = _tokenizers(config)
     prompt = config.model.document_prompt
     passages = make_passages(texts, tokenizer, splitter, prompt=prompt, on_long="truncate")
-    return engine.embed(passages.ids, config.dim).vectors
+    embedded = engine.embed(passages.ids, config.dim, checked=False)
+    for why in embedded.refused.values():
+        raise EngineError(f"engine: {len(embedded.refused)} of {len(texts)} texts were not embedded: {why}")
+    return embedded.vectors
 
 
 def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
@@ -111,10 +134,13 @@ def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
 
 
 def _spread(
-    text_of_row: NDArray[np.int64], n_passages: NDArray[np.int64]
+    text_of_row: NDArray[np.int64], n_passages: NDArray[np.int64], *, without: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each entry of a part its row and its passage, given how many passages each text has."""
-    counts = n_passages[text_of_row]
+    """Return for each entry of a part its row and its passage, given how many passages each text has.
+
+    The texts `without` have no entries.
+    """
+    counts = np.where(np.isin(text_of_row, without), 0, n_passages[text_of_row])
     row_starts, text_starts = np.cumsum(counts) - counts, np.cumsum(n_passages) - n_passages
     of_row = np.repeat(np.arange(len(counts)), counts)
     return of_row, np.arange(len(of_row)) - row_starts[of_row] + text_starts[text_of_row[of_row]]

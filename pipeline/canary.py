@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.engines import Embedder
 from pipeline.errors import BrokenEngineError
 from pipeline.tokenizer import make_tokenizer
-from pipeline.vectors import check_batch, finish
+from pipeline.vectors import finish_batch
 
 TEXTS = (
     "The canary fell silent long before the miners noticed anything.",
@@ -39,10 +39,8 @@ class Canary:
         self._embedder = embedder
         self._first = [(ids, self._embed(ids)) for ids in token_ids]
         self._turns = itertools.cycle(self._first)
-        try:
-            check_batch(np.concatenate([vector for _, vector in self._first]), token_ids)
-        except Exception as error:
-            raise BrokenEngineError(f"canary: {error}") from error
+        if all(np.array_equal(vector, self._first[0][1]) for _, vector in self._first):
+            raise BrokenEngineError(f"canary: expected {len(token_ids)} texts to differ, found one vector for all")
 
     def check(self) -> None:
         """Embed the text whose turn it is; raises BrokenEngineError when that fails or its vector has moved."""
@@ -58,8 +56,7 @@ class Canary:
     def _embed(self, ids: Sequence[int]) -> NDArray[np.float32]:
         try:
             full = self._embedder.embed([ids])
-            check_batch(full, [ids])
-            return finish(full, full.shape[1]).astype(np.float32)
+            return finish_batch(full, [ids], full.shape[-1]).astype(np.float32)
         except Exception as error:
             raise BrokenEngineError(
                 f"canary: expected a vector for a fixed text, found: {error}: the engine has gone wrong; run again"

@@ -15,7 +15,7 @@ from pipeline.canary import Canary, canary_ids
 from pipeline.config import Config
 from pipeline.engines import Embedder, make_embedder
 from pipeline.errors import BrokenEngineError
-from pipeline.vectors import check_batch, finish
+from pipeline.vectors import finish_batch
 
 MAX_REFUSED = 64  # passages, one after the other and each alone, before the engine is at fault and not they
 
@@ -118,9 +118,7 @@ class EngineThread:
             batch = token_ids[start:stop]
             began = time.perf_counter()
             try:
-                full = embedder.embed(batch)
-                check_batch(full, batch)
-                vectors[start:stop] = finish(full, dim)
+                vectors[start:stop] = finish_batch(embedder.embed(batch), batch, dim)
                 self._n_refused = 0
             except BrokenEngineError:
                 raise

@@ -34,15 +34,17 @@ def finish(full: NDArray[np.float32], dim: int) -> NDArray[np.float16]:
     return unit
 
 
-def check_batch(full: NDArray[np.float32], token_ids: Sequence[Sequence[int]]) -> None:
-    """Expect a vector for each list of token ids, shape (n, width).
+def finish_batch(full: NDArray[np.float32], token_ids: Sequence[Sequence[int]], dim: int) -> NDArray[np.float16]:
+    """Return what `finish` makes of an engine's answer to n lists of token ids.
 
-    Raises VectorError for another shape, and BrokenEngineError for one and the same vector for different texts.
+    Raises VectorError also for another number of vectors, and BrokenEngineError for one vector for different texts.
     """
     if full.ndim != 2 or len(full) != len(token_ids):
         raise VectorError(f"engine output: expected {len(token_ids)} vectors, found shape {full.shape}")
+    unit = finish(full, dim)
     if any(ids != token_ids[0] for ids in token_ids) and (full == full[0]).all():
         raise BrokenEngineError(f"engine output: expected vectors to differ, found {len(full)} times the same one")
+    return unit
 
 
 def defects(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:

@@ -35,7 +35,8 @@ class Stock:
 def take_stock(store: Store, config: Config, shards: Sequence[Shard]) -> Stock:
     """Read the manifest, and the footers of parts that it does not name.
 
-    A part that the manifest names but that is not there in its full size counts as not made. Raises RecipeError
+    A part that the manifest names but that is not there in its full size, or whose rejects are not there, as in a copy
+    of a run at work, counts as not made. Raises RecipeError
     when the output has another recipe.
     """
     manifest = store.read_manifest()
@@ -48,7 +49,8 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard]) -> Stock:
     stands = {(shard.source, shard.size_bytes, shard.mtime_ns) for shard in shards}
     current: dict[str, list[Receipt]] = defaultdict(list)
     for receipt in (*there, *unnamed):
-        if (receipt.source, receipt.shard_size_bytes, receipt.shard_mtime_ns) in stands:
+        is_whole = not receipt.has_rejects or store.rejects_path(receipt.part).exists()
+        if is_whole and (receipt.source, receipt.shard_size_bytes, receipt.shard_mtime_ns) in stands:
             current[receipt.source].append(receipt)
     kept: dict[str, Receipt] = {}
     for receipts in current.values():

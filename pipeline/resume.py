@@ -35,9 +35,8 @@ class Stock:
 def take_stock(store: Store, config: Config, shards: Sequence[Shard]) -> Stock:
     """Read the manifest, and the footers of parts that it does not name.
 
-    A part that the manifest names but that is not there in its full size, or whose rejects are not there, as in a copy
-    of a run at work, counts as not made. Raises RecipeError
-    when the output has another recipe.
+    A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
+    made. Raises RecipeError when the output has another recipe.
     """
     manifest = store.read_manifest()
     sizes = store.part_sizes()
@@ -45,12 +44,12 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard]) -> Stock:
         receipt for part in sorted(sizes.keys() - manifest.receipts.keys()) if (receipt := store.receipt_of(part))
     ]
     dataset = _dataset(store, config, manifest, unnamed)
-    there = [receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes]
+    named = manifest.receipts.values()
+    there = [one for one in named if sizes.get(one.part) == one.size_bytes and store.has_rejects_of(one)]
     stands = {(shard.source, shard.size_bytes, shard.mtime_ns) for shard in shards}
     current: dict[str, list[Receipt]] = defaultdict(list)
     for receipt in (*there, *unnamed):
-        is_whole = not receipt.has_rejects or store.rejects_path(receipt.part).exists()
-        if is_whole and (receipt.source, receipt.shard_size_bytes, receipt.shard_mtime_ns) in stands:
+        if (receipt.source, receipt.shard_size_bytes, receipt.shard_mtime_ns) in stands:
             current[receipt.source].append(receipt)
     kept: dict[str, Receipt] = {}
     for receipts in current.values():

@@ -101,17 +101,21 @@ class Store:
             return {}
 
     def receipt_of(self, part: str) -> Receipt | None:
-        """Return the completed receipt in a part's footer; None when the file is not a part of ours."""
+        """Return the completed receipt in a part's footer; None when the file is not a whole part of ours."""
         path = self.data_path(part)
         try:
             receipt = parse_receipt(self._footer(part)[RECEIPT_KEY])
         except (OSError, KeyError, pa.ArrowException, msgspec.MsgspecError):
             return None
-        if receipt.part != part:
+        if receipt.part != part or not self.has_rejects_of(receipt):
             return None
         with path.open("rb") as file:
             data = pa.py_buffer(file.read())
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
+
+    def has_rejects_of(self, receipt: Receipt) -> bool:
+        """Whether the rejects of a part are there if it has any; a copy of a run at work may lack them."""
+        return not receipt.has_rejects or self.rejects_path(receipt.part).exists()
 
     def republish(self, part: str) -> Receipt | None:
         """Return the receipt of a part that is already there, made durable once more; None where there is none."""

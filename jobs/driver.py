@@ -156,7 +156,7 @@ def _outcomes(
     def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
         try:
             return _outcome(service.embed_chunk.remote(pack(chunk), deaths, **shared))
-        except modal.exception.Error as error:
+        except Exception as error:  # noqa: BLE001  what a map would return
             return _outcome(error)
 
     if time.time() < until:

@@ -154,6 +154,7 @@ def embed_alone(
             else:
                 why = f"the process died {deaths} times with this row alone"
                 yield embed_or_fail(chunk, job, NoEngine(why), store)
+                lines.release()  # on a volume that is to be reloaded, no file may stay open
             continue
         outcome = embed(chunk, deaths)
         if isinstance(outcome, Failure) and outcome.deaths > deaths:

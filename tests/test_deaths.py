@@ -141,6 +141,18 @@ class Fine:
         return Embedded(vectors=finish(HashingEmbedder(384).embed(token_ids or [[0]]), dim)[: len(token_ids)])
 
 
+def test_a_rejected_row_leaves_no_shard_open(tmp_path: Path) -> None:
+    """A volume with an open file cannot be reloaded."""
+    path = write_jsonl(tmp_path / "in/a.jsonl.gz", [{"id": f"{i}", "text": f"text {i}"} for i in range(2)])
+    job, marks, store = job_of(tmp_path / "in"), MarkFiles(tmp_path / "marks"), Store(root=tmp_path / "out")
+    [first, _] = halves(chunk_of(job, path.name, 0, 2, 0, 2 * 29, last=True), job)
+    marks.put(first, 3)
+    [receipt] = embed_alone([first], job, store, marks, lambda chunk, deaths: pytest.fail("tried again"))
+    assert isinstance(receipt, Receipt)
+    assert (receipt.embedded_rows, receipt.rejected_rows) == (0, 1)
+    assert path not in [fd.resolve() for fd in Path("/proc/self/fd").iterdir()]
+
+
 def test_deaths_that_never_stop_reject_no_row(tmp_path: Path) -> None:
     write_parquet(tmp_path / "in/a.parquet", [{"text": f"text {i}"} for i in range(64)])
     job, marks, store = job_of(tmp_path / "in"), MarkFiles(tmp_path / "marks"), Store(root=tmp_path / "out")

@@ -102,7 +102,7 @@ def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_vllm_refuses_what_it_cannot_embed_and_forgets_a_call_that_failed_in_the_middle() -> None:
-    """A step that fails leaves its requests in line, and vLLM would answer the next call with theirs."""
+    """Requests left in line by a step that fails would be answered in the next call, in the place of its own."""
     script = """
 import numpy as np
 from pathlib import Path

@@ -71,14 +71,8 @@ class VLLMEmbedder:
         try:
             outputs = self._llm.encode(prompts, pooling_task="embed", use_tqdm=False)
         except Exception as error:
-            self._drop_unfinished()
             raise EngineError(f"vLLM: {len(prompts)} passages were not embedded: {error}") from error
         return np.stack([output.outputs.data.numpy() for output in outputs]).astype(np.float32, copy=False)
-
-    def _drop_unfinished(self) -> None:
-        """Take away what a failed call leaves in line: the next call would finish it, and hand out its vectors."""
-        engine = self._llm.llm_engine
-        engine.abort_request(list(engine.output_processor.request_states), internal=True)
 
     def sleep(self) -> None:
         """Move the weights to the host's memory and drop the key-value cache, when `engine.sleep_mode` is on."""

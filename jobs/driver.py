@@ -139,18 +139,16 @@ def _outcomes(
     waiting = deque((chunk, deaths_of(chunk, known)) for chunk in usual)
     while waiting and time.time() < until:
         window = [waiting.popleft() for _ in range(min(len(waiting), WINDOW_CHUNKS * n_containers))]
-        chunk_of = {chunk.id: chunk for chunk, _ in window}
-        references, deaths = (pack(chunk) for chunk, _ in window), (deaths for _, deaths in window)
+        sent = {chunk.id: chunk for chunk, _ in window}
+        references, so_far = [pack(chunk) for chunk, _ in window], [deaths for _, deaths in window]
         for result in service.embed_chunk.map(
-            references, deaths, kwargs=shared, order_outputs=False, return_exceptions=True
+            references, so_far, kwargs=shared, order_outputs=False, return_exceptions=True
         ):
             outcome = _outcome(result)
-            if isinstance(outcome, Failure) and outcome.deaths:
-                chunk = chunk_of[outcome.chunk]
-                if outcome.deaths < ALONE_AFTER:
-                    waiting.append((chunk, outcome.deaths))
-                else:
-                    alone.append(chunk)
+            if isinstance(outcome, Failure) and outcome.deaths >= ALONE_AFTER:
+                alone.append(sent[outcome.chunk])
+            elif isinstance(outcome, Failure) and outcome.deaths:
+                waiting.append((sent[outcome.chunk], outcome.deaths))
             yield outcome
 
     def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
@@ -159,8 +157,10 @@ def _outcomes(
         except Exception as error:  # noqa: BLE001  what a map would return
             return _outcome(error)
 
-    if time.time() < until:
-        yield from embed_alone(alone, job, store, marks, embed)
+    for outcome in embed_alone(alone, job, store, marks, embed) if time.time() < until else ():
+        yield outcome
+        if time.time() >= until:
+            return
 
 
 def _outcome(result: dict[str, Any] | Exception) -> Receipt | Failure:

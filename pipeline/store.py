@@ -153,7 +153,7 @@ class Store:
             yield
 
     def is_locked(self) -> bool:
-        """Whether a run of this machine holds the output at this moment."""
+        """Whether a run holds the output at this moment."""
         return is_flocked(self.root)
 
     def sweep(self) -> None:

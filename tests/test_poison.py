@@ -94,11 +94,12 @@ def test_an_engine_that_drifts_stops_the_run_before_a_vector_of_that_is_stored(t
 def test_a_row_that_kills_the_process_is_found_by_running_again(tmp_path: Path, bad: set[int]) -> None:
     tree = Tree(tmp_path / "tree", 'if holds("POISON"): os.kill(os.getpid(), signal.SIGKILL)')
     corpus(tmp_path / "in", bad)
+    smaller = ("--set", "run.chunk_tokens=160")
     n_deaths = 0
-    while (done := tree.run(tmp_path / "in", tmp_path / "out", *SMALL)).returncode:
+    while (done := tree.run(tmp_path / "in", tmp_path / "out", *smaller)).returncode:
         assert done.returncode == -signal.SIGKILL, done.stderr
         n_deaths += 1
-        assert n_deaths <= len(bad) * (3 + 6 + 3), "a chunk of about 60 rows is halved six times"
+        assert n_deaths <= len(bad) * (3 + 4 + 3), "a chunk of at most 16 rows is halved four times"
     check_all_but(tmp_path / "out", bad, "the process died 3 times with this row alone")
     assert not list((tmp_path / "out/.attempts").iterdir())
     assert tree.run(tmp_path / "in", tmp_path / "out", *SMALL).returncode == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import modal
@@ -14,8 +14,10 @@ import msgspec
 from jobs import resources
 from jobs.embedding_service import VLLMEmbeddingSnapshot
 from jobs.lock import OutputLock
+from jobs.marks import DictMarks
 from pipeline.config import Config, load_config
 from pipeline.corpus import find_shards
+from pipeline.deaths import ALONE_AFTER, deaths_of, divide, embed_alone
 from pipeline.errors import IncompleteError, PipelineError
 from pipeline.estimate import estimate
 from pipeline.fan_out import FanOut
@@ -105,31 +107,62 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
 
 def _fan_out(request: Request, config: Config, store: Store, lock: OutputLock, until: float) -> FanOut:
     def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
-        service, n_containers = _service(request, config)
-        shared = {"job": pack(job), "output": request.output}
-        waiting = iter(chunks)
         n_rows = sum(chunk.span.n_rows for chunk in chunks)
         rows, tokens, failures = 0, 0, 0
         committed_at = time.monotonic()
-        while time.time() < until and (window := list(islice(waiting, WINDOW_CHUNKS * n_containers))):
-            references = (pack(chunk) for chunk in window)
-            for result in service.embed_chunk.map(
-                references, kwargs=shared, order_outputs=False, return_exceptions=True
-            ):
-                outcome = _outcome(result)
-                yield outcome
-                if isinstance(outcome, Receipt):
-                    rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens
-                else:
-                    failures += 1
-                if failures >= HOPELESS and not rows:
-                    return
-                lock.tell(rows=rows, n_rows=n_rows, tokens=tokens)
-                if time.monotonic() - committed_at > COMMIT_EVERY_S:
-                    store.commit()
-                    committed_at = time.monotonic()
+        for outcome in _outcomes(request, config, store, chunks, job, until):
+            yield outcome
+            if isinstance(outcome, Receipt):
+                rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens
+            else:
+                failures += 1
+            if failures >= HOPELESS and not rows:
+                return
+            lock.tell(rows=rows, n_rows=n_rows, tokens=tokens)
+            if time.monotonic() - committed_at > COMMIT_EVERY_S:
+                store.commit()
+                committed_at = time.monotonic()
 
     return fan_out
+
+
+def _outcomes(
+    request: Request, config: Config, store: Store, chunks: Sequence[Chunk], job: Job, until: float
+) -> Iterator[Receipt | Failure]:
+    """Embed chunks in one map after the other, and those that killed containers before alone, at the end.
+
+    Modal starts a dead container's chunks again for ever; the service reports them instead of trying again.
+    """
+    service, n_containers = _service(request, config)
+    shared = {"job": pack(job), "output": request.output}
+    marks = DictMarks(request.output)
+    known = marks.read()
+    usual, alone = divide(chunks, job, known)
+    waiting = deque((chunk, deaths_of(chunk, known)) for chunk in usual)
+    while waiting and time.time() < until:
+        window = [waiting.popleft() for _ in range(min(len(waiting), WINDOW_CHUNKS * n_containers))]
+        sent = {chunk.id: chunk for chunk, _ in window}
+        references, so_far = [pack(chunk) for chunk, _ in window], [deaths for _, deaths in window]
+        for result in service.embed_chunk.map(
+            references, so_far, kwargs=shared, order_outputs=False, return_exceptions=True
+        ):
+            outcome = _outcome(result)
+            if isinstance(outcome, Failure) and outcome.deaths >= ALONE_AFTER:
+                alone.append(sent[outcome.chunk])
+            elif isinstance(outcome, Failure) and outcome.deaths:
+                waiting.append((sent[outcome.chunk], outcome.deaths))
+            yield outcome
+
+    def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
+        try:
+            return _outcome(service.embed_chunk.remote(pack(chunk), deaths, **shared))
+        except Exception as error:  # noqa: BLE001  what a map would return
+            return _outcome(error)
+
+    for outcome in embed_alone(alone, job, store, marks, embed) if time.time() < until else ():
+        yield outcome
+        if time.time() >= until:
+            return
 
 
 def _outcome(result: dict[str, Any] | Exception) -> Receipt | Failure:

@@ -4,17 +4,32 @@ modal deploy jobs/embedding_service.py
 modal run jobs/embedding_service.py::download_weights
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import modal
+import modal.experimental
 
 from jobs import resources
+from jobs.marks import DictMarks
 from jobs.resources import HOURS, MINUTES
 from pipeline.config import load_config
+from pipeline.errors import BrokenEngineError
 from pipeline.service import Service
 from pipeline.weights import check_revision, locate
 
 app = modal.App(resources.SERVICE_APP)
+
+
+@contextmanager
+def leave_if_broken() -> Iterator[None]:
+    """Let no other call reach this container once its engine is broken; Modal starts another."""
+    try:
+        yield
+    except BrokenEngineError:
+        modal.experimental.stop_fetching_inputs()
+        raise
 
 
 @app.cls(
@@ -43,6 +58,7 @@ class VLLMEmbeddingSnapshot:
             resources.OUTPUT,
             commit=resources.output.commit,
             refresh=resources.refresh,
+            marks=DictMarks,
         )
         self.service.sleep()
 
@@ -54,17 +70,22 @@ class VLLMEmbeddingSnapshot:
     @modal.method()
     def embed(self, sentences: list[str]) -> list[list[float]]:
         """Return one vector for each text."""
-        return self.service.embed(sentences)
+        with leave_if_broken():
+            return self.service.embed(sentences)
 
     @modal.method()
     def embed_with_metadata(self, sentences: list[str]) -> list[dict[str, Any]]:
         """Return text, embedding and dimension for each text."""
-        return self.service.embed_with_metadata(sentences)
+        with leave_if_broken():
+            return self.service.embed_with_metadata(sentences)
 
     @modal.method()
-    def embed_chunk(self, chunk: dict[str, Any], job: dict[str, Any], output: str) -> dict[str, Any]:
-        """Embed a chunk into an output and return its receipt."""
-        return self.service.embed_chunk(chunk, job, output)
+    def embed_chunk(
+        self, chunk: dict[str, Any], deaths: int = 0, *, job: dict[str, Any], output: str
+    ) -> dict[str, Any]:
+        """Embed a chunk, which died so often before, into an output and return its receipt."""
+        with leave_if_broken():
+            return self.service.embed_chunk(chunk, job, output, deaths)
 
     @modal.exit()
     def close(self) -> None:

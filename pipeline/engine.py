@@ -3,70 +3,140 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.engines import Embedder
-from pipeline.errors import VectorError
-from pipeline.vectors import finish
+from pipeline.canary import Canary, canary_ids
+from pipeline.config import Config
+from pipeline.engines import Embedder, make_embedder
+from pipeline.errors import BrokenEngineError
+from pipeline.vectors import finish_batch
+
+MAX_REFUSED = 64  # passages, one after the other and each alone, before the engine is at fault and not they
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """Finished vectors, shape (n, dim), float16, and what they cost."""
+    """Finished vectors, shape (n, dim), float16, and what they cost; those of refused passages are zero."""
 
     vectors: NDArray[np.float16]
-    calls: int
-    seconds: float
-    ready_at: float = 0.0  # when the engine was loaded, in seconds since the epoch; 0 where none was needed
+    refused: Mapping[int, str] = field(default_factory=dict)  # index of a passage -> what the engine said of it
+    calls: int = 0
+    seconds: float = 0.0
+
+
+class Engine(Protocol):
+    """What a chunk needs of an engine."""
+
+    @property
+    def ready_at(self) -> float:
+        """Seconds since the epoch; 0 until the engine is loaded."""
+        ...
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        """Return unit vectors of the first `dim` components."""
+        ...
 
 
 class EngineThread:
     """Loads an engine at once and in the background; OpenMP and CUDA both want every call from one thread."""
 
-    def __init__(self, load: Callable[[], Embedder], *, batch_passages: int) -> None:
+    def __init__(self, config: Config) -> None:
+        self._config = config
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._batch_passages = batch_passages
+        self._n_refused = 0  # passages since the last that was embedded
+        self._broken: BrokenEngineError | None = None
         self.ready_at = 0.0  # seconds since the epoch; 0 until the engine is loaded
-        self._loading: Future[Embedder] = self._pool.submit(self._load, load)
+        self._loading: Future[tuple[Embedder, Canary]] = self._pool.submit(self._load)
 
-    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
-        """Return unit vectors of the first `dim` components; raises what loading or embedding raised."""
-        embedder = self._loading.result()
-        return self._pool.submit(self._embed, embedder, token_ids, dim).result()
+    def wait(self) -> None:
+        """Wait until the engine is loaded; raises what loading raised."""
+        self._loading.result()
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int, *, checked: bool = True) -> Embedded:
+        """Return unit vectors of the first `dim` components.
+
+        A passage on which the engine fails is refused, and all others are embedded. Raises what loading raised, and
+        BrokenEngineError when it is the engine that fails: it no longer gives its canary the first vectors, which
+        is found out after every failure and, if `checked`, at the end.
+        """
+        self.wait()
+        return self._pool.submit(self._embed, token_ids, dim, checked).result()
 
     def sleep(self) -> None:
         """Let the engine sleep once it is loaded; raises what loading raised."""
-        self._pool.submit(self._loading.result().sleep).result()
+        embedder, _ = self._loading.result()
+        self._pool.submit(embedder.sleep).result()
 
     def wake(self) -> None:
-        """Wake the engine."""
-        self._pool.submit(self._loading.result().wake).result()
+        """Wake the engine; raises BrokenEngineError when it is not what it was."""
+        embedder, canary = self._loading.result()
+        self._pool.submit(embedder.wake).result()
+        self._pool.submit(canary.check).result()
         self.ready_at = time.time()
 
     def close(self) -> None:
         """Let the call in progress finish and end the thread."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _load(self, load: Callable[[], Embedder]) -> Embedder:
-        embedder = load()
+    def _load(self) -> tuple[Embedder, Canary]:
+        embedder = make_embedder(self._config)
+        canary = Canary(embedder, canary_ids(self._config))
         self.ready_at = time.time()
-        return embedder
+        return embedder, canary
 
-    def _embed(self, embedder: Embedder, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
-        vectors = np.empty((len(token_ids), dim), np.float16)
+    def _embed(self, token_ids: Sequence[Sequence[int]], dim: int, checked: bool) -> Embedded:
+        if self._broken is not None:
+            raise self._broken
+        embedder, canary = self._loading.result()
+        try:
+            embedded = self._bisect(embedder, canary, token_ids, dim)
+            if checked and token_ids:
+                canary.check()
+        except BrokenEngineError as error:
+            self._broken = error
+            raise
+        return embedded
+
+    def _bisect(self, embedder: Embedder, canary: Canary, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        """Embed in batches; one that fails is halved until what it fails on stands alone.
+
+        For k such passages among n that takes O(k log n) calls beyond those that would have been made anyway.
+        """
+        vectors = np.zeros((len(token_ids), dim), np.float16)
+        refused: dict[int, str] = {}
         calls, seconds = 0, 0.0
-        for at in range(0, len(token_ids), self._batch_passages):
-            batch = token_ids[at : at + self._batch_passages]
+        size = self._config.engine.batch_passages
+        waiting = [(at, min(at + size, len(token_ids))) for at in range(0, len(token_ids), size)][::-1]
+        while waiting:
+            start, stop = waiting.pop()
+            batch = token_ids[start:stop]
             began = time.perf_counter()
-            full = embedder.embed(batch)
+            try:
+                vectors[start:stop] = finish_batch(embedder.embed(batch), batch, dim)
+                self._n_refused = 0
+            except BrokenEngineError:
+                raise
+            except Exception as error:  # noqa: BLE001  whatever an engine raises, it is the rows or the engine
+                canary.check()
+                if stop - start > 1:
+                    middle = (start + stop) // 2
+                    waiting += [(middle, stop), (start, middle)]
+                else:
+                    refused[start] = str(error) or type(error).__name__
+                    self._refuse(error)
             seconds += time.perf_counter() - began
             calls += 1
-            if len(full) != len(batch):
-                raise VectorError(f"engine output: expected {len(batch)} vectors, found {len(full)}")
-            vectors[at : at + len(batch)] = finish(full, dim)
-        return Embedded(vectors=vectors, calls=calls, seconds=seconds, ready_at=self.ready_at)
+        return Embedded(vectors=vectors, refused=refused, calls=calls, seconds=seconds)
+
+    def _refuse(self, error: Exception) -> None:
+        self._n_refused += 1
+        if self._n_refused > MAX_REFUSED:
+            raise BrokenEngineError(
+                f"engine: expected it to fail on few rows, found {self._n_refused} in a row, the last with: {error}"
+            ) from error

@@ -9,6 +9,7 @@ PipelineError                 1  unexpected
 ├── RecipeError               5  the output was made with another recipe
 ├── DamageError               6  verify found damage
 └── EngineError               1  the engine did not load or broke its contract
+    ├── BrokenEngineError     1  the engine went wrong, whatever it is given
     └── VectorError           1  vectors that must not be stored
 """
 
@@ -61,6 +62,10 @@ class DamageError(PipelineError):
 
 class EngineError(PipelineError):
     """The engine did not load or broke its contract."""
+
+
+class BrokenEngineError(EngineError):
+    """The engine went wrong, whatever it is given: no row is to blame, and nothing more is to be had from it."""
 
 
 class VectorError(EngineError):

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
-from functools import partial
 from itertools import islice
 
 from pipeline import lines
+from pipeline.deaths import MarkFiles, attempt, deaths_of, divide, embed_alone
 from pipeline.engine import EngineThread
-from pipeline.engines import make_embedder
-from pipeline.errors import CorpusError, EngineError
 from pipeline.manifest import Receipt
 from pipeline.plan import Chunk
 from pipeline.store import Store
-from pipeline.worker import Failure, Job, embed_chunk
+from pipeline.worker import Failure, Job, embed_or_fail
 
 IN_FLIGHT = 2  # chunks: one in the engine, the other being read, tokenised or written
+MARKS = ".attempts"  # a folder of the output
 
 FanOut = Callable[[Sequence[Chunk], Job], Iterable[Receipt | Failure]]
 
@@ -25,33 +24,34 @@ FanOut = Callable[[Sequence[Chunk], Job], Iterable[Receipt | Failure]]
 def fan_out_here(store: Store) -> FanOut:
     """Return a fan-out over this process: one engine thread, two chunks in flight.
 
-    A chunk whose shard cannot be read or whose engine call raises becomes a Failure; an engine that does not load
-    ends the run with its EngineError.
+    A chunk whose shard cannot be read becomes a Failure; an engine that does not load or that breaks ends the run
+    with its EngineError. A chunk that kills the process is known by its mark to the next run.
     """
 
     def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
-        engine = EngineThread(partial(make_embedder, job.config), batch_passages=job.config.engine.batch_passages)
+        engine = EngineThread(job.config)
+        marks = MarkFiles(store.root / MARKS)
+        known = marks.read()
+        usual, alone = divide(chunks, job, known)
 
-        def embed(chunk: Chunk) -> Receipt | Failure:
-            try:
-                return embed_chunk(chunk, job, engine, store)
-            except (CorpusError, EngineError) as error:
-                if not engine.ready_at:
-                    raise
-                return Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
+        def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
+            engine.wait()  # that it does not load is no chunk's fault
+            with attempt(marks, chunk, deaths):
+                return embed_or_fail(chunk, job, engine, store)
 
-        waiting = iter(chunks)
+        waiting = ((chunk, deaths_of(chunk, known)) for chunk in usual)
         with (
             closing(engine),
             ExitStack() as on_leaving,
             ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk") as pool,
         ):
             on_leaving.callback(lines.release)
-            flying: set[Future[Receipt | Failure]] = {pool.submit(embed, chunk) for chunk in islice(waiting, IN_FLIGHT)}
+            flying: set[Future[Receipt | Failure]] = {pool.submit(embed, *one) for one in islice(waiting, IN_FLIGHT)}
             while flying:
                 landed, flying = wait(flying, return_when=FIRST_COMPLETED)
-                flying |= {pool.submit(embed, chunk) for chunk in islice(waiting, len(landed))}
+                flying |= {pool.submit(embed, *one) for one in islice(waiting, len(landed))}
                 for future in landed:
                     yield future.result()
+            yield from embed_alone(alone, job, store, marks, embed)
 
     return fan_out

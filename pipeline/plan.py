@@ -39,6 +39,10 @@ class Span:
         """Number of physical rows."""
         return self.row_stop - self.row_start
 
+    def __contains__(self, other: Span) -> bool:
+        """Whether another span of the same shard lies within this one."""
+        return self.row_start <= other.row_start and other.row_stop <= self.row_stop
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
@@ -48,7 +52,7 @@ class Chunk:
     shard: Shard
     span: Span
     last: bool  # whether the shard ends with this chunk
-    reuse: bool = False  # whether vectors of older parts lie ready for some of its rows
+    ready: str = ""  # under which name vectors of older parts lie ready for some of its rows
 
     @property
     def part_name(self) -> str:

@@ -36,7 +36,7 @@ class Progress:
 
     def add(self, receipt: Receipt) -> None:
         """Count a finished chunk."""
-        if not self._rows:
+        if not self._rows and receipt.engine_ready_at:
             self._began = receipt.engine_ready_at  # what loading took says nothing of what is left
         self._rows += receipt.input_rows
         self._tokens += receipt.tokens

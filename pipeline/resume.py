@@ -60,8 +60,8 @@ class Stock:
 def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: Options) -> Stock:
     """Read the manifest, and the footers of parts that it does not name, staged ones included.
 
-    A part that the manifest names but that is not there in its full size counts as not made. Raises RecipeError
-    when the output has another recipe and is not to be rebuilt.
+    A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
+    made. Raises RecipeError when the output has another recipe and is not to be rebuilt.
     """
     manifest = store.read_manifest()
     wanted = recipe(config)
@@ -110,9 +110,9 @@ def _spans(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:
 def _there(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receipt]]:
     """Return the receipts of the parts in a folder: those that its manifest names, then the others'."""
     sizes = store.part_sizes()
-    named = [receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes]
+    full = (receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes)
     others = (store.receipt_of(part) for part in sorted(sizes.keys() - manifest.receipts.keys()))
-    return named, [receipt for receipt in others if receipt is not None]
+    return list(filter(store.has_rejects_of, full)), [receipt for receipt in others if receipt is not None]
 
 
 def _stands(receipt: Receipt, shard: Shard, manifest: Manifest) -> bool:

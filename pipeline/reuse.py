@@ -121,10 +121,10 @@ def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, store: Store) -> It
         have = set(known.column("content_hash").to_pylist()) if known is not None else set()
         missing = [text for text, digest in zip(rows.text, hashes, strict=True) if digest not in have]
         if all(is_too_long(missing, job.config)):
-            yield embed_rows(chunk, rows, known, job, _no_engine, store)
+            yield embed_rows(chunk, rows, known, job, _NoEngine(), store)
         elif known is not None:
             store.lay_ready(chunk.id, known)
-            yield replace(chunk, reuse=True)
+            yield replace(chunk, ready=chunk.id)
         else:
             yield chunk
 
@@ -141,10 +141,15 @@ def count_removed(old: Sequence[Path], new: Sequence[Path]) -> int:
     return int(counts.sum())
 
 
-def _no_engine(token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
-    if token_ids:
-        raise EngineError(f"reuse: expected every vector at hand, found {len(token_ids)} missing; please report this")
-    return Embedded(vectors=np.empty((0, dim), np.float16), calls=0, seconds=0.0)
+class _NoEngine:
+    ready_at = 0.0
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        if token_ids:
+            raise EngineError(
+                f"reuse: expected every vector at hand, found {len(token_ids)} missing; please report this"
+            )
+        return Embedded(vectors=np.empty((0, dim), np.float16))
 
 
 def _hashes(path: Path) -> NDArray[np.bytes_]:

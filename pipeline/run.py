@@ -67,10 +67,11 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
         made += embedded
         made += _unreported(chunks, made, place)
         receipts = stock.kept | {receipt.part: receipt for receipt in made}
+        missing = _count_missing(chunks, made)
         record = msgspec.structs.replace(
             record,
-            state="incomplete" if len(made) < len(chunks) else "complete",
-            missing_chunks=len(chunks) - len(made),
+            state="incomplete" if missing else "complete",
+            missing_chunks=missing,
             kept_rows=sum(receipt.embedded_rows for receipt in stock.kept.values()),
             reused_rows=sum(receipt.reused_rows for receipt in made),
             embedded_now=sum(receipt.engine_texts for receipt in made),
@@ -142,6 +143,18 @@ def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], store: Store) 
     for receipt in found:
         store.append(receipt)
     return found
+
+
+def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
+    """Return how many chunks lack a row; one that was halved is there in pieces."""
+    planned, reported = {chunk.id for chunk in chunks}, {receipt.chunk for receipt in made}
+    pieces = [receipt for receipt in made if receipt.chunk not in planned]
+
+    def is_missing(chunk: Chunk) -> bool:
+        inside = (p.span.n_rows for p in pieces if p.source == chunk.shard.source and p.span in chunk.span)
+        return chunk.id not in reported and sum(inside) < chunk.span.n_rows
+
+    return sum(map(is_missing, chunks))
 
 
 def _finish(

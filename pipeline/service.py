@@ -12,9 +12,9 @@ import msgspec
 
 from pipeline import lines
 from pipeline.config import Config
+from pipeline.deaths import Marks, attempt, deaths_of
 from pipeline.engine import EngineThread
-from pipeline.engines import make_embedder
-from pipeline.errors import CorpusError, EngineError, RecipeError, UsageError
+from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
 from pipeline.manifest import Receipt
 from pipeline.plan import Chunk
 from pipeline.store import Store
@@ -25,14 +25,21 @@ class Service:
     """One engine, which starts to load at once, for chunks and for lists of texts."""
 
     def __init__(
-        self, config: Config, outputs: Path, *, commit: Callable[[], None], refresh: Callable[[], None]
+        self,
+        config: Config,
+        outputs: Path,
+        *,
+        commit: Callable[[], None],
+        refresh: Callable[[], None],
+        marks: Callable[[str], Marks],
     ) -> None:
         self._config = config
         self._outputs = outputs
         self._commit = commit
         self._refresh = refresh
+        self._marks = marks
         self._writing = threading.Lock()  # one for all outputs: they share a volume
-        self._engine = EngineThread(partial(make_embedder, config), batch_passages=config.engine.batch_passages)
+        self._engine = EngineThread(config)
 
     def sleep(self) -> None:
         """Embed once, so that everything is loaded that ever will be, and let the engine sleep."""
@@ -61,11 +68,14 @@ class Service:
             for text, vector in zip(sentences, self.embed(sentences), strict=True)
         ]
 
-    def embed_chunk(self, chunk: Mapping[str, Any], job: Mapping[str, Any], output: str) -> dict[str, Any]:
+    def embed_chunk(
+        self, chunk: Mapping[str, Any], job: Mapping[str, Any], output: str, deaths: int = 0
+    ) -> dict[str, Any]:
         """Embed a chunk into an output; takes and returns what `pack` makes of Chunk, Job and Receipt or Failure.
 
-        A file that is not as the run found it is looked at once more, because a container may have an old view of
-        it. Raises RecipeError when the run asks for another model than this service has loaded.
+        A chunk that died oftener than the `deaths` that the run knows of is not tried again: the run is told. A file
+        that is not as the run found it is looked at once more, because a container may have an old view of it.
+        Raises RecipeError when the run asks for another model than this service has loaded, and BrokenEngineError.
         """
         asked = _unpack_job(job)
         if (asked.config.model, asked.config.engine.kind) != (self._config.model, self._config.engine.kind):
@@ -74,17 +84,24 @@ class Service:
                 f"found one with {asked.config.model.name} or other settings of it; deploy again"
             )
         store = Store(root=self._outputs / output, commit=self._commit, writing=self._writing)
-        made = partial(embed_chunk, msgspec.convert(chunk, Chunk), asked, self._engine, store)
-        try:
+        wanted, marks = msgspec.convert(chunk, Chunk), self._marks(output)
+        failed = partial(Failure, chunk=wanted.id, source=wanted.shard.source)
+        if (found := deaths_of(wanted, marks.read())) > deaths:
+            return pack(failed(error=f"its container died, {found} times by now", deaths=found))
+        made = partial(embed_chunk, wanted, asked, self._engine, store)
+        with attempt(marks, wanted, deaths):
             try:
-                return pack(made())
-            except CorpusError:
-                lines.release()
-                with self._writing:  # nothing of the output may be open while it is refreshed
-                    self._refresh()
-                return pack(made())
-        except (CorpusError, EngineError) as error:
-            return pack(Failure(chunk=chunk["id"], source=chunk["shard"]["source"], error=str(error)))
+                try:
+                    return pack(made())
+                except CorpusError:
+                    lines.release()
+                    with self._writing:  # nothing of the output may be open while it is refreshed
+                        self._refresh()
+                    return pack(made())
+            except BrokenEngineError:
+                raise
+            except (CorpusError, EngineError) as error:
+                return pack(failed(error=str(error)))
 
 
 def pack(record: Chunk | Job | Receipt | Failure) -> dict[str, Any]:

@@ -106,17 +106,21 @@ class Store:
             return {}
 
     def receipt_of(self, part: str) -> Receipt | None:
-        """Return the completed receipt in a part's footer; None when the file is not a part of ours."""
+        """Return the completed receipt in a part's footer; None when the file is not a whole part of ours."""
         path = self.data_path(part)
         try:
             receipt = parse_receipt(self._footer(part)[RECEIPT_KEY])
         except (OSError, KeyError, pa.ArrowException, msgspec.MsgspecError):
             return None
-        if receipt.part != part:
+        if receipt.part != part or not self.has_rejects_of(receipt):
             return None
         with path.open("rb") as file:
             data = pa.py_buffer(file.read())
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
+
+    def has_rejects_of(self, receipt: Receipt) -> bool:
+        """Whether the rejects of a part are there if it has any; a copy of a run at work may lack them."""
+        return not receipt.has_rejects or self.rejects_path(receipt.part).exists()
 
     def take_in(self, staging: Store, part: str) -> None:
         """Move a staged part in; its rejects are copied before, so that it is whole in either place."""
@@ -182,7 +186,7 @@ class Store:
             yield
 
     def is_locked(self) -> bool:
-        """Whether a run of this machine holds the output at this moment."""
+        """Whether a run holds the output at this moment."""
         return is_flocked(self.root)
 
     def sweep(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.errors import VectorError
+from pipeline.errors import BrokenEngineError, VectorError
 
 MIN_NORM = 1e-15  # a shorter vector has no direction to speak of, and its squares leave float32
 UNIT_TOLERANCE = 2e-3  # float16 rounds each component by at most 2**-11 of itself
@@ -16,7 +18,7 @@ def finish(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]:
     """Return the first `dim` components of each row of `full`, shape (n, width), as unit vectors in float16.
 
     Length is computed in float32 after the cut, so that a cut Matryoshka vector is again of unit length.
-    Raises VectorError naming the first row that is not finite or whose cut has no length.
+    Raises VectorError naming the first row that is not finite or whose cut has no length, before or after the cast.
     """
     if full.ndim != 2 or full.shape[1] < dim:
         raise VectorError(f"engine output: expected shape (n, at least {dim}), found {full.shape}")
@@ -28,6 +30,21 @@ def finish(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]:
         row = int(bad.argmax())
         raise VectorError(f"engine output row {row}: expected a finite vector with length, found norm {norms[row, 0]}")
     unit: NDArray[np.float16] = (cut / norms).astype(np.float16)
+    if (bad := defects(unit)).any():
+        raise VectorError(f"engine output row {bad.argmax()}: expected unit length in float16, found another")
+    return unit
+
+
+def finish_batch(full: NDArray[np.float32], token_ids: Sequence[Sequence[int]], dim: int) -> NDArray[np.float16]:
+    """Return what `finish` makes of an engine's answer to n lists of token ids.
+
+    Raises VectorError also for another number of vectors, and BrokenEngineError for one vector for different texts.
+    """
+    if full.ndim != 2 or len(full) != len(token_ids):
+        raise VectorError(f"engine output: expected {len(token_ids)} vectors, found shape {full.shape}")
+    unit = finish(full, dim)
+    if any(ids != token_ids[0] for ids in token_ids) and (full == full[0]).all():
+        raise BrokenEngineError(f"engine output: expected vectors to differ, found {len(full)} times the same one")
     return unit
 
 

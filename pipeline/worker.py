@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config, fingerprint, recipe
 from pipeline.corpus import read_chunk
-from pipeline.engine import Embedded, EngineThread
+from pipeline.engine import Engine, EngineThread
+from pipeline.errors import BrokenEngineError, CorpusError, EngineError
 from pipeline.manifest import Receipt
 from pipeline.parts import PASSAGES, content_hashes, part_table, passage_table, rejects_table
 from pipeline.passages import RETOKENISATION_MARGIN, make_passages
@@ -24,8 +25,6 @@ from pipeline.rows import Columns, Reject, Rows
 from pipeline.store import Store
 from pipeline.tokenizer import Tokenizer, make_tokenizer
 from pipeline.vectors import matrix
-
-Embed = Callable[[Sequence[Sequence[int]], int], Embedded]  # token ids and a width to unit vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +44,25 @@ class Failure:
     chunk: str
     source: str
     error: str
+    deaths: int = 0  # how often it took its process along; 0 for one that failed without
 
 
-def embed_chunk(chunk: Chunk, job: Job, engine: EngineThread, store: Store) -> Receipt:
+def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt:
     """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
 
-    Raises CorpusError when the chunk's shard is not as the run found it and EngineError when the engine fails. A
-    part that is already there is left as it is: its receipt is returned, because the last one was lost.
+    A part that is already there, because only its receipt was lost on the way, is left as it is. A row of which the
+    engine refuses a passage is rejected.
+    Raises CorpusError when the shard has changed and EngineError when the engine fails; nothing is published then.
     """
     place = store.staging(fingerprint(recipe(job.config))) if job.staged else store
     if (found := place.republish(chunk.part_name)) is not None:
         return found
     rows = read_chunk(job.root, job.columns, chunk)
-    known = place.ready(chunk.id) if chunk.reuse else None
-    return embed_rows(chunk, rows, known, job, engine.embed, place)
+    known = place.ready(chunk.ready) if chunk.ready else None
+    return embed_rows(chunk, rows, known, job, engine, place)
 
 
-def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, embed: Embed, place: Store) -> Receipt:
+def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engine: Engine, place: Store) -> Receipt:
     """Tokenise and embed the texts of a chunk that are not among the `known` passages, and publish its part."""
     config, source = job.config, chunk.shard.source
     n_rows = rows.n_rows
@@ -78,15 +79,18 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, embed
         prompt=config.model.document_prompt,
         on_long=config.corpus.on_long,
     )
-    embedded = embed(passages.ids, config.dim)
-    too_long = {fresh[text] for text in passages.too_long}
+    embedded = engine.embed(passages.ids, config.dim)
+    too_long = Reject(reason="too_long", detail=f"over {config.model.max_tokens} tokens")
+    why_not = {fresh[text]: too_long for text in passages.too_long}
+    for passage, why in embedded.refused.items():
+        why_not[fresh[passages.text[passage]]] = Reject(reason="engine_error", detail=why)
     for row, text in enumerate(text_of_row):
-        if text in too_long:
-            why = Reject(reason="too_long", detail=f"over {config.model.max_tokens} tokens", text=rows.text[row])
-            rows.rejects.append((rows.row[row], rows.id[row], why))
+        if text in why_not:
+            rows.rejects.append((rows.row[row], rows.id[row], replace(why_not[text], text=rows.text[row])))
     columns = pa.concat_tables([passage_table(passages, fresh), reused])
     text, passage = columns.column("text").to_numpy(), columns.column("passage").to_numpy()
-    of_row, of_passage = _spread(text_of_row, np.bincount(text, minlength=len(first)))
+    n_passages = np.bincount(text, minlength=len(first))
+    of_row, of_passage = _spread(text_of_row, n_passages, without=list(why_not))
     of_passage = np.lexsort((passage, text))[of_passage]
     vectors = np.concatenate([embedded.vectors, reused_vectors])
     table = part_table(source, rows, hashes, columns, of_row, of_passage, vectors)
@@ -108,9 +112,9 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, embed
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
         reused_rows=int(np.count_nonzero(is_known[text_of_row])),
         engine_calls=embedded.calls,
-        engine_texts=len(passages.ids),
+        engine_texts=len(passages.ids) - len(embedded.refused),
         engine_s=round(embedded.seconds, 3),
-        engine_ready_at=embedded.ready_at,
+        engine_ready_at=engine.ready_at,
     )
     return place.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
 
@@ -123,12 +127,28 @@ def is_too_long(texts: Sequence[str], config: Config) -> list[bool]:
     return [len(windows) > 1 for windows in tokenizer.windows([config.model.document_prompt + text for text in texts])]
 
 
+def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt | Failure:
+    """Embed and publish a chunk, or say why that is not possible; raises BrokenEngineError alone."""
+    try:
+        return embed_chunk(chunk, job, engine, store)
+    except BrokenEngineError:
+        raise
+    except (CorpusError, EngineError) as error:
+        return Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
+
+
 def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> NDArray[np.float16]:
-    """Return one vector a text as a dataset would hold it, shape (n, dim); what is too long is truncated."""
+    """Return one vector a text as a dataset would hold it, shape (n, dim); what is too long is truncated.
+
+    Raises EngineError when the engine refuses one.
+    """
     tokenizer, splitter = _tokenizers(config)
     prompt = config.model.document_prompt
     passages = make_passages(texts, tokenizer, splitter, prompt=prompt, on_long="truncate")
-    return engine.embed(passages.ids, config.dim).vectors
+    embedded = engine.embed(passages.ids, config.dim, checked=False)
+    for why in embedded.refused.values():
+        raise EngineError(f"engine: {len(embedded.refused)} of {len(texts)} texts were not embedded: {why}")
+    return embedded.vectors
 
 
 def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
@@ -144,14 +164,18 @@ def _reused(known: pa.Table | None, digests: Sequence[bytes], dim: int) -> tuple
     if known is None:
         return PASSAGES.empty_table(), np.empty((0, dim), np.float16)
     text = pc.index_in(known.column("content_hash"), value_set=pa.array(digests, pa.binary(16))).cast(pa.int64())
-    return known.append_column("text", text).select(PASSAGES.names), matrix(known.column("embedding"))
+    known = known.append_column("text", text).filter(pc.is_valid(text))
+    return known.select(PASSAGES.names), matrix(known.column("embedding"))
 
 
 def _spread(
-    text_of_row: NDArray[np.int64], n_passages: NDArray[np.int64]
+    text_of_row: NDArray[np.int64], n_passages: NDArray[np.int64], *, without: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each entry of a part its row and its passage, given how many passages each text has."""
-    counts = n_passages[text_of_row]
+    """Return for each entry of a part its row and its passage, given how many passages each text has.
+
+    The texts `without` have no entries.
+    """
+    counts = np.where(np.isin(text_of_row, without), 0, n_passages[text_of_row])
     row_starts, text_starts = np.cumsum(counts) - counts, np.cumsum(n_passages) - n_passages
     of_row = np.repeat(np.arange(len(counts)), counts)
     return of_row, np.arange(len(of_row)) - row_starts[of_row] + text_starts[text_of_row[of_row]]

@@ -98,3 +98,40 @@ def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "expected weights with sha256 0" in done.stderr
+
+
+@pytest.mark.slow
+def test_vllm_refuses_what_it_cannot_embed_and_forgets_a_call_that_failed_in_the_middle() -> None:
+    """Requests left in line by a step that fails would be answered in the next call, in the place of its own."""
+    script = """
+import numpy as np
+from pathlib import Path
+from pipeline.config import load_config
+from pipeline.engine import EngineThread
+
+thread = EngineThread(load_config(Path("configs/local.toml")))
+rows = [[101, 2000 + i, 3000 + 7 * i, 102] for i in range(40)]
+whole = thread.embed(rows, 384)
+assert not whole.refused
+
+def agree(embedded):
+    good = [i for i in range(40) if i not in embedded.refused]
+    return (embedded.vectors[good].astype("f4") * whole.vectors[good]).sum(1).min() > 0.999
+
+bad = [[*row[:1], 10**6, *row[2:]] if i in (7, 31) else row for i, row in enumerate(rows)]
+found = thread.embed(bad, 384)
+assert found.refused.keys() == {7, 31} and agree(found), found.refused
+assert "out of vocabulary" in found.refused[7]
+
+executor = thread._loading.result()[0]._llm.llm_engine.engine_core.engine_core.model_executor
+step = executor.execute_model
+def fail_once(*arguments, **options):
+    executor.execute_model = step
+    raise RuntimeError("this step fails")
+executor.execute_model = fail_once
+found = thread.embed(rows, 384)
+assert found.calls == 3 and not found.refused and agree(found), found
+thread.close()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.modal_jobs import CLASS, ROWS, embedded, house, needs_plane
 from tests.modal_loopback import DropResult, FailCommit, KillAtInput, PreemptAtInput
 from tests.modal_loopback.knobs import Rule
+from tests.support import texts, write_jsonl
 
 pytestmark = needs_plane
 SLOW = pytest.mark.slow
@@ -43,6 +46,48 @@ def test_a_run_comes_through_or_says_so_and_goes_on(tmp_path: Path, fault: Rule,
             printed += home.run("--input", "books/")
         home.check_complete("books", tmp_path / "out", ROWS)
         assert len(ROWS) <= embedded(printed) <= len(ROWS) + n_lost_chunks * MAX_CHUNK_TEXTS
+
+
+@pytest.mark.parametrize("deployed", [True, pytest.param(False, marks=SLOW)])
+def test_a_row_that_kills_its_container_is_found_and_rejected_alone(tmp_path: Path, deployed: bool) -> None:
+    """Modal starts an input of a deployed app again for ever; background commits show what is half done."""
+    rows = texts(48)
+    rows[43]["text"] = "killer"
+    with house(tmp_path, delay_s=0.05, seeded=False, background_commit_s=0.05) as home:
+        write_jsonl(tmp_path / "corpus/books/a.jsonl.gz", rows[:40])
+        write_jsonl(tmp_path / "corpus/books/b.jsonl.gz", rows[40:])
+        home.plane.seed("embedding-corpus", tmp_path / "corpus")
+        engine = home.folder / "pipeline/engines/hashing.py"
+        kill = f"        if [{zlib.crc32(b'killer')}] in token_ids:\n            os.kill(os.getpid(), 9)\n"
+        told = '        print(f"ENGINE'
+        engine.write_text(engine.read_text().replace(told, f"        import os\n{kill}{told}"))
+        if deployed:
+            assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0
+        assert "47 embedded, 1 rejected" in home.run("--input", "books/")
+        home.check_complete("books", tmp_path / "out", [row for row in rows if row["text"] != "killer"])
+        [reject] = pq.read_table(tmp_path / "out/rejects").to_pylist()
+        assert (reject["id"], reject["reason"]) == (rows[43]["id"], "engine_error")
+        assert reject["detail"] == "the process died 3 times with this row alone"
+        n_deaths = sum(container.why == "crashed" for container in home.plane.seen.of(CLASS))
+        assert n_deaths == 3 + 2 + 3, "as a chunk of 8, as halves of 4 and 2, and alone"
+
+
+@SLOW
+def test_a_container_whose_engine_breaks_is_replaced(tmp_path: Path) -> None:
+    with house(tmp_path, chunk_tokens=2000, delay_s=0.0) as home:
+        engine = home.folder / "pipeline/engines/hashing.py"
+        broken = """
+        self.n_calls = getattr(self, "n_calls", 0) + 1
+        if self.n_calls > 14:
+            raise RuntimeError("device-side assert triggered")
+        return self.hashed(token_ids)
+"""
+        engine.write_text(engine.read_text().replace("\n        return self.hashed(token_ids)\n", broken))
+        printed = home.run("--input", "books/")
+        home.check_complete("books", tmp_path / "out", ROWS)
+        assert "0 rejected" in printed
+        assert len(home.plane.seen.of(CLASS)) > 2
+        assert all(container.why != "crashed" for container in home.plane.seen.of(CLASS))
 
 
 def test_a_driver_whose_time_is_up_hands_over_to_a_fresh_one(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ class Container:
             server.close()
             self.seen.ended_s = time.time()
             self.plane.ended(self)
-            await asyncio.to_thread(shutil.rmtree, self._folder)
+            async with self.plane.volume_lock:
+                await asyncio.to_thread(shutil.rmtree, self._folder)
 
     def _listen(self) -> socket.socket:
         """Bind the container's own socket through a descriptor: paths of Unix sockets have to be short."""
@@ -190,6 +191,8 @@ class Container:
 
     async def commit(self, copy: Copy) -> None:
         async with self.plane.volume_lock:
+            if self.seen.ended_s is not None:  # its files are about to go, which is no news of the volume's
+                return
             changed, removed = await asyncio.to_thread(copy.commit)
         if changed or removed:
             self.plane.saw_commit(copy.volume, self.seen.function, changed, removed)

@@ -112,6 +112,9 @@ class ContainerRpcs(Service):
     async def ContainerCheckpoint(self, _: api.ContainerCheckpointRequest) -> None:
         self.inside.restore()
 
+    async def ContainerStop(self, _: api.ContainerStopRequest) -> None:
+        self.inside.leave("stopped itself")
+
     async def FunctionGetDynamicConcurrency(self, request: api.FunctionGetDynamicConcurrencyRequest) -> Reply:
         busy = bool(self.inside.function.queue)
         return {"concurrency": request.max_concurrency if busy else request.target_concurrency}

@@ -111,6 +111,10 @@ class ObjectRpcs(Service):
         value = self._dict(request.dict_id).pop(request.key, None)
         return {"found": value is not None, "value": value}
 
+    async def DictContents(self, request: api.DictContentsRequest) -> AsyncIterator[api.DictEntry]:
+        for key, value in list(self._dict(request.dict_id).items()):
+            yield api.DictEntry(key=key, value=value)
+
 
 class VolumeRpcs(Service):
     def _volume(self, volume_id: str) -> Volume:

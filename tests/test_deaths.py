@@ -1,0 +1,207 @@
+"""Deaths: whatever kills, and whatever else dies with it, only the rows that kill are rejected, in few deaths."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import load_config
+from pipeline.corpus import open_corpus, read_chunk, shard_at
+from pipeline.deaths import GIVE_UP_AFTER, Mark, MarkFiles, attempt, deaths_of, divide, embed_alone, halves
+from pipeline.errors import BrokenEngineError, EngineError
+from pipeline.manifest import Receipt
+from pipeline.plan import Chunk, Span, make_chunk
+from pipeline.run import run
+from pipeline.store import Store
+from pipeline.worker import Failure, Job, embed_or_fail
+from tests.support import REPOSITORY, write_jsonl, write_parquet
+
+CONFIG = load_config(REPOSITORY / "configs/hashing.toml")
+
+
+def job_of(folder: Path) -> Job:
+    corpus = open_corpus(folder, [shard_at(folder, path.name) for path in sorted(folder.iterdir())], CONFIG.corpus)
+    return Job(root=corpus.root, columns=corpus.columns, config=CONFIG)
+
+
+def chunk_of(job: Job, name: str, start: int, stop: int, *bytes_of: int, last: bool = False) -> Chunk:
+    span = Span(row_start=start, row_stop=stop, **dict(zip(("byte_start", "byte_stop"), bytes_of, strict=False)))
+    return make_chunk(shard_at(job.root, name), span, "f", last=last)
+
+
+@given(
+    rows=st.lists(st.text("a\né ", max_size=40), min_size=2, max_size=40),
+    newline=st.booleans(),
+    suffix=st.sampled_from([".jsonl", ".jsonl.gz", ".parquet"]),
+)
+@settings(max_examples=30)
+def test_halves_hold_the_rows_of_their_chunk(tmp_path: Path, rows: list[str], newline: bool, suffix: str) -> None:
+    for path in tmp_path.iterdir():
+        path.unlink()
+    name = f"a{suffix}"
+    records = [{"text": text} for text in rows]
+    n_bytes = 0
+    if suffix == ".parquet":
+        write_parquet(tmp_path / name, records)
+    else:
+        write_jsonl(tmp_path / name, records)
+        n_bytes = sum(len(json.dumps(record)) + 1 for record in records)
+    if suffix == ".jsonl" and not newline:
+        n_bytes -= 1
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
+    job = job_of(tmp_path)
+    found, waiting = [], [chunk_of(job, name, 0, len(rows), 0, n_bytes, last=True)]
+    while waiting:
+        chunk = waiting.pop(0)
+        if chunk.span.n_rows == 1:
+            found.append(chunk)
+            continue
+        one, other = halves(chunk, job)
+        assert (one.span.row_start, other.span.row_stop) == (chunk.span.row_start, chunk.span.row_stop)
+        assert abs(one.span.n_rows - other.span.n_rows) <= 1
+        assert (one.last, other.last) == (False, chunk.last)
+        waiting += [one, other]
+    found.sort(key=lambda chunk: chunk.span.row_start)
+    assert [chunk.span.row_start for chunk in found] == list(range(len(rows)))
+    read = [read_chunk(job.root, job.columns, chunk) for chunk in found]
+    assert [of_row.text[0] if of_row.text else None for of_row in read] == [t if t.strip() else None for t in rows]
+
+
+class Died(BaseException):
+    """A death that a test outlives."""
+
+
+@given(
+    n_chunks=st.integers(1, 4),
+    killers=st.sets(st.integers(0, 39), max_size=3),
+    outlives=st.booleans(),
+    data=st.data(),
+)
+@settings(max_examples=15)
+def test_only_the_rows_that_kill_are_rejected(
+    tmp_path_factory: pytest.TempPathFactory, n_chunks: int, killers: set[int], outlives: bool, data: st.DataObject
+) -> None:
+    """`outlives`: the driver goes on after a death, as on Modal; else all that is left are the files."""
+    folder = tmp_path_factory.mktemp("deaths")
+    write_parquet(folder / "in/a.parquet", [{"id": f"{i}", "text": f"text {i}"} for i in range(40)])
+    store, n_deaths = Store(root=folder / "out"), 0
+    config = load_config(REPOSITORY / "configs/hashing.toml", [f"run.chunk_tokens={80 // n_chunks}"])
+    marks = MarkFiles(folder / "marks")
+
+    def fan_out(chunks, job):
+        def embed(chunk: Chunk, deaths: int, beside: Chunk | None = None) -> Receipt | Failure:
+            nonlocal n_deaths
+            marks.put(chunk, deaths + 1)
+            if killers & set(range(chunk.span.row_start, chunk.span.row_stop)):
+                n_deaths += 1
+                if beside is not None:  # the other one in flight dies with it
+                    marks.put(beside, deaths_of(beside, marks.read()) + 1)
+                if outlives:
+                    return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
+                raise Died
+            marks.put(chunk, 0)
+            return embed_or_fail(chunk, job, Fine(), store)
+
+        usual, alone = divide(chunks, job, marks.read())
+        for chunk in usual:
+            outcome = embed(chunk, deaths_of(chunk, marks.read()), data.draw(st.sampled_from([None, *usual])))
+            yield from [] if isinstance(outcome, Failure) else [outcome]
+            alone += [chunk] if isinstance(outcome, Failure) else []
+        yield from embed_alone(alone, job, store, marks, embed)
+
+    for _ in range(100):
+        try:
+            outcome = run(str(folder / "in"), store, config, fan_out=fan_out)
+        except Died:
+            continue
+        if not outcome.run.missing_chunks:
+            break
+    assert outcome.totals["rejected_rows"] == len(killers)
+    assert outcome.totals["embedded_rows"] == 40 - len(killers)
+    assert n_deaths <= len(killers) * (3 + 2 * math.ceil(math.log2(40)) + 3)
+    assert marks.read() == []
+
+
+class Fine:
+    """An engine for rows that do not kill."""
+
+    ready_at = 1.0
+
+    def embed(self, token_ids, dim):
+        from pipeline.engine import Embedded
+        from pipeline.engines.hashing import HashingEmbedder
+        from pipeline.vectors import finish
+
+        return Embedded(vectors=finish(HashingEmbedder(384).embed(token_ids or [[0]]), dim)[: len(token_ids)])
+
+
+def test_a_rejected_row_leaves_no_shard_open(tmp_path: Path) -> None:
+    """A volume with an open file cannot be reloaded."""
+    path = write_jsonl(tmp_path / "in/a.jsonl.gz", [{"id": f"{i}", "text": f"text {i}"} for i in range(2)])
+    job, marks, store = job_of(tmp_path / "in"), MarkFiles(tmp_path / "marks"), Store(root=tmp_path / "out")
+    [first, _] = halves(chunk_of(job, path.name, 0, 2, 0, 2 * 29, last=True), job)
+    marks.put(first, 3)
+    [receipt] = embed_alone([first], job, store, marks, lambda chunk, deaths: pytest.fail("tried again"))
+    assert isinstance(receipt, Receipt)
+    assert (receipt.embedded_rows, receipt.rejected_rows) == (0, 1)
+    assert path not in [fd.resolve() for fd in Path("/proc/self/fd").iterdir()]
+
+
+def test_deaths_that_never_stop_reject_no_row(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "in/a.parquet", [{"text": f"text {i}"} for i in range(64)])
+    job, marks, store = job_of(tmp_path / "in"), MarkFiles(tmp_path / "marks"), Store(root=tmp_path / "out")
+    n_tries = 0
+
+    def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
+        nonlocal n_tries
+        n_tries += 1
+        marks.put(chunk, deaths + 1)
+        return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
+
+    found = list(embed_alone([chunk_of(job, "a.parquet", 0, 64)], job, store, marks, embed))
+    assert n_tries == GIVE_UP_AFTER
+    assert all(isinstance(outcome, Failure) for outcome in found)
+    assert store.part_sizes() == {}
+
+
+@pytest.mark.parametrize(
+    ("ending", "before", "after"),
+    [
+        (lambda: None, 0, []),
+        (lambda: None, 2, []),
+        (lambda: _raise(EngineError("x")), 0, []),
+        (lambda: _raise(KeyboardInterrupt()), 2, [2]),
+        (lambda: _raise(BrokenEngineError("x")), 0, [1]),
+        (lambda: _raise(BrokenEngineError("x")), 2, [3]),
+    ],
+)
+def test_a_mark_stays_after_a_death_alone(
+    tmp_path: Path, ending: Callable[[], None], before: int, after: list[int]
+) -> None:
+    write_parquet(tmp_path / "in/a.parquet", [{"text": "t"}])
+    chunk = chunk_of(job_of(tmp_path / "in"), "a.parquet", 0, 1)
+    marks = MarkFiles(tmp_path / "marks")
+    try:
+        with attempt(marks, chunk, before):
+            assert marks.read() == [Mark(chunk=chunk, deaths=before + 1)]
+            ending()
+    except (EngineError, KeyboardInterrupt):
+        pass
+    assert [mark.deaths for mark in marks.read()] == after
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def test_a_mark_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    for name, text in {"torn": '{"chunk": {"id', "empty": "", "list": "[]", "bytes": "\udcff"}.items():
+        (tmp_path / f"{name}.json").write_text(text, errors="surrogateescape")
+    assert MarkFiles(tmp_path).read() == []
+    assert MarkFiles(tmp_path / "none").read() == []

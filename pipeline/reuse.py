@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline import lines
 from pipeline.corpus import read_chunk
 from pipeline.engine import Embedded
 from pipeline.errors import CorpusError, EngineError
@@ -127,6 +128,7 @@ def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, store: Store) -> It
             yield replace(chunk, ready=chunk.id)
         else:
             yield chunk
+    lines.release()
 
 
 def count_removed(old: Sequence[Path], new: Sequence[Path]) -> int:

@@ -90,5 +90,6 @@ def _named(path: str) -> str:
     """Return a path without what differs from run to run."""
     path = re.sub(r"part-\w*-\d+-[0-9a-f]{16}", "part", path)
     path = re.sub(r"\.next/[0-9a-f]{16}", ".next", path)
+    path = re.sub(r"\.attempts/[0-9a-f]{16}", ".attempts/chunk", path)
     path = re.sub(r"ready/\.?[0-9a-f]{16}", "ready/chunk", path)
     return re.sub(r"\.\d+\.tmp", ".tmp", path)

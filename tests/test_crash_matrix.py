@@ -22,6 +22,12 @@ REJECTED = [{"id": "bad", "text": " "}]
 # What a run does, in the order in which each is first met: a new kind of step belongs on this list.
 STEPS = {
     "lock": ["os.mkdir data", "os.mkdir rejects", "open .lock"],
+    "attempt": [
+        "os.mkdir .attempts",
+        "open .attempts/chunk.tmp",
+        "os.rename .attempts/chunk.json",
+        "os.remove .attempts/chunk.json",
+    ],
     "publish": [
         "open rejects/.part.parquet.tmp",
         "os.rename rejects/part.parquet",

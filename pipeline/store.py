@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UsageError
+from pipeline.errors import DamageError, OutputError, UsageError
 from pipeline.lock import Hold, flock, is_flocked
 from pipeline.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
 
@@ -57,22 +57,32 @@ class Store:
 
         The rejects come first: a part that is there proves that everything of its chunk is.
         """
-        footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
         with self.writing:  # encoding too: it is what takes most memory, and one at a time takes half
             if rejects is not None:
-                _publish(self.rejects_path(receipt.part), _parquet(rejects))
+                rejected = _parquet(rejects)
+                receipt = msgspec.structs.replace(receipt, rejects_checksum=checksum(rejected))
+                _publish(self.rejects_path(receipt.part), rejected)
+            footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
             data = _parquet(table.replace_schema_metadata(footer))
             _publish(self.data_path(receipt.part), data)
             self.commit()
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
     def read_manifest(self) -> Manifest:
-        """Return the folded manifest; an empty one where there is no file."""
+        """Return the folded manifest; an empty one where there is no file.
+
+        Raises DamageError when there is one that cannot be read.
+        """
         try:
             with self.manifest_path.open("rb") as file:
                 return fold(file)
         except FileNotFoundError:
             return Manifest()
+        except OSError as error:
+            raise DamageError(
+                f"{self.manifest_path}: expected a file that can be read, found: {error.strerror}; "
+                "move it away and run again: the parts say what they are"
+            ) from error
 
     def rewrite_manifest(self, lines: Iterable[Line]) -> None:
         """Replace the manifest as a whole."""
@@ -87,7 +97,7 @@ class Store:
 
     def append(self, line: Line) -> None:
         """Add one line to the manifest, durably."""
-        with self.manifest_path.open("ab") as file:
+        with _writing(self.manifest_path), self.manifest_path.open("ab") as file:
             file.write(format_line(line))
             file.flush()
             os.fsync(file.fileno())
@@ -101,17 +111,21 @@ class Store:
             return {}
 
     def receipt_of(self, part: str) -> Receipt | None:
-        """Return the completed receipt in a part's footer; None when the file is not a part of ours."""
+        """Return the completed receipt in a part's footer; None when the file is not a part of ours, whole, with its
+        rejects."""
         path = self.data_path(part)
         try:
             receipt = parse_receipt(self._footer(part)[RECEIPT_KEY])
-        except (OSError, KeyError, pa.ArrowException, msgspec.MsgspecError):
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                n_rows = sum(map(len, file.iter_batches()))
+            is_whole = (receipt.part, receipt.passages) == (part, n_rows) and (
+                not receipt.has_rejects or receipt.rejects_checksum == file_checksum(self.rejects_path(part))
+            )
+            if not is_whole:
+                return None
+            return msgspec.structs.replace(receipt, size_bytes=path.stat().st_size, checksum=file_checksum(path))
+        except (OSError, ValueError, KeyError, pa.ArrowException, msgspec.MsgspecError):
             return None
-        if receipt.part != part:
-            return None
-        with path.open("rb") as file:
-            data = pa.py_buffer(file.read())
-        return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
     def republish(self, part: str) -> Receipt | None:
         """Return the receipt of a part that is already there, made durable once more; None where there is none."""
@@ -132,21 +146,30 @@ class Store:
 
     def remove(self, part: str) -> None:
         """Remove a part that the manifest does not name, and its rejects."""
-        self.data_path(part).unlink(missing_ok=True)
-        self.rejects_path(part).unlink(missing_ok=True)
+        for path in (self.data_path(part), self.rejects_path(part)):
+            with _writing(path):
+                path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the output for one run; raises OutputLockedError naming the holder."""
-        for folder in (self.root / "data", self.root / "rejects"):
+        """Hold the output for one run; raises OutputLockedError naming the holder.
+
+        Leaving waits until no part is half published.
+        """
+        with contextlib.ExitStack() as held:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                for folder in (self.root / "data", self.root / "rejects"):
+                    folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(self.hold(self.root))
             except OSError as error:
                 raise UsageError(
-                    f"output {folder}: cannot be made: {error.strerror}; choose another --output"
+                    f"output {self.root}: expected a folder that can be written, found: {error}; choose another --output"
                 ) from error
-        with self.hold(self.root):
-            yield
+            try:
+                yield
+            finally:
+                with self.writing:
+                    pass
 
     def is_locked(self) -> bool:
         """Whether a run of this machine holds the output at this moment."""
@@ -156,11 +179,19 @@ class Store:
         """Remove what a crash left behind: temporary files, and rejects whose part was never published."""
         for folder in (self.root, self.root / "data", self.root / "rejects"):
             for path in folder.glob(".*.tmp"):
-                path.unlink(missing_ok=True)
+                with _writing(path):
+                    path.unlink(missing_ok=True)
         parts = self.part_sizes()
         for path in (self.root / "rejects").glob("*.parquet"):
             if path.name not in parts:
-                path.unlink(missing_ok=True)
+                with _writing(path):
+                    path.unlink(missing_ok=True)
+
+
+def file_checksum(path: Path) -> str:
+    """Return the `checksum` of a file, which is read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def checksum(data: pa.Buffer) -> str:
@@ -177,15 +208,28 @@ def _parquet(table: pa.Table) -> pa.Buffer:
 
 
 def _publish(path: Path, data: pa.Buffer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    with _writing(path), contextlib.ExitStack() as on_leaving:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        on_leaving.callback(temporary.unlink, missing_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"output {path}: expected to write it, found: {error.strerror}; mend that and run again: what is finished "
+            "stays"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,12 +19,20 @@ from pipeline.rows import Columns, Reject, Rows, as_text, render
 BATCH_ROWS = 4096
 
 
-def open_file(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file without reading ahead; raises CorpusError when its footer cannot be read."""
+@contextlib.contextmanager
+def open_file(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file to be read in pieces; the checksums of pages are checked where there are any.
+
+    Raises CorpusError naming the file and `rows` when the footer, or within the context a page, cannot be read.
+    """
+    what = "a Parquet file"
     try:
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18)
-    except (OSError, pa.ArrowException) as error:
-        raise CorpusError(f"{path}: expected a Parquet file, found: {str(error).splitlines()[0]}") from error
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18, page_checksum_verification=True) as file:
+            _check_counts(file.metadata)
+            what = "pages that can be read"
+            yield file
+    except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
+        raise CorpusError(f"{path}{rows}: expected {what}, found: {error}") from error
 
 
 def schema(path: Path) -> pa.Schema:
@@ -32,14 +41,23 @@ def schema(path: Path) -> pa.Schema:
         return file.schema_arrow
 
 
+def n_rows(path: Path) -> int:
+    """Return the number of rows of a file; raises CorpusError when its footer cannot be read."""
+    with open_file(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def size(path: Path, columns: Columns) -> tuple[int, int]:
-    """Return the number of rows of a file and the bytes of its text columns before compression."""
+    """Return the number of rows of a file and the bytes of its text columns before compression.
+
+    Raises CorpusError when its footer cannot be read.
+    """
     with open_file(path) as file:
         metadata = file.metadata
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-    named = [chunk for chunk in chunks if _is_below(chunk.path_in_schema, columns.text)]
-    return metadata.num_rows, sum(chunk.total_uncompressed_size for chunk in named)
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+        named = [chunk for chunk in chunks if _is_below(chunk.path_in_schema, columns.text)]
+        return metadata.num_rows, sum(chunk.total_uncompressed_size for chunk in named)
 
 
 def field_type(schema: pa.Schema, name: str) -> pa.DataType | None:
@@ -64,20 +82,25 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
-    """Read the rows of a span; raises CorpusError when a page of it is damaged."""
+    """Read the rows of a span; raises CorpusError when a page of it is damaged or holds fewer than it should."""
     rows = Rows(kept=pa.table({}))
     kept: list[pa.Table] = []
-    try:
-        with open_file(path) as file:
-            if columns.id is not None and field_type(file.schema_arrow, columns.id) is None:
-                columns = dataclasses.replace(columns, id=None)
-            names = dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep))
-            for first_row, batch in _batches(file, span, list(names)):
-                kept.append(_add(rows, source, first_row, batch, columns))
-    except (OSError, pa.ArrowException) as error:
-        raise CorpusError(f"{path} rows {span.row_start}-{span.row_stop - 1}: cannot be read: {error}") from error
+    with open_file(path, f" rows {span.row_start}-{span.row_stop - 1}") as file:
+        if columns.id is not None and field_type(file.schema_arrow, columns.id) is None:
+            columns = dataclasses.replace(columns, id=None)
+        names = dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep))
+        for first_row, batch in _batches(file, span, list(names)):
+            kept.append(_add(rows, source, first_row, batch, columns))
+        if rows.n_rows != span.n_rows:
+            raise ValueError(f"{rows.n_rows} of {span.n_rows} rows")
     rows.kept = pa.concat_tables(kept) if kept else rows.kept
     return rows
+
+
+def _check_counts(metadata: pq.FileMetaData) -> None:
+    counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
+        raise ValueError(f"{metadata.num_rows} rows in a footer whose row groups have {sum(counts)}")
 
 
 def _batches(file: pq.ParquetFile, span: Span, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -163,7 +163,7 @@ class Store:
                 held.enter_context(self.hold(self.root))
             except OSError as error:
                 raise UsageError(
-                    f"output {self.root}: expected a folder that can be written, found: {error}; choose another --output"
+                    f"output {self.root}: expected to write in it, found: {error}; choose another --output"
                 ) from error
             try:
                 yield

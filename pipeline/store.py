@@ -146,9 +146,8 @@ class Store:
 
     def remove(self, part: str) -> None:
         """Remove a part that the manifest does not name, and its rejects."""
-        for path in (self.data_path(part), self.rejects_path(part)):
-            with _writing(path):
-                path.unlink(missing_ok=True)
+        remove_file(self.data_path(part))
+        remove_file(self.rejects_path(part))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -177,15 +176,23 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what a crash left behind: temporary files, and rejects whose part was never published."""
-        for folder in (self.root, self.root / "data", self.root / "rejects"):
-            for path in folder.glob(".*.tmp"):
-                with _writing(path):
-                    path.unlink(missing_ok=True)
+        for path in self.temporaries():
+            remove_file(path)
         parts = self.part_sizes()
         for path in (self.root / "rejects").glob("*.parquet"):
             if path.name not in parts:
-                with _writing(path):
-                    path.unlink(missing_ok=True)
+                remove_file(path)
+
+    def temporaries(self) -> list[Path]:
+        """Return the files that were being written when a run was stopped, or are at this moment."""
+        folders = (self.root, self.root / "data", self.root / "rejects")
+        return [path for folder in folders for path in sorted(folder.glob(".*.tmp"))]
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file of an output if it is there; raises OutputError."""
+    with _writing(path):
+        path.unlink(missing_ok=True)
 
 
 def file_checksum(path: Path) -> str:

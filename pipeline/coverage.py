@@ -99,7 +99,7 @@ def _input_rows(path: Path) -> RowNumbers:
     if not is_parquet(path):
         yield from lines.row_numbers(path)
         return
-    n_rows = parquet.n_rows(path)
+    n_rows = parquet.size(path)[0]
     for start in range(0, n_rows, BLOCK_ROWS):
         yield np.arange(start, min(start + BLOCK_ROWS, n_rows))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,9 @@ from pipeline.plan import Span
 from pipeline.rows import Columns, Reject, Rows, as_text, render
 
 BATCH_ROWS = 4096
+
+# What pyarrow raises for bytes that make no sense.
+UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
 
 
 @contextlib.contextmanager
@@ -31,7 +34,7 @@ def open_file(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
             _check_counts(file.metadata)
             what = "pages that can be read"
             yield file
-    except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise CorpusError(f"{path}{rows}: expected {what}, found: {error}") from error
 
 
@@ -41,23 +44,16 @@ def schema(path: Path) -> pa.Schema:
         return file.schema_arrow
 
 
-def n_rows(path: Path) -> int:
-    """Return the number of rows of a file; raises CorpusError when its footer cannot be read."""
-    with open_file(path) as file:
-        return int(file.metadata.num_rows)
-
-
-def size(path: Path, columns: Columns) -> tuple[int, int]:
-    """Return the number of rows of a file and the bytes of its text columns before compression.
+def size(path: Path) -> tuple[int, int]:
+    """Return the number of rows of a file and their bytes before compression, which bound those of the texts.
 
     Raises CorpusError when its footer cannot be read.
     """
+    # Not the bytes of the text columns alone: to ask for a column whose statistics are damaged kills the process.
     with open_file(path) as file:
         metadata = file.metadata
-        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-        chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-        named = [chunk for chunk in chunks if _is_below(chunk.path_in_schema, columns.text)]
-        return metadata.num_rows, sum(chunk.total_uncompressed_size for chunk in named)
+        n_bytes = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+        return metadata.num_rows, n_bytes
 
 
 def field_type(schema: pa.Schema, name: str) -> pa.DataType | None:
@@ -138,10 +134,6 @@ def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns
         rows.text.append(text)
     kept = {name: _kept(_column(batch, name), name in columns.keep_as_text) for name in columns.keep}
     return pa.table(kept).take(np.array(taken, np.int64)) if kept else pa.table({})
-
-
-def _is_below(path: str, names: Sequence[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -16,9 +16,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DamageError, OutputError, UsageError
+from pipeline.errors import CorpusError, DamageError, OutputError, UsageError
 from pipeline.lock import Hold, flock, is_flocked
 from pipeline.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
+from pipeline.parquet import open_file
 
 RECEIPT_KEY = b"embed_corpus.receipt"
 RECIPE_KEY = b"embed_corpus.recipe"
@@ -115,8 +116,8 @@ class Store:
         rejects."""
         path = self.data_path(part)
         try:
-            receipt = parse_receipt(self._footer(part)[RECEIPT_KEY])
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            with open_file(path) as file:
+                receipt = parse_receipt((file.metadata.metadata or {})[RECEIPT_KEY])
                 n_rows = sum(map(len, file.iter_batches()))
             is_whole = (receipt.part, receipt.passages) == (part, n_rows) and (
                 not receipt.has_rejects or receipt.rejects_checksum == file_checksum(self.rejects_path(part))
@@ -124,7 +125,7 @@ class Store:
             if not is_whole:
                 return None
             return msgspec.structs.replace(receipt, size_bytes=path.stat().st_size, checksum=file_checksum(path))
-        except (OSError, ValueError, KeyError, pa.ArrowException, msgspec.MsgspecError):
+        except (CorpusError, OSError, KeyError, msgspec.MsgspecError):
             return None
 
     def republish(self, part: str) -> Receipt | None:
@@ -137,12 +138,8 @@ class Store:
 
     def recipe_of(self, part: str) -> dict[str, Any]:
         """Return the recipe in a part's footer."""
-        recipe: dict[str, Any] = json.loads(self._footer(part)[RECIPE_KEY])
+        recipe: dict[str, Any] = json.loads(pq.read_metadata(self.data_path(part)).metadata[RECIPE_KEY])
         return recipe
-
-    def _footer(self, part: str) -> dict[bytes, bytes]:
-        footer: dict[bytes, bytes] = pq.read_metadata(self.data_path(part)).metadata or {}
-        return footer
 
     def remove(self, part: str) -> None:
         """Remove a part that the manifest does not name, and its rejects."""

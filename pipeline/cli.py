@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(options: argparse.Namespace, error: BaseException, text: str, code: int) -> int:
     if options.debug:
-        raise error
+        traceback.print_exception(error)
     print("embed-corpus:", " ".join(text.split()), file=sys.stderr)
     return code
 

@@ -297,7 +297,7 @@ def test_a_flipped_bit_in_parquet_ends_in_an_error_that_names_the_file_or_in_eve
     data = parquet_bytes(table, write_page_checksum=True, row_group_size=10)
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     chance = random.Random(SEED)
-    found = {}
+    found: dict[int, int] = {}  # exit code -> how often
     for number in range(25):
         at = chance.randrange(4, footer) if where == "pages" else chance.randrange(footer, len(data))
         corpus, output = tmp_path / f"in-{number}.parquet", tmp_path / f"out-{number}"

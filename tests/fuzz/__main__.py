@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,8 +17,4 @@ corpus.mkdir(parents=True, exist_ok=True)
 for number, seed in enumerate(seeds()):
     (corpus / f"seed-{number}").write_bytes(seed)
 atheris.Setup([name, str(corpus), f"-artifact_prefix={folder}/{name}-", *options], target)
-try:
-    atheris.Fuzz()
-finally:
-    sys.stdout.flush()
-    os._exit(0) if sys.exc_info()[0] is None else None
+atheris.Fuzz()

@@ -136,6 +136,7 @@ def seeds_of_parquet() -> list[bytes]:
     return found
 
 
+@functools.cache
 def seeds_of_manifest() -> list[bytes]:
     """Return a manifest, whole and in pieces."""
     data = _dataset().manifest_path.read_bytes()

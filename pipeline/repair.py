@@ -26,7 +26,7 @@ def repair(store: Store, manifest: Manifest, problems: Sequence[Problem]) -> lis
 
     for problem in problems:
         folder, _, name = problem.path.rpartition("/")
-        if folder in ("data", "rejects") and problem.kind not in LEFT_BY_A_RUN and name in kept:
+        if folder in ("data", "rejects") and problem.kind not in (*LEFT_BY_A_RUN, "outdated") and name in kept:
             del kept[name]
             store.remove(name)
             drop(problem)

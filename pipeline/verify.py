@@ -29,7 +29,7 @@ from pipeline.vectors import defects
 BATCH_BYTES = 2 << 20  # of vectors
 
 # What a run that was stopped leaves behind, and what the next one mends: no damage in a dataset that is incomplete.
-LEFT_BY_A_RUN = ("orphan", "temporary", "lost")
+LEFT_BY_A_RUN = ("orphan", "temporary", "torn", "lost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +68,15 @@ def trusted(manifest: Manifest) -> Manifest:
 
 
 def _manifest_problems(manifest: Manifest) -> Iterator[Problem]:
-    def problem(detail: str) -> Problem:
-        return Problem(kind="manifest", path="manifest.jsonl", detail=detail)
+    def problem(detail: str, kind: str = "manifest") -> Problem:
+        return Problem(kind=kind, path="manifest.jsonl", detail=detail)
 
     if manifest.dataset is None:
         yield problem("expected a dataset line, found none")
     elif trusted(manifest).dataset is None:
         yield problem(f"the recipe is not that of the fingerprint {manifest.dataset.fingerprint}")
     if manifest.n_unreadable:
-        yield problem(f"{manifest.n_unreadable} lines cannot be read; `run` mends them")
+        yield problem(f"{manifest.n_unreadable} lines cannot be read; `run` mends them", "torn")
 
 
 def part_problems(store: Store, manifest: Manifest, receipt: Receipt) -> Iterator[Problem]:

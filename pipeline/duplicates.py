@@ -27,7 +27,7 @@ def count_duplicate_ids(parts: Iterable[Path]) -> int:
         buckets = [stack.enter_context(tempfile.SpooledTemporaryFile(1 << 16)) for _ in range(N_BUCKETS)]
         for part in parts:
             with pq.ParquetFile(part) as file:
-                for batch in file.iter_batches(columns=["id", "passage"]):
+                for batch in file.iter_batches(columns=["id", "passage"], use_threads=False):
                     ids = batch.column("id").filter(pc.equal(batch.column("passage"), 0))
                     hashes = hash_array(ids.to_numpy(zero_copy_only=False), categorize=False)
                     bucket_of = hashes >> np.uint64(58)

@@ -113,7 +113,9 @@ def _part_rows(store: Store, receipt: Receipt) -> NDArray[np.int64]:
                 found.append(batch.column("row").filter(pc.equal(batch.column("passage"), 0)).to_numpy())
         if receipt.has_rejects:
             with parquet.open_file(store.rejects_path(receipt.part)) as file:
-                found += [batch.column("row").to_numpy() for batch in file.iter_batches(columns=["row"], use_threads=False)]
+                found += [
+                    batch.column("row").to_numpy() for batch in file.iter_batches(columns=["row"], use_threads=False)
+                ]
     except CorpusError:  # `verify` has said so
         return NO_ROWS
     return np.unique(np.concatenate(found))

@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it sets up .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv embed deploy token test test-slow check format lock clean
+.PHONY: help venv embed deploy token test test-slow fuzz check format lock clean
 
 bin := .venv/bin
 
@@ -11,6 +11,7 @@ OUTPUT ?= out
 CONFIG ?= configs/local.toml
 DIM    ?=
 BACKEND ?= local
+FUZZ_S ?= 600
 given = $(if $(filter file,$(origin $(1))),,--$(2) '$($(1))')
 options = $(if $(DIM),--dim $(DIM)) $(shell test -x $(bin)/vllm || echo --set engine.kind=sentence-transformers)
 
@@ -50,6 +51,11 @@ test: venv ## run the tests
 
 test-slow: venv ## run the tests that take longer than a change can wait for
 	$(bin)/pytest -m slow
+
+fuzz: venv ## throw changed bytes at the readers and the manifest for FUZZ_S seconds in all (Linux on x86-64)
+	$(bin)/uv pip install --quiet --python $(bin)/python atheris==3.0.0
+	for target in lines parquet manifest; do $(bin)/python -m tests.fuzz $$target build/fuzz \
+	    -max_total_time=$$(($(FUZZ_S) / 3)) -timeout=30 -rss_limit_mb=0 -print_final_stats=1 || exit 1; done
 
 check: venv ## format, lint, types
 	$(bin)/ruff format --check

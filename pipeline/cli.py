@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from pipeline import commands
 from pipeline.errors import PipelineError
+from pipeline.stop import Stopped, stoppable
 
 EXIT_CODES = """exit codes:
   0  complete and reconciled (rejected rows are reported, and fail only under --strict)
@@ -21,6 +23,7 @@ EXIT_CODES = """exit codes:
   4  another run holds this output
   5  the output was made with another recipe
   6  verify found damage
+  130, 143  stopped by Ctrl-C or SIGTERM; run again
 """
 
 
@@ -30,23 +33,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pa.set_memory_pool(pa.system_memory_pool())  # memory stays flat over a run: a fifth less than the default's
     if options.debug:
         os.environ |= {"EMBED_DEBUG": "1", "VLLM_LOGGING_LEVEL": "INFO"}
+    terminal = os.dup(2)  # an engine that is loading keeps what is written to stderr out of sight
     try:
-        options.command(options)
+        with stoppable():
+            options.command(options)
     except PipelineError as error:
         return _fail(options, error, str(error), error.exit_code)
-    except KeyboardInterrupt as error:
-        return _fail(options, error, "stopped; run the same command again to go on from here", 130)
+    except Stopped as stop:
+        os.write(terminal, f"embed-corpus: stopped by {stop}; run the same command again to go on from here\n".encode())
+        os._exit(stop.exit_code)  # now: a thread that still embeds would hold up an orderly exit
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:  # noqa: BLE001  the edge: whatever it is becomes one line
         return _fail(options, error, f"unexpected {type(error).__name__}: {error}; --debug shows where", 1)
+    finally:
+        os.close(terminal)
     return 0
 
 
 def _fail(options: argparse.Namespace, error: BaseException, text: str, code: int) -> int:
     if options.debug:
-        raise error
+        traceback.print_exception(error)
     print("embed-corpus:", " ".join(text.split()), file=sys.stderr)
     return code
 
@@ -99,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--keep-missing", action="store_true", help="keep the rows of files that are gone")
     run.add_argument("--skip-bad-files", action="store_true", help="leave out files that cannot be read")
     add("status", commands.status, "tell what a dataset holds and how its last run went", dataset, as_json)
-    add("verify", commands.verify, "check every file of a dataset against its manifest", dataset, as_json)
+    verify = add("verify", commands.verify, "check every file of a dataset against its manifest", dataset, as_json)
+    verify.add_argument("--input", metavar="P", help="check too that every row of this input is there or rejected")
+    verify.add_argument("--repair", action="store_true", help="drop what is damaged, for the next run to make again")
     narrow = add("slice", commands.slice, "cut a dataset's vectors to fewer components, without an engine", dataset)
     narrow.add_argument("--dim", type=_positive, required=True, help="components of each vector that stay")
     narrow.add_argument(

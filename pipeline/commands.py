@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -84,26 +85,45 @@ def status(options: Namespace) -> None:
 
 
 def verify(options: Namespace) -> None:
-    """Check a dataset; raises DamageError for a problem and IncompleteError for rows that are not there yet."""
+    """Check a dataset and, when asked, drop what is damaged.
+
+    Raises DamageError for damage that is still there, and IncompleteError for what the next run makes or mends.
+    """
     import pipeline.status
-    import pipeline.verify
+    from pipeline.coverage import coverage
+    from pipeline.repair import repair
+    from pipeline.verify import LEFT_BY_A_RUN, as_tables, verify
 
     store = Store(root=Path(options.dataset))
-    manifest = pipeline.status.open_dataset(store)
-    problems, duplicate_ids = pipeline.verify.verify(store, manifest)
-    found = pipeline.status.status(store, manifest) | {
+    pipeline.status.open_dataset(store)
+    with store.lock() if options.repair else contextlib.nullcontext():
+        manifest = store.read_manifest()
+        problems, duplicate_ids = verify(store, manifest, at_rest=options.repair or not store.is_locked())
+        if options.input:
+            problems += coverage(options.input, store, manifest)
+        repaired = repair(store, manifest, problems) if options.repair and problems else []
+    found = pipeline.status.status(store, store.read_manifest()) | {
         "duplicate_ids": duplicate_ids,
-        "problems": pipeline.verify.as_tables(problems),
+        "problems": as_tables(problems),
+        "repaired": repaired,
     }
     lines = [f"{problem.path}: {problem.kind}: {problem.detail}" for problem in problems]
     summary = (
         "{state}: {parts:,} parts, {embedded_rows:,} embedded and {rejected_rows:,} rejected of {input_rows:,} rows"
     )
-    _say(options, found, "\n".join([*lines, summary.format(**found)]))
-    if problems:
-        raise DamageError(f"dataset {options.dataset}: {len(problems)} problems; the first is {lines[0]}")
-    if found["state"] != "complete":
-        raise IncompleteError(f"dataset {options.dataset}: sound but {found['state']}; `embed-corpus run` completes it")
+    _say(options, found, "\n".join([*lines, *repaired, summary.format(**found)]))
+    is_complete = found["state"] == "complete"
+    mended_by_run = ("outdated",) if is_complete else ("outdated", *LEFT_BY_A_RUN)
+    damage = [line for line, problem in zip(lines, problems, strict=True) if problem.kind not in mended_by_run]
+    if damage and not options.repair:
+        raise DamageError(
+            f"dataset {options.dataset}: {len(damage)} problems; the first is {damage[0]}. "
+            "`verify --repair` drops what is damaged, `run` makes it again"
+        )
+    left = [line for line, problem in zip(lines, problems, strict=True) if problem.kind in ("outdated", "lost")]
+    if left or not is_complete:
+        state = f"not up to date: {left[0]}" if left else found["state"]
+        raise IncompleteError(f"dataset {options.dataset}: sound but {state}; `embed-corpus run` completes it")
 
 
 def slice(options: Namespace) -> None:

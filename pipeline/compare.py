@@ -55,7 +55,7 @@ def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store) 
 def _ends(corpus: Corpus, shard: Shard, receipt: Receipt) -> bool:
     path = corpus.path(shard)
     if is_parquet(path):
-        return receipt.span.row_stop == parquet.size(path, corpus.columns)[0]
+        return receipt.span.row_stop == parquet.size(path)[0]
     return lines.ends_at(path, receipt.span.byte_stop)
 
 

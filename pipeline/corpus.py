@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,19 +42,24 @@ def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list
     """Return the root and the shards of a file, a folder (recursive) or a glob.
 
     Hidden and temporary files (names starting with `.` or `_`) and the folder `exclude` are left out.
-    Raises CorpusError when nothing is left, and for a name that is not Unicode.
+    Raises CorpusError when nothing is left, for a folder that cannot be listed and for a name that is not Unicode.
     """
-    root, paths = _list(target)
-    exclude = exclude.resolve() if exclude else None
+    try:
+        root, found = _list(target)
+        paths = list(found)
+        exclude = _real(exclude) if exclude else None
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"input {target!r}: expected files and folders that can be listed, found: {error}") from error
     shards = []
     for path in paths:
         below = path.relative_to(root)
         hidden = any(name.startswith((".", "_")) for name in below.parts)
-        if hidden or not path.name.lower().endswith(SUFFIXES) or (exclude and path.resolve().is_relative_to(exclude)):
+        if hidden or not path.name.lower().endswith(SUFFIXES) or (exclude and _real(path).is_relative_to(exclude)):
             continue
         if not _is_unicode(below.as_posix()):
             raise CorpusError(f"input {target}: expected file names in UTF-8, found {below.as_posix()!r}; rename it")
-        shards.append(shard_at(root, below.as_posix()))
+        no_file = Shard(source=below.as_posix(), size_bytes=0, mtime_ns=0)  # open_corpus refuses it by its name
+        shards.append(no_file if _why_no_file(path) else shard_at(root, below.as_posix()))
     if not shards:
         raise CorpusError(f"input {target}: expected files ending in {', '.join(SUFFIXES)}; found none")
     return root, sorted(shards, key=lambda shard: shard.source)
@@ -62,10 +68,10 @@ def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list
 def shard_at(root: Path, source: str) -> Shard:
     """Return a shard as it stands now; raises CorpusError when it is gone."""
     try:
-        stat = (root / source).stat()
+        now = (root / source).stat()
     except OSError as error:
         raise CorpusError(f"{root / source}: expected a file of the input, found: {error.strerror}") from error
-    return Shard(source=source, size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+    return Shard(source=source, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns)
 
 
 def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, skip_bad_files: bool = False) -> Corpus:
@@ -111,22 +117,37 @@ def _list(target: str) -> tuple[Path, Iterable[Path]]:
     path = Path(target)
     if path.is_dir():
         return path, _walk(path)
-    if path.is_file():
+    if path.exists() or path.is_symlink():
         return path.parent, [path]
     fixed = path.parts[: next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))]
     names = set(glob.glob(target, recursive=True))  # noqa: PTH207  takes absolute patterns too
-    return Path(*fixed), [found for name in names if (found := Path(name)).is_file()]
+    return Path(*fixed), [found for name in names if not (found := Path(name)).is_dir()]
 
 
 def _walk(root: Path) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        stat = Path(folder).stat()
-        if (stat.st_dev, stat.st_ino) in seen:  # a symbolic link back up
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
+        here = Path(folder).stat()
+        if (here.st_dev, here.st_ino) in seen:  # a symbolic link back up
             subfolders.clear()
             continue
-        seen.add((stat.st_dev, stat.st_ino))
-        yield from (path for name in names if (path := Path(folder, name)).is_file())
+        seen.add((here.st_dev, here.st_ino))
+        yield from (Path(folder, name) for name in names)
+
+
+def _why_no_file(path: Path) -> str:
+    try:
+        return "" if stat.S_ISREG(path.stat().st_mode) else "a pipe or a device"
+    except OSError as error:  # such as a link to nothing
+        return error.strerror or str(error)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve gives up on a link to itself
 
 
 def _is_unicode(name: str) -> bool:
@@ -138,6 +159,8 @@ def _is_unicode(name: str) -> bool:
 
 
 def _kept_types(path: Path, text: Sequence[str], needed: Sequence[str], keep: Sequence[str]) -> dict[str, str]:
+    if why := _why_no_file(path):
+        raise CorpusError(f"{path}: expected a file, found: {why}")
     if not is_parquet(path):
         records = lines.head(path)
         has = dict.fromkeys(key for record in records for key in record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,24 +17,24 @@ N_BUCKETS = 64
 def count_duplicate_ids(parts: Iterable[Path]) -> int:
     """Return how many rows have the id of an earlier row; the passages of one split row count once.
 
-    64-bit hashes of the ids are spread over temporary files by their leading bits, then counted file by file.
+    64-bit hashes of the ids are spread over temporary files, small ones in memory, by their leading bits, then counted
+    file by file.
     """
     from pandas.util import hash_array
 
     n_duplicates = 0
-    with tempfile.TemporaryDirectory() as folder:
-        buckets = [(Path(folder) / str(index)).open("w+b", buffering=1 << 14) for index in range(N_BUCKETS)]
+    with contextlib.ExitStack() as stack:
+        buckets = [stack.enter_context(tempfile.SpooledTemporaryFile(1 << 16)) for _ in range(N_BUCKETS)]
         for part in parts:
             with pq.ParquetFile(part) as file:
-                for batch in file.iter_batches(columns=["id", "passage"]):
+                for batch in file.iter_batches(columns=["id", "passage"], use_threads=False):
                     ids = batch.column("id").filter(pc.equal(batch.column("passage"), 0))
                     hashes = hash_array(ids.to_numpy(zero_copy_only=False), categorize=False)
                     bucket_of = hashes >> np.uint64(58)
                     for index in np.unique(bucket_of):
                         buckets[index].write(hashes[bucket_of == index].tobytes())
         for bucket in buckets:
-            with bucket:
-                bucket.seek(0)
-                hashes = np.frombuffer(bucket.read(), np.uint64)
-                n_duplicates += len(hashes) - len(np.unique(hashes))
+            bucket.seek(0)
+            hashes = np.frombuffer(bucket.read(), np.uint64)
+            n_duplicates += len(hashes) - len(np.unique(hashes))
     return n_duplicates

@@ -80,9 +80,9 @@ class EngineThread:
         self._pool.submit(canary.check).result()
         self.ready_at = time.time()
 
-    def close(self) -> None:
-        """Let the call in progress finish and end the thread."""
-        self._pool.shutdown(cancel_futures=True)
+    def close(self, *, wait: bool = True) -> None:
+        """End the thread once the call in progress has finished, and wait for that unless told otherwise."""
+        self._pool.shutdown(wait, cancel_futures=True)
 
     def _load(self) -> tuple[Embedder, Canary]:
         embedder = make_embedder(self._config)

@@ -5,6 +5,7 @@ PipelineError                 1  unexpected
 │   ├── ConfigError           2  a config file or override that cannot be used
 │   └── CorpusError           2  an input that cannot be read
 ├── IncompleteError           3  some chunks did not finish; run again
+│   └── OutputError           3  an output that can no longer be written
 ├── OutputLockedError         4  another run holds this output
 ├── RecipeError               5  the output was made with another recipe
 ├── DamageError               6  verify found damage
@@ -40,6 +41,10 @@ class IncompleteError(PipelineError):
     """Some chunks did not finish."""
 
     exit_code = 3
+
+
+class OutputError(IncompleteError):
+    """An output that can no longer be written: full, read-only or failing."""
 
 
 class OutputLockedError(PipelineError):

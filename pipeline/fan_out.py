@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 
 from pipeline import lines
@@ -40,12 +41,11 @@ def fan_out_here(store: Store) -> FanOut:
                 return embed_or_fail(chunk, job, engine, store)
 
         waiting = ((chunk, deaths_of(chunk, known)) for chunk in usual)
-        with (
-            closing(engine),
-            ExitStack() as on_leaving,
-            ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk") as pool,
-        ):
+        pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
+        with ExitStack() as on_leaving:
+            on_leaving.push(partial(_end, engine.close))
             on_leaving.callback(lines.release)
+            on_leaving.push(partial(_end, pool.shutdown))
             flying: set[Future[Receipt | Failure]] = {pool.submit(embed, *one) for one in islice(waiting, IN_FLIGHT)}
             while flying:
                 landed, flying = wait(flying, return_when=FIRST_COMPLETED)
@@ -55,3 +55,8 @@ def fan_out_here(store: Store) -> FanOut:
             yield from embed_alone(alone, job, store, marks, embed)
 
     return fan_out
+
+
+def _end(close: Callable[..., None], kind: type[BaseException] | None, *_: object) -> None:
+    """Let threads finish what they have begun, unless the run is stopped: then leave them to it."""
+    close(wait=kind is None or issubclass(kind, Exception))

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.errors import CorpusError
 from pipeline.plan import MAX_CHUNK_ROWS, Span
@@ -19,9 +20,10 @@ from pipeline.rows import Columns, Reject, Rows, as_text, render
 
 BLOCK_BYTES = 4 << 20
 HEAD_BYTES = 1 << 18
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 16 << 20  # a tokenizer may need 300 times as much
 UTF8_BOM = b"\xef\xbb\xbf"
 COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+MAGIC = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive"}
 
 _decode = msgspec.json.Decoder().decode
 
@@ -70,14 +72,20 @@ def scan(
 
 
 def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
-    """Read the rows of a span; blank lines are no rows."""
+    """Read the rows of a span; blank lines are no rows. Raises CorpusError when the file holds other lines by now."""
     data = _read_span(path, span)
+    n_lines = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+    if n_lines != span.n_rows:
+        raise CorpusError(
+            f"{path} rows {span.row_start}-{span.row_stop - 1}: expected {span.n_rows:,} lines, found {n_lines:,}; "
+            "run again to embed it as it is now"
+        )
     if span.byte_start == 0:
         data = data.removeprefix(UTF8_BOM)
     rows = Rows(kept=pa.table({}))
     kept: list[list[str | None]] = [[] for _ in columns.keep]
     for row, line in enumerate(data.split(b"\n"), span.row_start):
-        if not line or line.isspace():
+        if _is_blank(line):
             continue
         record = parse(line)
         row_id = f"{source}:{row}"
@@ -100,8 +108,14 @@ def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
 
 
 def head(path: Path) -> list[dict[str, Any]]:
-    """Return the well-formed rows at the beginning of a file, for a look at its columns."""
+    """Return the well-formed rows at the beginning of a file, for a look at its columns.
+
+    Raises CorpusError for a file that cannot be read, or is of another kind than its name says.
+    """
     data = next(_blocks(path, 0, HEAD_BYTES), b"")
+    for magic, kind in MAGIC.items():
+        if data.startswith(magic):
+            raise CorpusError(f"{path}: expected lines of JSON, found {kind}; rename it")
     lines = data.removeprefix(UTF8_BOM).split(b"\n")
     whole = lines if len(data) < HEAD_BYTES else lines[:-1]
     return [record for line in whole if line.strip() and not isinstance(record := parse(line), Reject)]
@@ -148,6 +162,23 @@ def has_value_at(record: dict[str, Any], name: str) -> bool:
     first, dot, rest = name.partition(".")
     inner = record.get(first)
     return bool(dot) and (has_value_at(inner, rest) if isinstance(inner, dict) else first in record and inner is None)
+
+
+def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of the lines that are rows, in order; raises CorpusError when the file cannot be read."""
+    row, is_blank, head = 0, True, UTF8_BOM  # of the line that a block ends in the middle of
+    for block in _blocks(path, 0, None):
+        first, *others = block.removeprefix(head).split(b"\n")
+        blank = [is_blank and _is_blank(first), *map(_is_blank, others)]
+        is_blank, head = blank.pop(), b""
+        yield np.flatnonzero(~np.array(blank, bool)) + row
+        row += len(blank)
+    if not is_blank:
+        yield np.array([row])
+
+
+def _is_blank(line: bytes) -> bool:
+    return not line or line.isspace()
 
 
 def _blocks(path: Path, start: int, stop: int | None) -> Iterator[bytes]:
@@ -199,7 +230,10 @@ _parked: dict[tuple[Path, int, int], _Cursor] = {}
 
 
 def _read_span(path: Path, span: Span) -> bytes:
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise CorpusError(f"{path}: expected a file of the input, found: {error.strerror}") from error
     key = (path, stat.st_size, stat.st_mtime_ns)
     cursor = _parked.pop(key, None)
     if cursor is not None and cursor.position > span.byte_start:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from pipeline.plan import Span
 
 FORMAT_VERSION = 1
+
+PartName = Annotated[str, msgspec.Meta(pattern=r"^[^/\x00.][^/\x00]*$")]  # names nothing outside its folder
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dataset"):
@@ -31,7 +33,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     """What a finished chunk reports; it also stands in the footer of the chunk's part."""
 
     chunk: str
-    part: str
+    part: PartName
     has_rejects: bool  # whether rejects/ holds a file of the part's name
     fingerprint: str
     source: str
@@ -50,6 +52,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     engine_texts: int = 0
     engine_s: float = 0.0
     engine_ready_at: float = 0.0  # seconds since the epoch
+    rejects_checksum: str = ""  # blake2b of the file in rejects/; "" when there is none
     size_bytes: int = 0  # of the part; 0 in its own footer, which cannot know
     checksum: str = ""  # blake2b of the part; likewise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +23,7 @@ def check_inside(mount: Path, root: Path, shards: Sequence[Shard]) -> None:
     inside = mount.resolve()
     for shard in shards:
         path = root / shard.source
-        if not path.resolve().is_relative_to(inside):
+        if not Path(os.path.realpath(path)).is_relative_to(inside):  # Path.resolve gives up on a link to itself
             raise UsageError(
                 f"--input {path.relative_to(mount)}: expected a file of the volume, found a link out of it"
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,24 @@ from pipeline.rows import Columns, Reject, Rows, as_text, render
 
 BATCH_ROWS = 4096
 
+# What pyarrow raises for bytes that make no sense.
+UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
 
-def open_file(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file without reading ahead; raises CorpusError when its footer cannot be read."""
+
+@contextlib.contextmanager
+def open_file(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file to be read in pieces; the checksums of pages are checked where there are any.
+
+    Raises CorpusError naming the file and `rows` when the footer, or within the context a page, cannot be read.
+    """
+    what = "a Parquet file"
     try:
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18)
-    except (OSError, pa.ArrowException) as error:
-        raise CorpusError(f"{path}: expected a Parquet file, found: {str(error).splitlines()[0]}") from error
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18, page_checksum_verification=True) as file:
+            _check_counts(file.metadata)
+            what = "pages that can be read"
+            yield file
+    except UNREADABLE as error:
+        raise CorpusError(f"{path}{rows}: expected {what}, found: {error}") from error
 
 
 def schema(path: Path) -> pa.Schema:
@@ -32,14 +44,16 @@ def schema(path: Path) -> pa.Schema:
         return file.schema_arrow
 
 
-def size(path: Path, columns: Columns) -> tuple[int, int]:
-    """Return the number of rows of a file and the bytes of its text columns before compression."""
+def size(path: Path) -> tuple[int, int]:
+    """Return the number of rows of a file and their bytes before compression, which bound those of the texts.
+
+    Raises CorpusError when its footer cannot be read.
+    """
+    # Not the bytes of the text columns alone: to ask for a column whose statistics are damaged kills the process.
     with open_file(path) as file:
         metadata = file.metadata
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-    named = [chunk for chunk in chunks if _is_below(chunk.path_in_schema, columns.text)]
-    return metadata.num_rows, sum(chunk.total_uncompressed_size for chunk in named)
+        n_bytes = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+        return metadata.num_rows, n_bytes
 
 
 def field_type(schema: pa.Schema, name: str) -> pa.DataType | None:
@@ -64,20 +78,25 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
-    """Read the rows of a span; raises CorpusError when a page of it is damaged."""
+    """Read the rows of a span; raises CorpusError when a page of it is damaged or holds fewer than it should."""
     rows = Rows(kept=pa.table({}))
     kept: list[pa.Table] = []
-    try:
-        with open_file(path) as file:
-            if columns.id is not None and field_type(file.schema_arrow, columns.id) is None:
-                columns = dataclasses.replace(columns, id=None)
-            names = dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep))
-            for first_row, batch in _batches(file, span, list(names)):
-                kept.append(_add(rows, source, first_row, batch, columns))
-    except (OSError, pa.ArrowException) as error:
-        raise CorpusError(f"{path} rows {span.row_start}-{span.row_stop - 1}: cannot be read: {error}") from error
+    with open_file(path, f" rows {span.row_start}-{span.row_stop - 1}") as file:
+        if columns.id is not None and field_type(file.schema_arrow, columns.id) is None:
+            columns = dataclasses.replace(columns, id=None)
+        names = dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep))
+        for first_row, batch in _batches(file, span, list(names)):
+            kept.append(_add(rows, source, first_row, batch, columns))
+        if rows.n_rows != span.n_rows:
+            raise ValueError(f"{rows.n_rows} of {span.n_rows} rows")
     rows.kept = pa.concat_tables(kept) if kept else rows.kept
     return rows
+
+
+def _check_counts(metadata: pq.FileMetaData) -> None:
+    counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
+        raise ValueError(f"{metadata.num_rows} rows in a footer whose row groups have {sum(counts)}")
 
 
 def _batches(file: pq.ParquetFile, span: Span, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -115,10 +134,6 @@ def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns
         rows.text.append(text)
     kept = {name: _kept(_column(batch, name), name in columns.keep_as_text) for name in columns.keep}
     return pa.table(kept).take(np.array(taken, np.int64)) if kept else pa.table({})
-
-
-def _is_below(path: str, names: Sequence[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -19,6 +19,7 @@ from pipeline.errors import CorpusError, EngineError
 from pipeline.manifest import Receipt
 from pipeline.parts import content_hashes
 from pipeline.plan import Chunk
+from pipeline.staging import lay_ready
 from pipeline.store import Store
 from pipeline.survey import Survey
 from pipeline.worker import Job, embed_rows, is_too_long
@@ -124,7 +125,7 @@ def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, store: Store) -> It
         if all(is_too_long(missing, job.config)):
             yield embed_rows(chunk, rows, known, job, _NoEngine(), store)
         elif known is not None:
-            store.lay_ready(chunk.id, known)
+            lay_ready(store, chunk.id, known)
             yield replace(chunk, ready=chunk.id)
         else:
             yield chunk

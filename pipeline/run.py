@@ -22,9 +22,9 @@ from pipeline.options import Options
 from pipeline.plan import Chunk
 from pipeline.progress import Progress
 from pipeline.reuse import count_removed, donors_of, reuse
+from pipeline.staging import swap
 from pipeline.store import Store
 from pipeline.survey import DEFAULT, Survey, survey
-from pipeline.swap import swap
 from pipeline.worker import Failure, Job
 
 

@@ -28,13 +28,14 @@ def did(run: Mapping[str, Any]) -> str:
 def status(store: Store, manifest: Manifest) -> dict[str, Any]:
     """Return the object of `status --json`."""
     dataset, run = manifest.dataset, manifest.run
+    recipe = dataset.recipe if dataset else {}
     state = "complete" if run is not None and run.state == "complete" else "incomplete"
     return {
         "state": "running" if store.is_locked() else state,
         **totals(manifest.receipts.values()),
-        "dim": dataset.recipe["run.dim"] if dataset else None,
-        "model": dataset.recipe["model.name"] if dataset else None,
-        "revision": dataset.recipe["model.revision"] if dataset else None,
+        "dim": recipe.get("run.dim"),
+        "model": recipe.get("model.name"),
+        "revision": recipe.get("model.revision"),
         "fingerprint": dataset.fingerprint if dataset else None,
         "duplicate_ids": run.duplicate_ids if run else 0,
         "missing_chunks": run.missing_chunks if run else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import threading
@@ -16,9 +15,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import CorpusError, UsageError
+from pipeline.errors import CorpusError, DamageError, UsageError
+from pipeline.files import append_file, checksum, file_checksum, publish_file, remove_file
 from pipeline.lock import Hold, flock, is_flocked
 from pipeline.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
+from pipeline.parquet import open_file
 
 NEXT = ".next"  # below the output: what waits for the swap, a folder for each recipe
 RECEIPT_KEY = b"embed_corpus.receipt"
@@ -62,40 +63,46 @@ class Store:
 
         The rejects come first: a part that is there proves that everything of its chunk is.
         """
-        footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
         with self.writing:  # encoding too: it is what takes most memory, and one at a time takes half
             if rejects is not None:
-                _publish(self.rejects_path(receipt.part), _parquet(rejects))
+                rejected = _parquet(rejects)
+                receipt = msgspec.structs.replace(receipt, rejects_checksum=checksum(rejected))
+                publish_file(self.rejects_path(receipt.part), rejected)
+            footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
             data = _parquet(table.replace_schema_metadata(footer))
-            _publish(self.data_path(receipt.part), data)
+            publish_file(self.data_path(receipt.part), data)
             self.commit()
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
     def read_manifest(self) -> Manifest:
-        """Return the folded manifest; an empty one where there is no file."""
+        """Return the folded manifest; an empty one where there is no file.
+
+        Raises DamageError when there is one that cannot be read.
+        """
         try:
             with self.manifest_path.open("rb") as file:
                 return fold(file)
         except FileNotFoundError:
             return Manifest()
+        except OSError as error:
+            raise DamageError(
+                f"{self.manifest_path}: expected a file that can be read, found: {error.strerror}; "
+                "move it away and run again: the parts say what they are"
+            ) from error
 
     def rewrite_manifest(self, lines: Iterable[Line]) -> None:
         """Replace the manifest as a whole; the caller commits."""
-        _publish(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))))
+        publish_file(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))))
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a small file of the output unless it already says the same."""
         path, data = self.root / name, text.encode()
         if not (path.exists() and path.read_bytes() == data):
-            _publish(path, pa.py_buffer(data))
+            publish_file(path, pa.py_buffer(data))
 
     def append(self, line: Line) -> None:
         """Add one line to the manifest, durably."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with self.manifest_path.open("ab") as file:
-            file.write(format_line(line))
-            file.flush()
-            os.fsync(file.fileno())
+        append_file(self.manifest_path, format_line(line))
 
     def part_sizes(self) -> dict[str, int]:
         """Return the names and bytes of the published parts."""
@@ -106,49 +113,25 @@ class Store:
             return {}
 
     def receipt_of(self, part: str) -> Receipt | None:
-        """Return the completed receipt in a part's footer; None when the file is not a whole part of ours."""
+        """Return the completed receipt in a part's footer; None when the file is not a part of ours, whole, with its
+        rejects."""
         path = self.data_path(part)
         try:
-            receipt = parse_receipt(self._footer(part)[RECEIPT_KEY])
-        except (OSError, KeyError, pa.ArrowException, msgspec.MsgspecError):
+            with open_file(path) as file:
+                receipt = parse_receipt((file.metadata.metadata or {})[RECEIPT_KEY])
+                n_rows = sum(map(len, file.iter_batches()))
+            is_whole = (receipt.part, receipt.passages) == (part, n_rows) and (
+                not receipt.has_rejects or receipt.rejects_checksum == file_checksum(self.rejects_path(part))
+            )
+            if not is_whole:
+                return None
+            return msgspec.structs.replace(receipt, size_bytes=path.stat().st_size, checksum=file_checksum(path))
+        except (CorpusError, OSError, KeyError, msgspec.MsgspecError):
             return None
-        if receipt.part != part or not self.has_rejects_of(receipt):
-            return None
-        with path.open("rb") as file:
-            data = pa.py_buffer(file.read())
-        return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
     def has_rejects_of(self, receipt: Receipt) -> bool:
         """Whether the rejects of a part are there if it has any; a copy of a run at work may lack them."""
         return not receipt.has_rejects or self.rejects_path(receipt.part).exists()
-
-    def take_in(self, staging: Store, part: str) -> None:
-        """Move a staged part in; its rejects are copied before, so that it is whole in either place."""
-        rejects = staging.rejects_path(part)
-        if rejects.exists():
-            _publish(self.rejects_path(part), pa.py_buffer(rejects.read_bytes()))
-        staging.data_path(part).replace(self.data_path(part))
-
-    def lay_ready(self, chunk_id: str, vectors: pa.Table) -> None:
-        """Keep vectors for a chunk until it is embedded."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, vectors.schema) as writer:
-            writer.write_table(vectors)
-        _publish(self._ready_path(chunk_id), sink.getvalue())
-
-    def ready(self, chunk_id: str) -> pa.Table:
-        """Return the vectors that were kept for a chunk; raises CorpusError when they are not seen here (yet)."""
-        path = self._ready_path(chunk_id)
-        with self.writing:  # an open file would be in the way of a commit
-            try:
-                return pa.ipc.open_file(path.read_bytes()).read_all()
-            except FileNotFoundError as error:
-                raise CorpusError(
-                    f"{path}: expected the vectors that the run laid ready, found none; run again"
-                ) from error
-
-    def _ready_path(self, chunk_id: str) -> Path:
-        return self.root / "ready" / f"{chunk_id}.arrow"
 
     def republish(self, part: str) -> Receipt | None:
         """Return the receipt of a part that is already there, made durable once more; None where there is none."""
@@ -160,30 +143,34 @@ class Store:
 
     def recipe_of(self, part: str) -> dict[str, Any]:
         """Return the recipe in a part's footer."""
-        recipe: dict[str, Any] = json.loads(self._footer(part)[RECIPE_KEY])
+        recipe: dict[str, Any] = json.loads(pq.read_metadata(self.data_path(part)).metadata[RECIPE_KEY])
         return recipe
-
-    def _footer(self, part: str) -> dict[bytes, bytes]:
-        footer: dict[bytes, bytes] = pq.read_metadata(self.data_path(part)).metadata or {}
-        return footer
 
     def remove(self, part: str) -> None:
         """Remove a part that the manifest does not name, and its rejects."""
-        self.data_path(part).unlink(missing_ok=True)
-        self.rejects_path(part).unlink(missing_ok=True)
+        remove_file(self.data_path(part))
+        remove_file(self.rejects_path(part))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the output for one run; raises OutputLockedError naming the holder."""
-        for folder in (self.root / "data", self.root / "rejects"):
+        """Hold the output for one run; raises OutputLockedError naming the holder.
+
+        Leaving waits until no part is half published.
+        """
+        with contextlib.ExitStack() as held:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                for folder in (self.root / "data", self.root / "rejects"):
+                    folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(self.hold(self.root))
             except OSError as error:
                 raise UsageError(
-                    f"output {folder}: cannot be made: {error.strerror}; choose another --output"
+                    f"output {self.root}: expected to write in it, found: {error}; choose another --output"
                 ) from error
-        with self.hold(self.root):
-            yield
+            try:
+                yield
+            finally:
+                with self.writing:
+                    pass
 
     def is_locked(self) -> bool:
         """Whether a run holds the output at this moment."""
@@ -191,19 +178,18 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what a crash left behind: temporary files, and rejects whose part was never published."""
-        for folder in (self.root, self.root / "data", self.root / "rejects"):
-            for path in folder.glob(".*.tmp"):
-                path.unlink(missing_ok=True)
+        for path in self.temporaries():
+            remove_file(path)
         for path in (self.root / "rejects").glob("*.parquet"):
             if not self.data_path(path.name).exists():
-                path.unlink(missing_ok=True)
+                remove_file(path)
         for staging in (self.root / NEXT).glob("*"):
             replace(self, root=staging).sweep()
 
-
-def checksum(data: pa.Buffer) -> str:
-    """Return 32 hex digits over the bytes of a file."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    def temporaries(self) -> list[Path]:
+        """Return the files that were being written when a run was stopped, or are at this moment."""
+        folders = (self.root, self.root / "data", self.root / "rejects")
+        return [path for folder in folders for path in sorted(folder.glob(".*.tmp"))]
 
 
 def _parquet(table: pa.Table) -> pa.Buffer:
@@ -212,23 +198,3 @@ def _parquet(table: pa.Table) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", use_dictionary=plain, row_group_size=rows, write_page_checksum=True)
     return sink.getvalue()
-
-
-def _publish(path: Path, data: pa.Buffer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make what was renamed into or out of a folder durable."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -162,7 +162,7 @@ def _cut(
         target_bytes = min(MAX_CHUNK_BYTES, max(1, int(chunk_tokens / density.tokens_per_byte)))
         yield from lines.scan(path, gap, open_end=is_open, target_bytes=target_bytes, limit=limit)
         return
-    n_rows, n_bytes = parquet.size(path, corpus.columns)
+    n_rows, n_bytes = parquet.size(path)
     step = rows_per_chunk(int(n_rows * density.tokens_per_row), n_rows, n_bytes, chunk_tokens)
     stop = n_rows if is_open else gap.row_stop
     if limit is not None:
@@ -174,7 +174,7 @@ def _cut(
 def _head(corpus: Corpus, shard: Shard) -> tuple[Rows, Span]:
     path = corpus.path(shard)
     if is_parquet(path):
-        span = Span(row_start=0, row_stop=min(SAMPLED_ROWS, parquet.size(path, corpus.columns)[0]))
+        span = Span(row_start=0, row_stop=min(SAMPLED_ROWS, parquet.size(path)[0]))
         return parquet.read(path, shard.source, span, corpus.columns), Span(row_start=0, row_stop=0)
     first = lines.scan(path, Span(row_start=0, row_stop=0), open_end=True, target_bytes=SAMPLED_BYTES, limit=None)
     span, _ = next(first, (Span(row_start=0, row_stop=0), True))

@@ -22,6 +22,7 @@ from pipeline.parts import PASSAGES, content_hashes, part_table, passage_table, 
 from pipeline.passages import RETOKENISATION_MARGIN, make_passages
 from pipeline.plan import Chunk
 from pipeline.rows import Columns, Reject, Rows
+from pipeline.staging import read_ready
 from pipeline.store import Store
 from pipeline.tokenizer import Tokenizer, make_tokenizer
 from pipeline.vectors import matrix
@@ -58,7 +59,7 @@ def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt
     if (found := place.republish(chunk.part_name)) is not None:
         return found
     rows = read_chunk(job.root, job.columns, chunk)
-    known = place.ready(chunk.ready) if chunk.ready else None
+    known = read_ready(place, chunk.ready) if chunk.ready else None
     return embed_rows(chunk, rows, known, job, engine, place)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline import lines
 from pipeline.errors import CorpusError
-from pipeline.lines import UTF8_BOM, has_value_at, head, parse, read, scan, value_at
+from pipeline.lines import UTF8_BOM, has_value_at, head, parse, read, row_numbers, scan, value_at
 from pipeline.plan import Span, gaps
 from pipeline.rows import Columns, Reject, Rows
 
@@ -127,6 +127,17 @@ def test_spans_cover_every_line_once_and_in_order(
     if limit is None or limit > n_physical(data):
         assert byte == len(data)
         assert [last for _, last in found] == [False] * (len(found) - 1) + [True] * bool(found)
+
+
+@given(data=line_files(), block=st.integers(3, 200))
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_row_numbers_are_those_of_the_rows(
+    data: bytes, block: int, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "BLOCK_BYTES", block)
+    good, bad = naive(data, "s")
+    found = [row for rows in row_numbers(write(tmp_path, data, suffix)) for row in rows.tolist()]
+    assert found == sorted(row for row, *_ in (*good, *bad))
 
 
 @given(data=line_files(), target=st.integers(1, 300), block=st.integers(1, 200))

@@ -107,3 +107,10 @@ def test_totals_add_up(found: list[Receipt]) -> None:
     assert sums.pop("parts") == len(found)
     assert sums == {name: sum(getattr(receipt, name) for receipt in found) for name in sums}
     assert {"input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens"} == sums.keys()
+
+
+@given(receipt=receipts)
+@pytest.mark.parametrize("part", ["../part.parquet", "/part.parquet", "a/b", ".", "..", ".hidden", "", "a\0b"])
+def test_a_receipt_cannot_name_a_file_outside_its_folder(receipt: Receipt, part: str) -> None:
+    line = format_line(msgspec.structs.replace(receipt, part=part))
+    assert (fold([line]).receipts, fold([line]).n_unreadable) == ({}, 1)

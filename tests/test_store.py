@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import load_config
-from pipeline.errors import OutputLockedError, UsageError
+from pipeline.errors import OutputError, OutputLockedError, UsageError
 from pipeline.fan_out import fan_out_here
+from pipeline.files import checksum, file_checksum
 from pipeline.manifest import Dataset, Receipt, Run
 from pipeline.plan import Span
 from pipeline.run import run
-from pipeline.store import Store, checksum
+from pipeline.store import Store
 from tests.support import REPOSITORY, write_jsonl
 
 DATASET = Dataset(fingerprint="f", recipe={"run.dim": 2}, config={})
@@ -131,7 +132,12 @@ def held_elsewhere(store: Store) -> Iterator[subprocess.Popen[str]]:
 def test_a_part_is_its_own_record(store: Store) -> None:
     receipt = store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
     data = store.data_path(RECEIPT.part).read_bytes()
-    assert receipt == msgspec.structs.replace(RECEIPT, size_bytes=len(data), checksum=checksum(pa.py_buffer(data)))
+    assert receipt == msgspec.structs.replace(
+        RECEIPT,
+        rejects_checksum=file_checksum(store.rejects_path(RECEIPT.part)),
+        size_bytes=len(data),
+        checksum=checksum(pa.py_buffer(data)),
+    )
     assert store.receipt_of(RECEIPT.part) == receipt
     assert store.recipe_of(RECEIPT.part) == {"run.dim": 2}
     assert store.part_sizes() == {RECEIPT.part: len(data)}
@@ -165,7 +171,7 @@ def test_a_failed_commit_is_not_hidden(store: Store) -> None:
 def test_whenever_publishing_fails_only_whole_files_have_a_final_name(
     store: Store, monkeypatch: pytest.MonkeyPatch, call: str, at: int
 ) -> None:
-    with failing(monkeypatch, call, at) as calls, pytest.raises(OSError, match="No space left"):
+    with failing(monkeypatch, call, at) as calls, pytest.raises(OutputError, match="No space left"):
         store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
     assert calls[0] == at + 1
     found = published(store)
@@ -179,7 +185,7 @@ def test_whenever_publishing_fails_only_whole_files_have_a_final_name(
 
 @pytest.mark.parametrize("n_bytes", [0, 100, 500])
 def test_a_full_disk_leaves_no_part(store: Store, n_bytes: int) -> None:
-    with full_disk(n_bytes), pytest.raises(OSError, match="File too large"):
+    with full_disk(n_bytes), pytest.raises(OutputError, match="File too large"):
         store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
     assert store.part_sizes() == {}
     assert all(table.equals(REJECTS) for table in published(store).values())
@@ -189,7 +195,7 @@ def test_a_full_disk_leaves_no_part(store: Store, n_bytes: int) -> None:
 
 def test_publishing_again_replaces_a_part_whole(store: Store) -> None:
     store.publish(RECEIPT, TABLE, None, RECIPE)
-    with full_disk(100), pytest.raises(OSError, match="File too large"):
+    with full_disk(100), pytest.raises(OutputError, match="File too large"):
         store.publish(RECEIPT, TABLE.slice(0, 1), None, RECIPE)
     assert published(store)["data/part-a.parquet"].equals(TABLE)
     store.publish(RECEIPT, TABLE.slice(0, 1), None, RECIPE)
@@ -199,10 +205,10 @@ def test_publishing_again_replaces_a_part_whole(store: Store) -> None:
 def test_the_manifest_is_replaced_whole_or_not_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.rewrite_manifest([DATASET, RECEIPT, RUN])
     before = store.read_manifest()
-    with full_disk(50), pytest.raises(OSError, match="File too large"):
+    with full_disk(50), pytest.raises(OutputError, match="File too large"):
         store.rewrite_manifest([DATASET, RUN])
     assert store.read_manifest() == before
-    with failing(monkeypatch, "fsync", 0), pytest.raises(OSError, match="No space left"):
+    with failing(monkeypatch, "fsync", 0), pytest.raises(OutputError, match="No space left"):
         store.rewrite_manifest([DATASET, RUN])
     assert store.read_manifest() == before
     store.rewrite_manifest([DATASET, RUN])
@@ -218,7 +224,7 @@ def test_appending_adds_to_what_is_there(store: Store) -> None:
 
 def test_an_append_cut_short_costs_its_own_line_alone(store: Store) -> None:
     store.rewrite_manifest([DATASET, RECEIPT])
-    with full_disk(store.manifest_path.stat().st_size + 9), pytest.raises(OSError, match="File too large"):
+    with full_disk(store.manifest_path.stat().st_size + 9), pytest.raises(OutputError, match="File too large"):
         store.append(RUN)
     found = store.read_manifest()
     assert (found.dataset, found.receipts, found.run) == (DATASET, {RECEIPT.part: RECEIPT}, None)

@@ -1,0 +1,151 @@
+"""What the fuzzer throws bytes at: each target raises only when a promise is broken."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import lines, parquet
+from pipeline.config import load_config
+from pipeline.corpus import find_shards, open_corpus, read_chunk
+from pipeline.errors import CorpusError, PipelineError
+from pipeline.fan_out import fan_out_here
+from pipeline.plan import Span, make_chunk
+from pipeline.rows import Columns
+from pipeline.run import run
+from pipeline.status import status
+from pipeline.store import Store
+from pipeline.survey import survey
+from pipeline.verify import verify
+from tests.support import REPOSITORY, texts, write_jsonl
+
+CONFIG = load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing", 'corpus.keep=["k"]'])
+COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",), keep_as_text=frozenset(["k"]))
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+MAX_ROWS = 2000
+
+
+@functools.cache
+def _folder() -> Path:
+    shm = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(dir=shm if shm.is_dir() else None))
+
+
+def fuzz_lines(data: bytes) -> None:
+    """Every row number is a text or a reject, once; the first byte chooses the packing and the size of a span."""
+    if not data:
+        return
+    path = _folder() / f"a{SUFFIXES[data[0] % 3]}"
+    path.write_bytes(data[1:])
+    with contextlib.suppress(CorpusError):
+        lines.head(path)
+        spans = [
+            span
+            for span, _ in lines.scan(
+                path, Span(row_start=0, row_stop=0), open_end=True, target_bytes=1 + data[0], limit=MAX_ROWS
+            )
+        ]
+        found = [lines.read(path, "a", span, COLUMNS) for span in spans]
+        rows = sorted(row for each in found for row in (*each.row, *(row for row, _, _ in each.rejects)))
+        expected = np.concatenate([np.array([], np.int64), *lines.row_numbers(path)])
+        assert rows == expected[expected < MAX_ROWS].tolist()
+        for each in found:
+            assert len(each.text) == len(each.id) == len(each.row) == len(each.kept)
+            "".join((*each.text, *each.id, *(why.text or "" for _, _, why in each.rejects))).encode()
+    lines.release()
+
+
+def fuzz_parquet(data: bytes) -> None:
+    """A Parquet file has all its rows or is refused."""
+    path = _folder() / "a.parquet"
+    path.write_bytes(data)
+    with contextlib.suppress(CorpusError):
+        root, shards = find_shards(str(path))
+        corpus = open_corpus(root, shards, CONFIG.corpus)
+        n_rows, _ = parquet.size(path)
+        assert n_rows >= 0
+        for start in range(0, min(n_rows, MAX_ROWS), MAX_ROWS // 2):
+            span = Span(row_start=start, row_stop=min(n_rows, start + MAX_ROWS // 2))
+            rows = read_chunk(root, corpus.columns, make_chunk(shards[0], span, "f", last=True))
+            assert rows.n_rows == span.n_rows
+            assert len(rows.kept) == len(rows.text) == len(rows.id)
+            "".join((*rows.text, *rows.id)).encode()
+            rows.kept.validate(full=True)
+
+
+@functools.cache
+def _dataset() -> Store:
+    source = write_jsonl(_folder() / "in/a.jsonl", [*texts(5), {"id": "x", "k": "y", "text": ""}])
+    store = Store(root=_folder() / "out")
+    run(str(source), store, CONFIG, fan_out=fan_out_here(store))
+    return store
+
+
+def fuzz_manifest(data: bytes) -> None:
+    """Whatever a manifest says, what reads it tells or refuses."""
+    store = _dataset()
+    store.manifest_path.write_bytes(data)
+    with contextlib.suppress(PipelineError):
+        manifest = store.read_manifest()
+        json.dumps(status(store, manifest))
+        verify(store, manifest)
+        survey(str(_folder() / "in"), store, CONFIG)
+
+
+def seeds_of_lines() -> list[bytes]:
+    """Return small line files, plain and packed."""
+    body = b'\xef\xbb\xbf{"text": "a", "id": 1}\n\n{"text": null}\r\n{"k": [{"z": NaN}], "text": "\\ud800"}\n{\n"\xff"'
+    packed = []
+    for kind in lines.COMPRESSION.values():
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, kind) as stream:
+            stream.write(body)
+        packed.append(sink.getvalue().to_pybytes())
+    return [b"\x00" + body, b"\x01" + packed[0], b"\x02" + packed[1], b'\x06{"text": "b"}\n' * 3]
+
+
+def seeds_of_parquet() -> list[bytes]:
+    """Return small Parquet files of several versions, encodings and types."""
+    table = pa.table(
+        {
+            "text": ["one", None, "", "two two"],
+            "id": pa.array([1, None, 3, 4]),
+            "k": [{"a": ["x"]}, None, {"a": None}, {"a": []}],
+        }
+    )
+    as_bytes = table.set_column(0, "text", table.column("text").cast(pa.binary()).dictionary_encode())
+    found = []
+    for each, options in (
+        (table, {"compression": "none"}),
+        (table, {"compression": "zstd", "write_page_checksum": True}),
+        (table, {"compression": "snappy", "data_page_version": "2.0", "use_dictionary": False}),
+        (as_bytes, {"compression": "gzip", "row_group_size": 2, "store_schema": True}),
+        (table.drop_columns(["k"]), {"compression": "none", "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}),
+    ):
+        sink = pa.BufferOutputStream()
+        pq.write_table(each, sink, **{"use_dictionary": "column_encoding" not in options, **options})
+        found.append(sink.getvalue().to_pybytes())
+    return found
+
+
+@functools.cache
+def seeds_of_manifest() -> list[bytes]:
+    """Return a manifest, whole and in pieces."""
+    data = _dataset().manifest_path.read_bytes()
+    whole = data.splitlines(keepends=True)
+    return [data, data[: len(data) // 2], *whole]
+
+
+TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
+    "lines": (fuzz_lines, seeds_of_lines),
+    "parquet": (fuzz_parquet, seeds_of_parquet),
+    "manifest": (fuzz_manifest, seeds_of_manifest),
+}

@@ -14,12 +14,14 @@ import msgspec
 from jobs import resources
 from jobs.embedding_service import VLLMEmbeddingSnapshot
 from jobs.lock import OutputLock
+from pipeline.checkpoint import prepare
 from pipeline.config import Config, load_config
 from pipeline.corpus import find_shards
 from pipeline.errors import IncompleteError, PipelineError
 from pipeline.estimate import estimate
 from pipeline.fan_out import FanOut
 from pipeline.manifest import Receipt
+from pipeline.memory import check_memory
 from pipeline.mount import check_inside, check_relative
 from pipeline.plan import Chunk
 from pipeline.run import run
@@ -159,7 +161,9 @@ def _configured(request: Request) -> Config:
     path = check_relative("--config", request.config)
     columns = {"corpus.id": request.id_column, "corpus.text": request.text_column}
     overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
-    return load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None)
+    config = load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None)
+    check_memory(config, request.gpu or config.modal.gpu)
+    return prepare(config)
 
 
 def _target(request: Request) -> str:

@@ -69,7 +69,7 @@ def _dataset(store: Store, config: Config, manifest: Manifest, unnamed: Sequence
     found: dict[str, Any] | None = manifest.dataset.recipe if manifest.dataset else None
     if found is None and unnamed:
         found = store.recipe_of(unnamed[0].part)
-    if found is None or fingerprint(found) == new.fingerprint:
+    if found is None or fingerprint(found) == new.fingerprint or not (manifest.receipts or unnamed):
         return new
     differing = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
     fields = "; ".join(f"{k} is {json.dumps(found.get(k))}, asked for {json.dumps(wanted.get(k))}" for k in differing)

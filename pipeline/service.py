@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import lines
+from pipeline.checkpoint import prepare
 from pipeline.config import Config
 from pipeline.engine import EngineThread
 from pipeline.engines import make_embedder
@@ -20,6 +23,9 @@ from pipeline.plan import Chunk
 from pipeline.store import Store
 from pipeline.worker import Failure, Job, embed_chunk, embed_texts
 
+WAKE_TEXT = "The engine says the same before and after it sleeps."
+LEAST_COSINE_AWAKE = 0.999
+
 
 class Service:
     """One engine, which starts to load at once, for chunks and for lists of texts."""
@@ -27,21 +33,32 @@ class Service:
     def __init__(
         self, config: Config, outputs: Path, *, commit: Callable[[], None], refresh_corpus: Callable[[], None]
     ) -> None:
+        config = prepare(config)
         self._config = config
         self._outputs = outputs
         self._commit = commit
         self._refresh_corpus = refresh_corpus
         self._writing = threading.Lock()  # one for all outputs: they share a volume
         self._engine = EngineThread(partial(make_embedder, config), batch_passages=config.engine.batch_passages)
+        self._before_sleep: NDArray[np.float16] | None = None
 
     def sleep(self) -> None:
         """Embed once, so that everything is loaded that ever will be, and let the engine sleep."""
-        self.embed(["warm up"])
+        self._before_sleep = self._embed([WAKE_TEXT])
         self._engine.sleep()
 
     def wake(self) -> None:
-        """Wake the engine."""
+        """Wake the engine, if it sleeps; raises EngineError when it then embeds otherwise than before it slept."""
+        if self._before_sleep is None:
+            return
         self._engine.wake()
+        before, after = (vectors.astype(np.float32)[0] for vectors in (self._before_sleep, self._embed([WAKE_TEXT])))
+        cosine = float(before @ after / (np.linalg.norm(before) * np.linalg.norm(after)))
+        if cosine < LEAST_COSINE_AWAKE:
+            raise EngineError(
+                f"engine: expected the vector of before the snapshot after it, found a cosine of {cosine:.4f} to it; "
+                "deploy again, or set modal.snapshot to false"
+            )
 
     def close(self) -> None:
         """Let the call in progress finish."""
@@ -51,7 +68,7 @@ class Service:
         """Return for each text the very vector that a dataset of this config has for it."""
         if isinstance(sentences, str) or not all(isinstance(text, str) for text in sentences):
             raise UsageError("embed: expected a list of strings")
-        vectors: list[list[float]] = embed_texts(sentences, self._config, self._engine).tolist()
+        vectors: list[list[float]] = self._embed(sentences).tolist()
         return vectors
 
     def embed_with_metadata(self, sentences: Sequence[str]) -> list[dict[str, Any]]:
@@ -84,6 +101,9 @@ class Service:
                 return pack(made())
         except (CorpusError, EngineError) as error:
             return pack(Failure(chunk=chunk["id"], source=chunk["shard"]["source"], error=str(error)))
+
+    def _embed(self, sentences: Sequence[str]) -> NDArray[np.float16]:
+        return embed_texts(sentences, self._config, self._engine)
 
 
 def pack(record: Chunk | Job | Receipt | Failure) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from pipeline.corpus import find_shards
 from pipeline.errors import IncompleteError, PipelineError
 from pipeline.estimate import estimate
 from pipeline.fan_out import FanOut
+from pipeline.gpu import check_memory
 from pipeline.manifest import Receipt
-from pipeline.memory import check_memory
 from pipeline.mount import check_inside, check_relative
 from pipeline.plan import Chunk
 from pipeline.run import run

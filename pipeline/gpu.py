@@ -1,4 +1,4 @@
-"""Memory: whether weights and the key-value cache of one step fit into a GPU, by arithmetic, before it is rented."""
+"""GPU memory: whether weights and the keys and values of one step fit into a GPU, before it is rented."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def verify(name: str, commit: str) -> None:
         found = HfApi().verify_repo_checksums(name, revision=commit)
     for mismatch in found.mismatches:
         path = found.verified_path / mismatch["path"]
-        path.resolve().unlink()
+        path.resolve().unlink(missing_ok=True)  # one content may have several names
         path.unlink(missing_ok=True)
     if found.mismatches:
         first = found.mismatches[0]

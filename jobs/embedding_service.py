@@ -36,7 +36,7 @@ class VLLMEmbeddingSnapshot:
 
     config: str = modal.parameter(default=resources.CONFIG)
 
-    @modal.enter(snap=True)
+    @modal.enter(snap=resources.RENTED.snapshot)
     def load(self) -> None:
         """Load the model, embed once, and let the engine sleep: this is what the snapshot holds.
 

@@ -59,7 +59,12 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard]) -> Stock:
         dataset=dataset,
         receipts=kept,
         stale=tuple(sorted(ours - kept.keys())),
-        rewrite=bool(manifest.n_unreadable or manifest.dataset is None or manifest.receipts.keys() != kept.keys()),
+        rewrite=bool(
+            manifest.n_unreadable
+            or manifest.dataset is None
+            or manifest.dataset.fingerprint != dataset.fingerprint
+            or manifest.receipts.keys() != kept.keys()
+        ),
     )
 
 

@@ -77,7 +77,7 @@ def write_all(root: Path) -> None:
             use_bidirectional_attention=attention == "bidirectional",
         )
         torch.manual_seed(0)
-        kinds[kind](config).float().save_pretrained(root / name)
+        kinds[kind](config).save_pretrained(root / name)
         write_tokenizer(root / name)
         if kind == "st":
             write_modules(root / name)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import pipeline.engines.vllm
 from pipeline.checkpoint import prepare
 from pipeline.config import parse_config
+from pipeline.engines import vllm
 from pipeline.golden import Golden, golden_cosines, make_golden
 from pipeline.tokenizer import make_tokenizer
 from tests.checkpoints import MAX_TOKENS, model_tables
@@ -28,16 +28,16 @@ def main(root: Path, out: Path, dtype: str, names: list[str]) -> None:
     found: dict[str, NDArray[np.float64] | NDArray[np.float32]] = {}
     for name in names:
         found |= {f"{name}/{what}": vectors for what, vectors in vectors_of(root / name, dtype, golden).items()}
-    np.savez(out, **found)  # type: ignore[arg-type]  its last parameter is a flag
+    np.savez(out, allow_pickle=False, **found)
 
 
 def vectors_of(folder: Path, dtype: str, golden: Golden) -> dict[str, NDArray[np.float64] | NDArray[np.float32]]:
     config = parse_config(model_tables(folder, dtype=dtype), where="tests")
     if folder.name == REFUSED:
-        pipeline.engines.vllm.open_checkpoint = lambda config: folder
+        setattr(vllm, "open_checkpoint", lambda config: folder)  # noqa: B010  not a name that it exports
     windows = make_tokenizer(config, max_tokens=MAX_TOKENS).windows(TEXTS)
     ids = [of_text[0].ids for of_text in windows]
-    engine = pipeline.engines.vllm.VLLMEmbedder(config)
+    engine = vllm.VLLMEmbedder(config)
     found = {
         "batch": engine.embed(ids),
         "alone": np.concatenate([engine.embed([tokens]) for tokens in ids]),

@@ -21,7 +21,7 @@ ALL = ("causal-lm", "causal-text", "causal-st", "bidirectional-text")
 
 
 def run(checkpoints: Path, out: Path, dtype: str, *names: str) -> Vectors:
-    command = [sys.executable, "-m", "tests.parity", checkpoints, out, dtype, *names]
+    command = [sys.executable, "-m", "tests.parity", str(checkpoints), str(out), dtype, *names]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(out) as file:

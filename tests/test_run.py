@@ -259,3 +259,16 @@ def test_an_output_inside_the_input_is_not_its_own_input(tmp_path: Path) -> None
     for _ in range(2):
         run(tmp_path / "in", tmp_path / "in/out")
     assert status(tmp_path / "in/out")["input_rows"] == 10
+
+
+def test_an_output_without_a_part_has_no_recipe_to_keep(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", ROWS[:5])
+    # An engine that finds other weights than those named ends the run after the manifest has its first line.
+    refused = embed_corpus(
+        "run", "--input", source, "--output", tmp_path / "out", "--set", "engine.kind=sentence-transformers",
+        "--set", "model.revision=sha256:0",
+    )  # fmt: skip
+    assert (refused.returncode, (tmp_path / "out/manifest.jsonl").exists()) == (1, True)
+    run(source, tmp_path / "out")
+    assert status(tmp_path / "out")["fingerprint"] in (tmp_path / "out/manifest.jsonl").read_text()
+    assert embed_corpus("verify", tmp_path / "out").returncode == 0

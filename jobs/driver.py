@@ -28,6 +28,7 @@ from pipeline.run import run
 from pipeline.service import pack, unpack_outcome
 from pipeline.store import Store
 from pipeline.survey import survey
+from pipeline.weights import locate
 from pipeline.worker import Failure, Job
 
 WINDOW_CHUNKS = 64  # handed to one map for each container: about an hour of work
@@ -163,7 +164,10 @@ def _configured(request: Request) -> Config:
     overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
     config = load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None)
     check_memory(config, request.gpu or config.modal.gpu)
-    return prepare(config)
+    config = prepare(config)
+    if config.engine.kind != "hashing":
+        locate(config.model)  # all of it: a container without the weights would be paid for before it says so
+    return config
 
 
 def _target(request: Request) -> str:

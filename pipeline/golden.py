@@ -6,9 +6,8 @@ It finds what no file says: attention saved under another name, a prompt that is
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -32,13 +31,7 @@ TEXTS = (
 )
 QUERIES = ("how do I parse JSON?", "what powers a cell")
 
-
-class Embeds(Protocol):
-    """What has to be checked: an engine."""
-
-    def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Return one vector of the model's full width for each list of token ids."""
-        ...
+Embed = Callable[[Sequence[Sequence[int]]], NDArray[np.float32]]  # token ids to vectors of the model's full width
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +84,7 @@ def write_golden(golden: Golden, path: Path) -> None:
     path.write_text("{\n" + ",\n".join(f'"{name}": {text}' for name, text in fields.items()) + "\n}\n", "utf-8")
 
 
-def check_golden(config: Config, engine: Embeds) -> None:
+def check_golden(config: Config, embed: Embed) -> None:
     """Compare an engine with the golden file of its model; a model without one is told of in one line.
 
     Raises EngineError with the text and its cosine when a vector is not that of the reference, and ConfigError when
@@ -104,7 +97,7 @@ def check_golden(config: Config, engine: Embeds) -> None:
         return
     golden = read_golden(golden_path(model))
     _check_prompts(model, golden)
-    texts, cosines = golden_cosines(config, engine, golden)
+    texts, cosines = golden_cosines(config, embed, golden)
     worst, least = int(np.argmin(cosines)), LEAST_COSINE[model.dtype]
     if not cosines[worst] >= least:
         raise EngineError(
@@ -137,14 +130,14 @@ def read_golden(path: Path) -> Golden:
         raise EngineError(f"{path}: expected a golden file, found: {error}") from error
 
 
-def golden_cosines(config: Config, engine: Embeds, golden: Golden) -> tuple[list[str], NDArray[np.float64]]:
+def golden_cosines(config: Config, embed: Embed, golden: Golden) -> tuple[list[str], NDArray[np.float64]]:
     """Return the texts that the engine can take as the reference did, and the cosine of each, shape (n,)."""
     prompted = [golden.document_prompt + text for text in golden.documents]
     prompted += [golden.query_prompt + text for text in golden.queries]
     windows = make_tokenizer(config, max_tokens=golden.max_tokens).windows(prompted)
     ids = [of_text[0].ids for of_text in windows]
     fits = [at for at, tokens in enumerate(ids) if len(tokens) <= config.model.max_tokens]
-    found = _unit(engine.embed([ids[at] for at in fits]))
+    found = _unit(embed([ids[at] for at in fits]))
     cosines: NDArray[np.float64] = np.sum(found * np.array([golden.vectors[at] for at in fits]), axis=1)
     return [prompted[at] for at in fits], cosines
 

@@ -42,7 +42,7 @@ def vectors_of(folder: Path, dtype: str, golden: Golden) -> dict[str, NDArray[np
         "batch": engine.embed(ids),
         "alone": np.concatenate([engine.embed([tokens]) for tokens in ids]),
         "cut": engine.embed([tokens[:-1] for tokens in ids]),
-        "golden": golden_cosines(config, engine, golden)[1],
+        "golden": golden_cosines(config, engine.embed, golden)[1],
         "eager": eager(folder, ids),
     }
     engine._llm.llm_engine.engine_core.shutdown()  # the next one needs its place

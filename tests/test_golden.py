@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,16 +91,6 @@ def test_a_missing_prompt_is_caught(checkpoints: Path, golden: Path, key: str) -
         make_embedder(prepare(config_of(checkpoints / "bidirectional-text", golden, **{key: ""})))
 
 
-class Engine:
-    """An engine of which only the vectors matter."""
-
-    def __init__(self, vectors: Callable[[int], NDArray[np.float32]]) -> None:
-        self._vectors = vectors
-
-    def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        return self._vectors(len(token_ids))
-
-
 def reference(golden: Path) -> NDArray[np.float32]:
     return np.array(read_golden(golden).vectors, np.float32)
 
@@ -108,17 +98,17 @@ def reference(golden: Path) -> NDArray[np.float32]:
 def test_vectors_that_are_not_finite_are_caught(checkpoints: Path, golden: Path) -> None:
     config = config_of(checkpoints / "bidirectional-text", golden)
     vectors = reference(golden)
-    check_golden(config, Engine(lambda n: vectors * 3))
+    check_golden(config, lambda ids: vectors * 3)
     vectors[2] = np.nan
     with pytest.raises(EngineError, match="found nan"):
-        check_golden(config, Engine(lambda n: vectors))
+        check_golden(config, lambda ids: vectors)
 
 
 def test_another_prompt_is_a_choice_and_told_of(
     checkpoints: Path, golden: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = config_of(checkpoints / "bidirectional-text", golden, document_prompt="title: ")
-    check_golden(config, Engine(lambda n: reference(golden)))
+    check_golden(config, lambda ids: reference(golden))
     assert "model.document_prompt is 'title: ', not 'passage: '" in capfd.readouterr().err
 
 
@@ -126,11 +116,11 @@ def test_a_text_longer_than_the_engine_takes_is_left_out(checkpoints: Path, gold
     config = config_of(checkpoints / "bidirectional-text", golden, max_tokens=90)
     seen: list[int] = []
 
-    def some(n: int) -> NDArray[np.float32]:
-        seen.append(n)
+    def some(ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        seen.append(len(ids))
         return reference(golden)[[0, 1, 3, 4, 6, 7]]
 
-    check_golden(config, Engine(some))
+    check_golden(config, some)
     assert seen == [6]  # of eight, the ones of at most 90 tokens
 
 
@@ -139,7 +129,7 @@ def test_a_model_without_a_golden_file_is_one_line_that_names_the_command(
 ) -> None:
     config = config_of(checkpoints / "bidirectional-text", tmp_path / "none.json")
     for without in (config, replace(config, model=replace(config.model, golden=""))):
-        check_golden(without, Engine(lambda n: np.zeros((n, DIMS[0]), np.float32)))
+        check_golden(without, lambda ids: np.zeros((len(ids), DIMS[0]), np.float32))
         [line] = capfd.readouterr().err.splitlines()
         assert "no reference vectors of tests/bidirectional-text" in line
         assert "`embed-corpus golden`" in line
@@ -150,7 +140,7 @@ def test_a_file_that_is_no_golden_file_is_named(checkpoints: Path, tmp_path: Pat
     path.write_text('{"model": "x"')
     with pytest.raises(EngineError, match=r"torn\.json: expected a golden file"):
         check_golden(
-            config_of(checkpoints / "bidirectional-text", path), Engine(lambda n: np.zeros((n, 4), np.float32))
+            config_of(checkpoints / "bidirectional-text", path), lambda ids: np.zeros((len(ids), 4), np.float32)
         )
 
 

@@ -39,7 +39,7 @@ def make_embedder(config: Config) -> Embedder:
 
         return HashingEmbedder(config.model.dims[0])
     engine = _load(config)
-    check_golden(config, engine)
+    check_golden(config, engine.embed)
     return engine
 
 

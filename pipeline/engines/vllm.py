@@ -56,7 +56,6 @@ class VLLMEmbedder:
             "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         }
         folder = open_checkpoint(config)
-        arguments = engine_arguments(config)
         with quiet():
             try:
                 from vllm import LLM
@@ -67,7 +66,7 @@ class VLLMEmbedder:
                 self._llm = LLM(
                     model=str(folder),
                     pooler_config=PoolerConfig(**pooler_arguments(config)),
-                    **arguments | {"enable_sleep_mode": self._sleeps},
+                    **engine_arguments(config) | {"enable_sleep_mode": self._sleeps},
                 )
             except Exception as error:
                 raise EngineError(f"vLLM with {config.model.name}: did not start: {error}") from error

@@ -123,7 +123,10 @@ def test_a_download_that_died_goes_on_with_the_files_it_lacks(server: Hub, confi
     assert server.downloads() == ["tokenizer.json"]
 
 
-@pytest.mark.parametrize(("path", "algorithm"), [("model.safetensors", "sha256"), ("config.json", "git-sha1")])
+@pytest.mark.parametrize(
+    ("path", "algorithm"),
+    [("model.safetensors", "sha256"), pytest.param("config.json", "git-sha1", marks=pytest.mark.slow)],
+)
 def test_a_file_with_another_hash_is_refused_and_fetched_anew(
     server: Hub, config: Path, tmp_path: Path, path: str, algorithm: str
 ) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config import parse_config
 from pipeline.tokenizer import make_tokenizer
 from tests.checkpoints import MAX_TOKENS, model_tables, write_config
-from tests.hub import hub
+from tests.hub import Hub, hub
 from tests.modal_jobs import CLASS, House, house, needs_plane
 from tests.parity import eager
 from tests.support import read_dataset, status, texts, write_jsonl
@@ -26,6 +26,12 @@ LICENCE = "tests/gemma comes under a licence: read it"
 def content(folder: Path) -> dict[str, bytes]:
     """Return the files of a checkpoint as the hub takes them."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def point_at(server: Hub, home: House) -> None:
+    """Let the containers take a hub of this machine for that of Hugging Face."""
+    resources = home.folder / "jobs/resources.py"
+    resources.write_text(resources.read_text().replace('"HF_HOME": ', f'"HF_ENDPOINT": "{server.url}", "HF_HOME": '))
 
 
 def vectors(home: House, dim: int, destination: Path) -> NDArray[np.float32]:
@@ -52,20 +58,12 @@ def test_weights_are_downloaded_once_and_one_container_serves_three_sizes_with_t
     with hub("tests/gemma") as server, house(tmp_path, seeded=False) as home:
         commit = server.commit("CausalLM", content(folder))
         write_config(home.folder / "configs/gemma.toml", tables)
-        resources = home.folder / "jobs/resources.py"
-        resources.write_text(
-            resources.read_text().replace('"HF_HOME": ', f'"HF_ENDPOINT": "{server.url}", "HF_HOME": ')
-        )
+        point_at(server, home)
         home.plane.seed("embedding-corpus", write_jsonl(tmp_path / "more/g.jsonl", ROWS).parent)
         early = home.run("--input", "g.jsonl", code=1, config=gemma)
         assert "not on this machine" in early
         assert "download_weights" in early
         assert home.plane.seen.of(CLASS) == []
-        server.token = "hf_secret"
-        gated = home.modal("run", "jobs/embedding_service.py::download_weights", config=gemma)
-        assert gated.returncode == 1
-        assert "gated; expected the token of an account with access in HF_TOKEN, found none" in gated.stderr
-        server.token = ""
         downloaded = home.modal("run", "jobs/embedding_service.py::download_weights", config=gemma)
         assert downloaded.returncode == 0, downloaded.stdout + downloaded.stderr
         assert f"tests/gemma {commit}: /cache/hf/hub/" in downloaded.stdout
@@ -87,6 +85,20 @@ def test_weights_are_downloaded_once_and_one_container_serves_three_sizes_with_t
     expected = eager(folder, [of_text[0].ids for of_text in windows])
     for dim in DIMS:
         assert np.sum(unit(found[dim]) * unit(expected[:, :dim]), axis=1).min() >= 0.9999
+
+
+@pytest.mark.slow
+def test_the_download_of_a_gated_model_without_a_token_ends_with_one_line(checkpoints: Path, tmp_path: Path) -> None:
+    folder = checkpoints / "causal-st"
+    with hub("tests/gemma") as server, house(tmp_path, seeded=False) as home:
+        server.commit("main", content(folder))
+        server.token = "hf_secret"
+        point_at(server, home)
+        write_config(home.folder / "configs/gemma.toml", model_tables(folder, name="tests/gemma", location=""))
+        done = home.modal("run", "jobs/embedding_service.py::download_weights", config="configs/gemma.toml")
+        assert done.returncode == 1
+        [line] = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert "gated; expected the token of an account with access in HF_TOKEN, found none" in line
 
 
 @pytest.mark.parametrize(

@@ -272,3 +272,11 @@ def test_an_output_without_a_part_has_no_recipe_to_keep(tmp_path: Path) -> None:
     run(source, tmp_path / "out")
     assert status(tmp_path / "out")["fingerprint"] in (tmp_path / "out/manifest.jsonl").read_text()
     assert embed_corpus("verify", tmp_path / "out").returncode == 0
+
+
+def test_a_notice_of_the_licence_is_printed_once(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", ROWS[:5])
+    notice = "--set", "model.licence_notice=Read the licence."
+    done = embed_corpus("run", "--input", source, "--output", tmp_path / "out", *HASHING, *notice)
+    assert done.stderr.splitlines()[0] == "embed-corpus: Read the licence."
+    assert done.stderr.count("Read the licence.") == 1

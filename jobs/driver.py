@@ -15,12 +15,14 @@ from jobs import resources
 from jobs.embedding_service import VLLMEmbeddingSnapshot
 from jobs.lock import OutputLock
 from jobs.marks import DictMarks
+from pipeline.checkpoint import prepare
 from pipeline.config import Config, load_config
 from pipeline.corpus import find_shards
 from pipeline.deaths import ALONE_AFTER, deaths_of, divide, embed_alone
 from pipeline.errors import IncompleteError, PipelineError
 from pipeline.estimate import estimate
 from pipeline.fan_out import FanOut
+from pipeline.gpu import check_memory
 from pipeline.manifest import Receipt
 from pipeline.mount import check_inside, check_relative
 from pipeline.options import Options
@@ -29,6 +31,7 @@ from pipeline.run import run
 from pipeline.service import pack, unpack_outcome
 from pipeline.store import Store
 from pipeline.survey import survey
+from pipeline.weights import locate
 from pipeline.worker import Failure, Job
 
 WINDOW_CHUNKS = 64  # handed to one map for each container: about an hour of work
@@ -194,7 +197,12 @@ def _configured(request: Request) -> Config:
     path = check_relative("--config", request.config)
     columns = {"corpus.id": request.id_column, "corpus.text": request.text_column}
     overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
-    return load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None)
+    config = load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None)
+    check_memory(config, request.gpu or config.modal.gpu)
+    config = prepare(config)
+    if config.engine.kind != "hashing":
+        locate(config.model)  # all of it: a container without the weights would be paid for before it says so
+    return config
 
 
 def _options(request: Request) -> Options:

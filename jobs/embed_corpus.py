@@ -14,8 +14,10 @@ from tqdm import tqdm
 
 from jobs import driver, embedding_service, resources
 from jobs.resources import HOURS, MINUTES
+from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.mount import check_relative
+from pipeline.notice import notice
 from pipeline.status import did
 
 app = modal.App("embed-corpus").include(embedding_service.app)
@@ -73,8 +75,11 @@ def main(  # noqa: PLR0913  the flags of `modal run`
             limit=limit,
             rebuild=rebuild,
         )
+        licence = load_config(resources.REPOSITORY / request.config).model.licence_notice
     except PipelineError as error:
         _end(error.exit_code, str(error))
+    if licence:
+        notice(licence)
     packed = driver.packed(request)
     report = plan.remote(packed) if dry_run else _watch(drive.spawn(packed), request.output)
     if report["exit_code"]:

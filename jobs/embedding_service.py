@@ -14,10 +14,11 @@ import modal.experimental
 from jobs import resources
 from jobs.marks import DictMarks
 from jobs.resources import HOURS, MINUTES
+from pipeline.checkpoint import open_checkpoint, prepare
 from pipeline.config import load_config
 from pipeline.errors import BrokenEngineError
+from pipeline.hub import verify
 from pipeline.service import Service
-from pipeline.weights import check_revision, locate
 
 app = modal.App(resources.SERVICE_APP)
 
@@ -41,8 +42,8 @@ def leave_if_broken() -> Iterator[None]:
     timeout=1 * HOURS,
     startup_timeout=30 * MINUTES,
     retries=modal.Retries(max_retries=2, initial_delay=1.0),
-    enable_memory_snapshot=True,
-    experimental_options={"enable_gpu_snapshot": bool(resources.RENTED.gpu)},
+    enable_memory_snapshot=resources.RENTED.snapshot,
+    experimental_options={"enable_gpu_snapshot": resources.RENTED.snapshot and bool(resources.RENTED.gpu)},
 )
 @modal.concurrent(max_inputs=2)
 class VLLMEmbeddingSnapshot:
@@ -50,21 +51,26 @@ class VLLMEmbeddingSnapshot:
 
     config: str = modal.parameter(default=resources.CONFIG)
 
-    @modal.enter(snap=True)
+    @modal.enter(snap=resources.RENTED.snapshot)
     def load(self) -> None:
-        """Load the model, embed once, and let the engine sleep: this is what the snapshot holds."""
+        """Load the model, embed once, and let the engine sleep: this is what the snapshot holds.
+
+        Without snapshots (`modal.snapshot`) the engine only starts to load, and goes on while chunks come in.
+        """
+        config = load_config(resources.REPOSITORY / self.config)
         self.service = Service(
-            load_config(resources.REPOSITORY / self.config),
+            config,
             resources.OUTPUT,
             commit=resources.output.commit,
             refresh=resources.refresh,
             marks=DictMarks,
         )
-        self.service.sleep()
+        if config.modal.snapshot:
+            self.service.sleep()
 
     @modal.enter(snap=False)
     def wake(self) -> None:
-        """Wake the engine after a restore."""
+        """Wake the engine after a restore, and see that it embeds as it did before."""
         self.service.wake()
 
     @modal.method()
@@ -94,17 +100,23 @@ class VLLMEmbeddingSnapshot:
 
 
 @app.function(
-    image=resources.driver_image,
+    image=resources.download_image,
     volumes={str(resources.WEIGHTS): resources.weights},
     secrets=resources.hub_token,
     timeout=4 * HOURS,
+    retries=modal.Retries(max_retries=3, initial_delay=1.0),  # files that are whole stay
     cpu=4,
 )
 def download_weights(config: str = resources.CONFIG) -> str:
-    """Fill the weights volume without renting a GPU; return the folder of the revision that was found."""
-    model = load_config(resources.REPOSITORY / config).model
-    folder = locate(model)
-    check_revision(model, folder)
+    """Fill the weights volume without renting a GPU; return the folder of the revision that was found.
+
+    Every file is held against the hub's hash, also one that was there before, and the checkpoint against the config.
+    """
+    pinned = prepare(load_config(resources.REPOSITORY / config))
+    model = pinned.model
+    folder = open_checkpoint(pinned)
+    if not model.location:
+        verify(model.name, model.revision)
     resources.weights.commit()
     print(f"{model.name} {model.revision}: {folder}")
     return str(folder)

@@ -39,19 +39,23 @@ ENVIRONMENT = {
     "HF_XET_HIGH_PERFORMANCE": "1",
     "VLLM_CACHE_ROOT": str(COMPILED),
 }
-LIBRARIES = ("huggingface_hub", "msgspec", "numpy", "pandas", "pyarrow", "tokenizers", "tqdm")
+LIBRARIES = ("huggingface_hub>=2.4", "msgspec", "numpy", "pandas", "pyarrow", "tokenizers", "tqdm")
 
 
 def _with_sources(image: modal.Image) -> modal.Image:
     return image.add_local_python_source("pipeline", "jobs").add_local_dir(REPOSITORY / "configs", "/root/configs")
 
 
-driver_image = _with_sources(modal.Image.debian_slim(python_version="3.12").uv_pip_install(*LIBRARIES).env(ENVIRONMENT))
+# Only download_weights talks to the hub: a run takes what is on the volume, and a GPU never waits for a download.
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+cpu_image = modal.Image.debian_slim(python_version="3.12").uv_pip_install(*LIBRARIES)
+download_image = _with_sources(cpu_image.env(ENVIRONMENT))
+driver_image = _with_sources(cpu_image.env(ENVIRONMENT | OFFLINE))
 service_image = _with_sources(
     modal.Image.from_registry("nvidia/cuda:13.0.2-devel-ubuntu24.04", add_python="3.12")
     .entrypoint([])
     .uv_pip_install("vllm==0.32.0", *LIBRARIES)
-    .env(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"})  # a GPU never waits for a download: download_weights goes before
+    .env(ENVIRONMENT | OFFLINE)
 )
 
 # Of the hub, for a gated model. In a container the variable is there exactly if it was here.

@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
+from pipeline.checkpoint import prepare
 from pipeline.config import Config, load_config, parse_config
 from pipeline.errors import DamageError, IncompleteError, UsageError
+from pipeline.notice import notice
 from pipeline.options import Options
 from pipeline.store import Store
 
@@ -44,10 +46,13 @@ def run(options: Namespace) -> None:
     from pipeline.status import did
 
     store = Store(root=Path(options.output))
+    config = _config(options)
+    if config.model.licence_notice:
+        notice(config.model.licence_notice)
     outcome = pipeline.run.run(
         options.input,
         store,
-        _config(options),
+        config,
         fan_out=fan_out_here(store),
         options=Options(
             limit=options.limit,
@@ -159,12 +164,23 @@ def search(options: Namespace) -> None:
     _say(options, hits, "\n".join(f"{hit['score']:.4f}  {hit['id']}  {hit['source']}:{hit['row']}" for hit in hits))
 
 
+def golden(options: Namespace) -> None:
+    """Make the file of reference vectors that engines of a model are checked against when they load."""
+    from pipeline.golden import golden_path, make_golden, write_golden
+
+    config = _config(options)
+    path = golden_path(config.model)
+    found = make_golden(config)
+    write_golden(found, path)
+    print(f"{path}: {len(found.vectors)} vectors of {found.model}@{found.revision} by {found.reference}")
+
+
 def _config(options: Namespace) -> Config:
     name = options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG
     path = Path(name)
     if not path.exists() and not path.is_absolute():
         path = REPOSITORY / name
-    return load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
+    return prepare(load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim))
 
 
 def _say(options: Namespace, found: Any, words: str) -> None:

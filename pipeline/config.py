@@ -30,8 +30,15 @@ class ModelConfig:
     max_tokens: int
     document_prompt: str = ""
     query_prompt: str = ""
+    attention: Literal["causal", "bidirectional", ""] = ""  # "" = whatever the checkpoint says
+    final_token: str = ""  # the special token that ends every text; "" = whatever the tokenizer says
+    normalized: bool = True  # whether the model's own vectors have unit length; those stored always have
+    golden: str = ""  # a file of reference vectors, absolute or below the repository
+    n_parameters: float = 0.0  # 0 = not known; with it memory is checked before a GPU is rented
+    kv_bytes_per_token: int = 0
     flop_per_token: float
     licence: str
+    licence_notice: str = ""  # what a run tells whoever starts it
     trust_remote_code: bool = False
 
 
@@ -76,6 +83,7 @@ class ModalConfig:
     max_containers: int = 1
     usd_per_hour: float = 0.0  # of one container with its GPU
     driver_hours: float = 22.0
+    snapshot: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

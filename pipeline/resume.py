@@ -146,7 +146,7 @@ def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, unnamed: Se
     found = manifest.dataset.recipe if manifest.dataset else None
     if found is None and unnamed:
         found = store.recipe_of(unnamed[0].part)
-    if found is None or fingerprint(found) == wanted.fingerprint:
+    if found is None or fingerprint(found) == wanted.fingerprint or not (manifest.receipts or unnamed):
         return
     asked = wanted.recipe
     differing = [key for key in sorted({*found, *asked}) if found.get(key) != asked.get(key)]

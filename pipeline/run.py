@@ -17,10 +17,11 @@ from pipeline.config import Config
 from pipeline.duplicates import count_duplicate_ids
 from pipeline.errors import PipelineError
 from pipeline.fan_out import FanOut
-from pipeline.manifest import Receipt, Run, totals
+from pipeline.manifest import Manifest, Receipt, Run, Seen, totals
 from pipeline.options import Options
 from pipeline.plan import Chunk
 from pipeline.progress import Progress
+from pipeline.resume import Stock
 from pipeline.reuse import count_removed, donors_of, reuse
 from pipeline.staging import swap
 from pipeline.store import Store
@@ -96,8 +97,14 @@ def _begin(store: Store, found: Survey, record: Run) -> None:
     elif stock.replaces:
         dataset = manifest.dataset or stock.dataset
         store.rewrite_manifest([dataset, *manifest.seen.values(), *manifest.receipts.values(), record])
-    elif found.chunks or stock.relabelled or (manifest.receipts, manifest.seen) != (stock.kept, seen):
+    elif found.chunks or stock.relabelled or _is_outdated(manifest, stock, seen):
         store.rewrite_manifest([stock.dataset, *seen.values(), *stock.kept.values(), record])
+
+
+def _is_outdated(manifest: Manifest, stock: Stock, seen: Mapping[str, Seen]) -> bool:
+    if manifest.dataset is None or manifest.dataset.fingerprint != stock.dataset.fingerprint or manifest.n_unreadable:
+        return True
+    return (manifest.receipts, manifest.seen) != (stock.kept, seen)
 
 
 def _reuse(found: Survey, job: Job, store: Store, place: Store) -> tuple[list[Receipt], list[Chunk]]:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline import lines
+from pipeline.checkpoint import prepare
 from pipeline.config import Config
 from pipeline.deaths import Marks, attempt, deaths_of
 from pipeline.engine import EngineThread
@@ -33,6 +34,7 @@ class Service:
         refresh: Callable[[], None],
         marks: Callable[[str], Marks],
     ) -> None:
+        config = prepare(config)
         self._config = config
         self._outputs = outputs
         self._commit = commit
@@ -40,15 +42,23 @@ class Service:
         self._marks = marks
         self._writing = threading.Lock()  # one for all outputs: they share a volume
         self._engine = EngineThread(config)
+        self._sleeps = False
 
     def sleep(self) -> None:
         """Embed once, so that everything is loaded that ever will be, and let the engine sleep."""
         self.embed(["warm up"])
         self._engine.sleep()
+        self._sleeps = True
 
     def wake(self) -> None:
-        """Wake the engine."""
-        self._engine.wake()
+        """Wake the engine, if it sleeps; raises EngineError when it then embeds otherwise than before it slept."""
+        if not self._sleeps:
+            return
+        try:
+            self._engine.wake()
+        except BrokenEngineError as error:
+            raise EngineError(f"{error}; after a snapshot: deploy again, or set modal.snapshot to false") from error
+        self._sleeps = False
 
     def close(self) -> None:
         """Let the call in progress finish."""

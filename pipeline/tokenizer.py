@@ -38,7 +38,7 @@ def make_tokenizer(config: Config, *, max_tokens: int, overlap: int = 0) -> Toke
     """
     if config.engine.kind == "hashing":
         return WordTokenizer(max_tokens=max_tokens, overlap=overlap)
-    folder = locate(config.model)
+    folder = locate(config.model, settings_only=True)
     return ModelTokenizer(folder / "tokenizer.json", max_tokens=max_tokens, overlap=overlap)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from pipeline import lines
+from tests.support import REPOSITORY
 
 # The same examples on every machine; a file per example goes to the tmp_path of its test.
 settings.register_profile(
@@ -24,3 +28,11 @@ def released() -> Iterator[None]:
     """Leave no shard open to the next test."""
     yield
     lines.release()
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of tiny checkpoints, one folder each; copy one before changing it."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    subprocess.run([sys.executable, "-m", "tests.checkpoints", root], cwd=REPOSITORY, check=True, capture_output=True)
+    return root

@@ -34,8 +34,15 @@ CHANGES_NO_VECTOR: dict[str, Any] = {
     "model.location": "/elsewhere",
     "model.dims": [384, 192],
     "model.query_prompt": "query: ",
+    "model.attention": "causal",  # one that the checkpoint does not have is refused
+    "model.final_token": "",  # the same
+    "model.normalized": False,
+    "model.golden": "elsewhere.json",
+    "model.n_parameters": 1.0,
+    "model.kv_bytes_per_token": 2,
     "model.flop_per_token": 1.0,
     "model.licence": "MIT",
+    "model.licence_notice": "Read it.",
     "model.trust_remote_code": True,
     "engine.max_num_seqs": 8,
     "engine.max_num_batched_tokens": 1024,
@@ -51,6 +58,7 @@ CHANGES_NO_VECTOR: dict[str, Any] = {
     "modal.max_containers": 3,
     "modal.usd_per_hour": 9.0,
     "modal.driver_hours": 1.0,
+    "modal.snapshot": False,
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.config import load_config
-from pipeline.engines.vllm import engine_arguments
+from pipeline.engines.vllm import engine_arguments, pooler_arguments
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl
 
 PROGRESS = re.compile(r"[\d,]+ of [\d,]+ rows, [\d,]+ tokens/s, about [\d,]+ s left")
@@ -83,11 +83,46 @@ def test_search_finds_the_meaning(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_our_arguments_are_in_the_signature_of_the_installed_vllm() -> None:
-    script = "import inspect, vllm, vllm.engine.arg_utils as a; print(*inspect.signature(a.EngineArgs).parameters)"
-    known = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    config = load_config(REPOSITORY / "configs/local.toml")
-    assert set(engine_arguments(config)) <= set(known)
+# What of vLLM is called by name, and with which arguments.
+CALLED = """
+import inspect, json
+from vllm import LLM
+from vllm.config import PoolerConfig
+from vllm.engine.arg_utils import EngineArgs
+from vllm.inputs import TokensPrompt
+from vllm.platforms import current_platform
+
+current_platform.is_sleep_mode_available()
+called = {"engine": EngineArgs, "pooler": PoolerConfig, "encode": LLM.encode, "sleep": LLM.sleep, "wake": LLM.wake_up}
+known = {name: list(inspect.signature(what).parameters) for name, what in called.items()}
+passes_on = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(LLM.__init__).parameters.values())
+print(json.dumps(known | {"prompt": list(TokensPrompt.__annotations__), "passes on": passes_on}))
+"""
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, list[str]]:
+    """Return the parameters that the installed vLLM takes, by what takes them."""
+    done = subprocess.run([sys.executable, "-c", CALLED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    assert found["passes on"], "LLM hands its keyword arguments on to EngineArgs"
+    return found
+
+
+@pytest.mark.parametrize("name", ["local", "kalm-gemma3-12b", "qwen3-embedding-0.6b", "e5-small-v2"])
+def test_our_arguments_are_in_the_signature_of_the_installed_vllm(known: dict[str, list[str]], name: str) -> None:
+    config = load_config(REPOSITORY / f"configs/{name}.toml")
+    assert {"model", "pooler_config", *engine_arguments(config)} <= set(known["engine"])
+    assert set(pooler_arguments(config)) <= set(known["pooler"])
+    assert {"prompts", "pooling_task", "use_tqdm"} <= set(known["encode"])
+    assert "level" in known["sleep"]
+    assert "prompt_token_ids" in known["prompt"]
+
+
+@pytest.mark.parametrize("dropped", ["task", "device", "override_pooler_config", "swap_space"])
+def test_an_argument_that_vllm_has_dropped_would_be_seen(known: dict[str, list[str]], dropped: str) -> None:
+    assert dropped not in known["engine"]
 
 
 def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path) -> None:

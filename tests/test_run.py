@@ -207,6 +207,14 @@ def test_a_torn_manifest_line_is_mended_from_the_footers(corpus: Path, tmp_path:
         assert embed_corpus("verify", tmp_path / "out").returncode == 0
 
 
+def test_a_torn_record_of_a_run_spoils_no_later_one(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "out")
+    manifest = tmp_path / "out/manifest.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    run(corpus, tmp_path / "out")
+    assert status(tmp_path / "out")["state"] == "complete"
+
+
 def test_a_missing_or_cut_part_is_made_again(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path / "out")
     whole = read_dataset(tmp_path / "out")
@@ -268,3 +276,24 @@ def test_an_output_inside_the_input_is_not_its_own_input(tmp_path: Path) -> None
     for _ in range(2):
         run(tmp_path / "in", tmp_path / "in/out")
     assert status(tmp_path / "in/out")["input_rows"] == 10
+
+
+def test_an_output_without_a_part_has_no_recipe_to_keep(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", ROWS[:5])
+    # An engine that finds other weights than those named ends the run after the manifest has its first line.
+    refused = embed_corpus(
+        "run", "--input", source, "--output", tmp_path / "out", "--set", "engine.kind=sentence-transformers",
+        "--set", "model.revision=sha256:0",
+    )  # fmt: skip
+    assert (refused.returncode, (tmp_path / "out/manifest.jsonl").exists()) == (1, True)
+    run(source, tmp_path / "out")
+    assert status(tmp_path / "out")["fingerprint"] in (tmp_path / "out/manifest.jsonl").read_text()
+    assert embed_corpus("verify", tmp_path / "out").returncode == 0
+
+
+def test_a_notice_of_the_licence_is_printed_once(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", ROWS[:5])
+    notice = "--set", "model.licence_notice=Read the licence."
+    done = embed_corpus("run", "--input", source, "--output", tmp_path / "out", *HASHING, *notice)
+    assert done.stderr.splitlines()[0] == "embed-corpus: Read the licence."
+    assert done.stderr.count("Read the licence.") == 1

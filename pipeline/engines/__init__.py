@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
+from pipeline.golden import check_golden
 
 
 class Embedder(Protocol):
@@ -28,11 +29,21 @@ class Embedder(Protocol):
 
 
 def make_embedder(config: Config) -> Embedder:
-    """Load the configured engine; raises EngineError when it does not start."""
+    """Load the configured engine and hold it against the reference vectors of its model, where there are any.
+
+    Raises EngineError when it does not start or gives other vectors, and ConfigError for a checkpoint that is not as
+    the config says.
+    """
     if config.engine.kind == "hashing":
         from pipeline.engines.hashing import HashingEmbedder
 
         return HashingEmbedder(config.model.dims[0])
+    engine = _load(config)
+    check_golden(config, engine.embed)
+    return engine
+
+
+def _load(config: Config) -> Embedder:
     if config.engine.kind == "sentence-transformers":
         from pipeline.engines.sentence_transformers import SentenceTransformersEmbedder
 

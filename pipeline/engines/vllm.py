@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.checkpoint import open_checkpoint
 from pipeline.config import Config
 from pipeline.engines.quiet import quiet
 from pipeline.errors import EngineError
-from pipeline.weights import check_revision, locate
+from pipeline.notice import notice
 
-POOLING: dict[str, Literal["MEAN", "LAST", "CLS"]] = {"mean": "MEAN", "last": "LAST", "cls": "CLS"}
+POOLING = {"mean": "MEAN", "last": "LAST", "cls": "CLS"}
+
+SLEEP_LEVEL = 1  # weights to host memory; 2 would drop them and read them from disk again
 
 
 def engine_arguments(config: Config) -> dict[str, Any]:
@@ -37,6 +40,11 @@ def engine_arguments(config: Config) -> dict[str, Any]:
     }
 
 
+def pooler_arguments(config: Config) -> dict[str, Any]:
+    """Return the keyword arguments of `vllm.config.PoolerConfig` (vLLM 0.32): pooling, and unit length."""
+    return {"seq_pooling_type": POOLING[config.model.pooling], "use_activation": True}
+
+
 class VLLMEmbedder:
     """`vllm.LLM` as a pooling model, fed with token ids."""
 
@@ -47,21 +55,23 @@ class VLLMEmbedder:
             "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
             "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         }
-        folder = locate(config.model)
-        check_revision(config.model, folder)
+        folder = open_checkpoint(config)
         with quiet():
             try:
                 from vllm import LLM
                 from vllm.config import PoolerConfig
+                from vllm.platforms import current_platform
 
+                self._sleeps = config.engine.sleep_mode and current_platform.is_sleep_mode_available()
                 self._llm = LLM(
                     model=str(folder),
-                    pooler_config=PoolerConfig(seq_pooling_type=POOLING[config.model.pooling], use_activation=True),
-                    **engine_arguments(config),
+                    pooler_config=PoolerConfig(**pooler_arguments(config)),
+                    **engine_arguments(config) | {"enable_sleep_mode": self._sleeps},
                 )
             except Exception as error:
                 raise EngineError(f"vLLM with {config.model.name}: did not start: {error}") from error
-        self._sleeps = config.engine.sleep_mode
+        if config.engine.sleep_mode and not self._sleeps:
+            notice("vLLM cannot sleep on this platform (engine.sleep_mode); the engine stays awake")
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Return one vector of the model's full width for each list of token ids, shape (n, width)."""
@@ -75,11 +85,26 @@ class VLLMEmbedder:
         return np.stack([output.outputs.data.numpy() for output in outputs]).astype(np.float32, copy=False)
 
     def sleep(self) -> None:
-        """Move the weights to the host's memory and drop the key-value cache, when `engine.sleep_mode` is on."""
-        if self._sleeps:
-            self._llm.sleep(level=1)
+        """Move the weights to the host's memory and drop the key-value cache, where `engine.sleep_mode` is on.
+
+        An engine that refuses stays awake and says so: a snapshot then holds the GPU's memory as it is.
+        """
+        if not self._sleeps:
+            return
+        try:
+            self._llm.sleep(level=SLEEP_LEVEL)
+        except Exception as error:  # noqa: BLE001  whatever vLLM raises, the engine is as good awake
+            notice(f"vLLM refused to sleep and stays awake: {error}")
+            self.wake()
+            self._sleeps = False
 
     def wake(self) -> None:
-        """Move the weights back."""
-        if self._sleeps:
-            self._llm.wake_up()
+        """Move the weights back; raises EngineError when vLLM does not wake."""
+        if not self._sleeps:
+            return
+        try:
+            awake = self._llm.wake_up()
+        except Exception as error:
+            raise EngineError(f"vLLM: did not wake: {error}") from error
+        if not awake:
+            raise EngineError("vLLM: expected an engine that is fully awake, found a part of it asleep")

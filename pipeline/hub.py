@@ -1,0 +1,93 @@
+"""The Hugging Face hub: a name and a branch become a commit, a commit becomes files that are what the hub says."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from huggingface_hub import HfApi, errors, get_token, snapshot_download
+
+from pipeline.errors import EngineError
+
+# The same weights again for other engines; none of ours reads them.
+OTHER_ENGINES = ("onnx/*", "openvino/*", "coreml/*", "original/*", "consolidated*")
+
+
+def resolve(name: str, revision: str) -> str:
+    """Return the commit hash of a branch or tag: the hub's word, or where it is out of reach that of the last time.
+
+    A commit hash stands for itself. Raises EngineError.
+    """
+    with _in_one_line(name, revision):
+        return HfApi().resolve_revision(name, revision=revision).resolved
+
+
+def fetch(name: str, commit: str, files: Sequence[str]) -> Path:
+    """Return the folder with the files of a commit that match patterns, downloading and verifying what is not there.
+
+    What was there before is not verified again. Raises EngineError.
+    """
+    with _in_one_line(name, commit):
+        with contextlib.suppress(errors.LocalEntryNotFoundError):
+            return _snapshot(name, commit, files, local=True)
+        folder = _snapshot(name, commit, files)
+    verify(name, commit)
+    return folder
+
+
+def verify(name: str, commit: str) -> None:
+    """Compare every downloaded file of a commit with the hub's hash: SHA-256, or git's SHA-1 of a small file.
+
+    A file that differs is removed, so that the next download fetches it again. Raises EngineError with both hashes.
+    """
+    with _in_one_line(name, commit):
+        found = HfApi().verify_repo_checksums(name, revision=commit)
+    for mismatch in found.mismatches:
+        path = found.verified_path / mismatch["path"]
+        path.resolve().unlink(missing_ok=True)  # one content may have several names
+        path.unlink(missing_ok=True)
+    if found.mismatches:
+        first = found.mismatches[0]
+        raise EngineError(
+            f"model {name}@{commit}: expected {first['path']} with {first['algorithm']} {first['expected']}, found "
+            f"{first['actual']}; removed it: download again"
+        )
+
+
+def _snapshot(name: str, commit: str, files: Sequence[str], *, local: bool = False) -> Path:
+    return Path(
+        snapshot_download(
+            name,
+            revision=commit,
+            allow_patterns=list(files),
+            ignore_patterns=list(OTHER_ENGINES),
+            local_files_only=local,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _in_one_line(name: str, revision: str) -> Iterator[None]:
+    """Turn whatever the hub's client raises into an EngineError that says what to do."""
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        token = "one without access" if get_token() else "none"
+        raise EngineError(
+            f"model {name}: gated; expected the token of an account with access in HF_TOKEN, found {token}: accept "
+            f"the terms at https://huggingface.co/{name}, then make a token at https://huggingface.co/settings/tokens"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise EngineError(
+            f"model {name}: expected a model of the hub, found none of that name, or one that HF_TOKEN may not see"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise EngineError(f"model {name}: expected a revision of the hub, found {revision} (model.revision)") from error
+    except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError) as error:
+        raise EngineError(
+            f"model {name}@{revision}: not on this machine, and the hub is out of reach; download it first, on Modal "
+            "with `modal run jobs/embedding_service.py::download_weights`"
+        ) from error
+    except Exception as error:
+        raise EngineError(f"model {name}@{revision}: not available from the hub: {error}") from error

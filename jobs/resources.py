@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import modal
 
 from pipeline.config import load_config
+from pipeline.key import KEY_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = os.environ.get("EMBED_CONFIG", "configs/kalm-gemma3-12b.toml")  # below the repository
@@ -31,8 +32,10 @@ Mounts = dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]
 driver_volumes: Mounts = {str(CORPUS): corpus_read_only, str(OUTPUT): output, str(WEIGHTS): weights}
 service_volumes: Mounts = driver_volumes | {str(COMPILED): compiled}
 
+HTTP = os.environ.get("EMBED_HTTP", "")  # not empty: serve_http is deployed with its key
 ENVIRONMENT = {
     "EMBED_CONFIG": CONFIG,
+    "EMBED_HTTP": HTTP,
     "HF_HOME": str(WEIGHTS),
     "HF_XET_HIGH_PERFORMANCE": "1",
     "VLLM_CACHE_ROOT": str(COMPILED),
@@ -48,9 +51,12 @@ driver_image = _with_sources(modal.Image.debian_slim(python_version="3.12").uv_p
 service_image = _with_sources(
     modal.Image.from_registry("nvidia/cuda:13.0.2-devel-ubuntu24.04", add_python="3.12")
     .entrypoint([])
-    .uv_pip_install("vllm==0.32.0", *LIBRARIES)
+    .uv_pip_install("vllm==0.32.0", "orjson", *LIBRARIES)
     .env(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"})  # a GPU never waits for a download: download_weights goes before
 )
 
 # Of the hub, for a gated model. In a container the variable is there exactly if it was here.
 hub_token = [modal.Secret.from_dict({"HF_TOKEN": os.environ["HF_TOKEN"]})] if os.environ.get("HF_TOKEN") else []
+
+# Of the HTTP service. Who does not ask for the service needs no secret to deploy.
+http_key = [modal.Secret.from_name("vllm-embedding-api-key", required_keys=[KEY_VARIABLE])] if HTTP else []

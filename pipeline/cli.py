@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -62,14 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show tracebacks and what the engine writes")
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print one JSON value instead of words")
-    recipe = argparse.ArgumentParser(add_help=False)
+    configured = argparse.ArgumentParser(add_help=False)
+    configured.add_argument("--config", help=f"TOML file (default: $EMBED_CONFIG, else {commands.DEFAULT_CONFIG})")
+    configured.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a config key"
+    )
+    recipe = argparse.ArgumentParser(add_help=False, parents=[configured])
     recipe.add_argument(
         "--input", required=True, help="a file, a folder or a glob of .parquet, .jsonl[.gz|.zst], .ndjson"
     )
-    recipe.add_argument("--config", help=f"TOML file (default: $EMBED_CONFIG, else {commands.DEFAULT_CONFIG})")
     recipe.add_argument("--dim", type=int, help="width of the stored vectors (default: run.dim of the config)")
     recipe.add_argument("--limit", type=_positive, metavar="N", help="embed the first N rows only")
-    recipe.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a config key")
     recipe.add_argument("--allow-untrained-dim", action="store_true", help="take a --dim the model was not trained for")
     dataset = argparse.ArgumentParser(add_help=False)
     dataset.add_argument("dataset", metavar="D", help="the output folder of a run")
@@ -98,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     search = add("search", commands.search, "find the passages nearest to a query", dataset, as_json)
     search.add_argument("query")
     search.add_argument("-k", type=int, default=10, help="how many (default: 10)")
+    serve = add("serve", commands.serve, "serve embeddings over HTTP, as OpenAI does, until stopped", configured)
+    serve.set_defaults(dim=None, allow_untrained_dim=False)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=_positive, default=8000, help="(default: %(default)s)")
+    access = serve.add_mutually_exclusive_group()
+    access.add_argument("--api-key-file", type=Path, metavar="F", help="file with the key (default: $VLLM_API_KEY)")
+    access.add_argument("--no-auth", action="store_true", help="let in whoever reaches the address")
     return parser
 
 

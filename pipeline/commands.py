@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from argparse import Namespace
@@ -110,6 +111,23 @@ def search(options: Namespace) -> None:
     config = parse_config(manifest.dataset.config, where=str(store.manifest_path))
     hits = nearest(store, manifest, embed_query(options.query, config), options.k)
     _say(options, hits, "\n".join(f"{hit['score']:.4f}  {hit['id']}  {hit['source']}:{hit['row']}" for hit in hits))
+
+
+def serve(options: Namespace) -> None:
+    """Serve embeddings over HTTP until SIGINT or SIGTERM; raises EngineError when the server ends by itself."""
+    from pipeline.key import read_key
+    from pipeline.server import Server
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    config = _config(options)
+    key = None if options.no_auth else read_key(options.api_key_file, os.environ)
+    with Server(config, host=options.host, port=options.port, key=key) as server:
+        server.wait_until_ready()
+        sizes = ", ".join(map(str, config.model.dims))
+        where = f"http://{options.host}:{options.port}/v1"
+        print(f"ready: {config.model.name} at {where}, dimensions {sizes}", flush=True)
+        server.wait()
 
 
 def _config(options: Namespace) -> Config:

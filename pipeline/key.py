@@ -23,7 +23,10 @@ def read_key(file: Path | None, environment: Mapping[str, str]) -> str:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are no text"
         raise UsageError(f"{where}: expected a readable file with the key, found {reason}") from None
     if not key:
-        raise UsageError(f"{where}: expected a key, found none; give one with --api-key-file, or say --no-auth")
+        raise UsageError(
+            f"{where}: expected a key, found none; give one with --api-key-file or say --no-auth, "
+            "and on Modal deploy with EMBED_HTTP=1"
+        )
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise UsageError(f"{where}: expected one line of printable ASCII without spaces, found something else")
     return key

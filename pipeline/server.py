@@ -23,7 +23,7 @@ from pipeline.weights import check_revision, locate
 
 PROBE_EVERY_S = 0.25
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
-LAST_LINES = 20
+LAST_LINES = 10
 
 
 class Server:
@@ -107,7 +107,8 @@ class Server:
 
     def _follow(self, output: Iterable[str]) -> None:
         for line in output:
-            self._lines.append(line.strip())
+            if line.strip():
+                self._lines.append(line.strip())
             if self._shown:
                 sys.stderr.write(line)
 

@@ -51,7 +51,7 @@ driver_image = _with_sources(modal.Image.debian_slim(python_version="3.12").uv_p
 service_image = _with_sources(
     modal.Image.from_registry("nvidia/cuda:13.0.2-devel-ubuntu24.04", add_python="3.12")
     .entrypoint([])
-    .uv_pip_install("vllm==0.32.0", "orjson", *LIBRARIES)
+    .uv_pip_install("vllm==0.32.0", *LIBRARIES)
     .env(ENVIRONMENT | {"HF_HUB_OFFLINE": "1"})  # a GPU never waits for a download: download_weights goes before
 )
 

@@ -10,8 +10,10 @@ import asyncio
 import base64
 import json
 import os
+import re
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import aiohttp
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -51,8 +54,9 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(url: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key(), max_retries=0)
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=key(), max_retries=0) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def key() -> str:
 
 
 def texts_of(corpus: Path) -> list[str]:
-    return [json.loads(line)["text"] for line in corpus.open()]
+    return [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
 
 
 def embed(client: openai.OpenAI, asked: Any, **options: Any) -> NDArray[np.float32]:
@@ -130,29 +134,36 @@ def test_dimensions_cut_and_normalise_and_other_sizes_are_refused_with_the_list(
             embed(client, "a text", dimensions=dim)
 
 
-@pytest.mark.parametrize("wrong", ["", "wrong", "Bearer"])
-def test_who_has_no_key_is_turned_away_everywhere(url: str, wrong: str) -> None:
-    async def knock() -> dict[str, int]:
-        found = {}
-        headers = {"Authorization": f"Bearer {wrong}"} if wrong else {}
-        async with aiohttp.ClientSession(headers=headers) as session:
-            for path in ("/v1/models", "/metrics", "/docs", "/openapi.json", "/version", "/ping", "/load"):
-                async with session.get(url + path) as answer:
-                    found[path] = answer.status
-            for path in ("/v1/embeddings", "/v2/embed", "/pooling", "/invocations", "/tokenize", "/score"):
-                async with session.post(url + path, json={"model": MODEL, "input": "x"}) as answer:
-                    found[path] = answer.status
-            async with session.get(f"{url}/health") as answer:
-                assert answer.status == 200
-        return found
+GET = ("/v1/models", "/metrics", "/docs", "/openapi.json", "/version", "/ping", "/load")
+POST = ("/v1/embeddings", "/v2/embed", "/pooling", "/invocations", "/tokenize", "/score")
 
-    assert set(asyncio.run(knock()).values()) == {401}
-    with pytest.raises(openai.AuthenticationError, match="expected `Authorization: Bearer` with the key"):
-        openai.OpenAI(base_url=f"{url}/v1", api_key=wrong or "none", max_retries=0).models.list()
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}])
+def test_who_has_no_key_is_turned_away_everywhere_but_from_health(url: str, headers: dict[str, str]) -> None:
+    with httpx.Client(base_url=url, headers=headers) as stranger:
+        answers = [stranger.get(path) for path in GET]
+        answers += [stranger.post(path, json={"model": MODEL, "input": "x"}) for path in POST]
+        assert {answer.status_code for answer in answers} == {401}
+        assert stranger.get("/health").status_code == 200
+    with (
+        openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError, match="expected `Authorization: Bearer` with the key"),
+    ):
+        client.models.list()
 
 
 def test_who_has_the_key_comes_in(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list().data] == [MODEL]
+
+
+@on_this_machine
+def test_the_readme_s_client_gets_a_vector(url: str, tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    [script] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "openai" in block]
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    script = f"{script.replace('http://127.0.0.1:8000', url)}\nprint(len(answer.data[0].embedding))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"{DIMS[0]}\n", done.stderr
 
 
 @on_this_machine
@@ -192,19 +203,14 @@ def test_what_cannot_be_embedded_is_a_400_that_says_why(client: openai.OpenAI, a
 
 @pytest.mark.parametrize("asked", ['"' + "word " * 2_000_000 + '"', '["a text"' + ',"a text"' * 1_200_000 + "]"])
 def test_ten_megabytes_are_a_413_that_says_why(client: openai.OpenAI, url: str, asked: str) -> None:
-    async def ask(key: str) -> tuple[int, str]:
+    def ask(key: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        body = f'{{"model": "{MODEL}", "input": {asked}}}'.encode()
-        async with (
-            aiohttp.ClientSession(headers=headers) as session,
-            session.post(f"{url}/v1/embeddings", data=body) as answer,
-        ):
-            return answer.status, await answer.text()
+        return httpx.post(f"{url}/v1/embeddings", content=f'{{"model": "{MODEL}", "input": {asked}}}', headers=headers)
 
-    code, text = asyncio.run(ask(key()))
-    assert code == 413
-    assert "body: expected at most 8,388,608 bytes, found more" in text
-    assert asyncio.run(ask("wrong"))[0] == 401
+    refused = ask(key())
+    assert refused.status_code == 413
+    assert "body: expected at most 8,388,608 bytes, found more" in refused.text
+    assert ask("wrong").status_code == 401
     assert embed(client, "it goes on").shape == (1, DIMS[0])
 
 

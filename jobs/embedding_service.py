@@ -4,6 +4,9 @@ modal deploy jobs/embedding_service.py
 modal run jobs/embedding_service.py::download_weights
 """
 
+import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,11 +19,14 @@ from jobs.marks import DictMarks
 from jobs.resources import HOURS, MINUTES
 from pipeline.checkpoint import open_checkpoint, prepare
 from pipeline.config import load_config
-from pipeline.errors import BrokenEngineError
+from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.hub import verify
+from pipeline.key import read_key
+from pipeline.server import Server
 from pipeline.service import Service
 
 app = modal.App(resources.SERVICE_APP)
+HTTP_PORT = 8000
 
 
 @contextmanager
@@ -97,6 +103,36 @@ class VLLMEmbeddingSnapshot:
     def close(self) -> None:
         """Let the call in progress finish."""
         self.service.close()
+
+
+@app.function(
+    image=resources.service_image,
+    gpu=resources.RENTED.gpu or None,
+    volumes=resources.service_volumes,
+    secrets=resources.http_key,
+    max_containers=1,
+    scaledown_window=5 * MINUTES,
+    startup_timeout=30 * MINUTES,
+)
+@modal.concurrent(max_inputs=256)
+@modal.web_server(HTTP_PORT, startup_timeout=1 * MINUTES, requires_proxy_auth=not resources.http_key)
+def serve_http() -> None:
+    """Serve OpenAI's `/v1/embeddings`, which takes the key of the secret vllm-embedding-api-key.
+
+    Without the secret Modal itself turns everyone away, so that no stranger starts a GPU.
+    """
+    config = prepare(load_config(resources.REPOSITORY / resources.CONFIG))
+    server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
+    server.wait_until_ready()
+    threading.Thread(target=_die_with, args=[server], daemon=True).start()
+
+
+def _die_with(server: Server) -> None:
+    try:
+        server.wait()
+    except EngineError as error:
+        print(error, file=sys.stderr, flush=True)
+    os._exit(server.exit_code)
 
 
 @app.function(

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import modal
 
 from pipeline.config import load_config
+from pipeline.key import KEY_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = os.environ.get("EMBED_CONFIG", "configs/kalm-gemma3-12b.toml")  # below the repository
@@ -33,8 +34,10 @@ Mounts = dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]
 driver_volumes: Mounts = {str(CORPUS): corpus_read_only, str(OUTPUT): output, str(WEIGHTS): weights}
 service_volumes: Mounts = driver_volumes | {str(COMPILED): compiled}
 
+HTTP = os.environ.get("EMBED_HTTP", "")  # not empty: serve_http is deployed with its key
 ENVIRONMENT = {
     "EMBED_CONFIG": CONFIG,
+    "EMBED_HTTP": HTTP,
     "HF_HOME": str(WEIGHTS),
     "HF_XET_HIGH_PERFORMANCE": "1",
     "VLLM_CACHE_ROOT": str(COMPILED),
@@ -60,6 +63,9 @@ service_image = _with_sources(
 
 # Of the hub, for a gated model. In a container the variable is there exactly if it was here.
 hub_token = [modal.Secret.from_dict({"HF_TOKEN": os.environ["HF_TOKEN"]})] if os.environ.get("HF_TOKEN") else []
+
+# Of the HTTP service. Who does not ask for the service needs no secret to deploy.
+http_key = [modal.Secret.from_name("vllm-embedding-api-key", required_keys=[KEY_VARIABLE])] if HTTP else []
 
 
 def refresh() -> None:

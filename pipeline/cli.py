@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -124,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("query")
     search.add_argument("-k", type=int, default=10, help="how many (default: 10)")
     add("golden", commands.golden, "make the reference vectors that engines of a model are checked against", configured)
+    serve = add("serve", commands.serve, "serve embeddings over HTTP, as OpenAI does, until stopped", configured)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=_positive, default=8000, help="(default: %(default)s)")
+    access = serve.add_mutually_exclusive_group()
+    access.add_argument("--api-key-file", type=Path, metavar="F", help="file with the key (default: $VLLM_API_KEY)")
+    access.add_argument("--no-auth", action="store_true", help="let in whoever reaches the address")
     return parser
 
 

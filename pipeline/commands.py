@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 from argparse import Namespace
@@ -173,6 +174,23 @@ def golden(options: Namespace) -> None:
     found = make_golden(config)
     write_golden(found, path)
     print(f"{path}: {len(found.vectors)} vectors of {found.model}@{found.revision} by {found.reference}")
+
+
+def serve(options: Namespace) -> None:
+    """Serve embeddings over HTTP until SIGINT or SIGTERM; raises EngineError when the server ends by itself."""
+    from pipeline.key import read_key
+    from pipeline.server import Server
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    config = _config(options)
+    key = None if options.no_auth else read_key(options.api_key_file, os.environ)
+    with Server(config, host=options.host, port=options.port, key=key) as server:
+        server.wait_until_ready()
+        sizes = ", ".join(map(str, config.model.dims))
+        where = f"http://{options.host}:{options.port}/v1"
+        print(f"ready: {config.model.name} at {where}, dimensions {sizes}", flush=True)
+        server.wait()
 
 
 def _config(options: Namespace) -> Config:

@@ -39,7 +39,7 @@ def test_the_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
     local = (REPOSITORY / "configs/local.toml").read_text()
     config.write_text(local.replace('kind = "vllm"', 'kind = "hashing"'))
     lines = [line for line in shell_lines() if line.startswith(".venv/bin/embed-corpus") and "vectors/" not in line]
-    commands = [shlex.split(line) for line in lines]
+    commands = [shlex.split(line) for line in lines if " serve " not in line]  # which does not end by itself
     assert [command[1] for command in commands] == ["plan", "run", "status", "verify", "search", "run", "slice"]
     for command in commands:
         done = subprocess.run(
@@ -52,6 +52,16 @@ def test_the_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stderr)
 
 
+def test_the_serve_command_of_the_readme_has_the_flags_that_there_are(tmp_path: Path) -> None:
+    [line] = [line for line in shell_lines() if " serve " in line]
+    (tmp_path / "key").write_text("a-key")
+    command = [sys.executable, "-m", "pipeline", *shlex.split(line)[1:], "--set", "engine.kind=hashing"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
+    )
+    assert "expected engine.kind vllm, found hashing" in done.stderr
+
+
 @needs_plane
 def test_the_modal_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
     with house(tmp_path, seeded=False) as home:
@@ -61,7 +71,8 @@ def test_the_modal_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> N
         (home.folder / "configs/readme.toml").write_text(config)
         write_jsonl(home.folder / "wiki/a.jsonl", texts(50))
         lines = [line for line in shell_lines() if line.startswith((".venv/bin/modal", "mkdir")) or "vectors/" in line]
-        assert len(lines) == 10
+        assert len(lines) == 11
+        (home.folder / "key.env").write_text("VLLM_API_KEY=a-key\n")
         for line in lines:
             program, *arguments = shlex.split(line)
             if program == "mkdir":

@@ -45,16 +45,21 @@ def pooler_arguments(config: Config) -> dict[str, Any]:
     return {"seq_pooling_type": POOLING[config.model.pooling], "use_activation": True}
 
 
+def environment() -> dict[str, str]:
+    """Return the variables that vLLM wants set before it is imported."""
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: starts sooner, and a snapshot holds it whole
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    }
+
+
 class VLLMEmbedder:
     """`vllm.LLM` as a pooling model, fed with token ids."""
 
     def __init__(self, config: Config) -> None:
-        os.environ |= {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: starts sooner, and a snapshot holds it whole
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
-            "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-        }
+        os.environ |= environment()
         folder = open_checkpoint(config)
         with quiet():
             try:

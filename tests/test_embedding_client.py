@@ -1,0 +1,293 @@
+"""The HTTP service as its clients see it.
+
+With BASE_URL set, the server there is tested with the key of OPENAI_API_KEY, and EMBED_CONFIG names its config. Else
+`embed-corpus serve` is started here with MiniLM, and its vectors are held against those of a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import aiohttp
+import httpx
+import numpy as np
+import openai
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.config import load_config
+from pipeline.tokenizer import make_tokenizer
+from tests.http_server import KEY, Served, alive, engine_of, serving, tree, words
+from tests.support import REPOSITORY, embed_corpus, read_dataset, status, write_jsonl
+
+BASE_URL = os.environ.get("BASE_URL", "").rstrip("/").removesuffix("/v1")
+SETS = () if BASE_URL else ("--set", "model.dims=[384,128]")  # a second size, as if MiniLM were trained for it
+CONFIG = load_config(REPOSITORY / os.environ.get("EMBED_CONFIG", "configs/local.toml"), SETS[1:])
+MODEL, DIMS = CONFIG.model.name, CONFIG.model.dims
+LONG = "A sentence that is repeated until it does not fit. " * CONFIG.model.max_tokens
+CLIENTS = 64
+on_this_machine = pytest.mark.skipif(bool(BASE_URL), reason="the server of BASE_URL is not on this machine")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("served"), *SETS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def url(request: pytest.FixtureRequest) -> str:
+    """Return the address of the server, /v1 left out."""
+    return BASE_URL or request.getfixturevalue("served").url.removesuffix("/v1")
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=key(), max_retries=0) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of real texts, the first one too long and some of them odd."""
+    odd = [LONG, "Größe, 漢字, emoji 🙂 and a\ttab", "x", "  spaces around  ", "a\0zero"]
+    paragraphs = dict.fromkeys(
+        text for topic in topics.values() for text in topic.split("\n\n") if 40 < len(text) < 400
+    )
+    texts = [*odd, *paragraphs][:256]
+    return write_jsonl(tmp_path_factory.mktemp("corpus") / "in.jsonl", [{"text": text} for text in texts])
+
+
+@pytest.fixture(scope="module")
+def batch(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.float32]:
+    """Return the vectors that a run writes for the corpus."""
+    output = tmp_path_factory.mktemp("batch") / "out"
+    done = embed_corpus("run", "--input", corpus, "--output", output)
+    assert done.returncode == 0, done.stderr
+    return np.stack(read_dataset(output).column("embedding").to_pylist()).astype(np.float32)
+
+
+def key() -> str:
+    return os.environ.get("OPENAI_API_KEY", "") if BASE_URL else KEY
+
+
+def texts_of(corpus: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
+
+
+def embed(client: openai.OpenAI, asked: Any, **options: Any) -> NDArray[np.float32]:
+    answer = client.embeddings.create(model=MODEL, input=asked, **options)
+    return np.array([found.embedding for found in answer.data], np.float32)
+
+
+def cosine(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(some, axis=-1) * np.linalg.norm(others, axis=-1)
+    return np.asarray(np.sum(some * others, axis=-1) / norms)
+
+
+@on_this_machine
+def test_the_vectors_are_those_of_the_batch(client: openai.OpenAI, corpus: Path, batch: NDArray[np.float32]) -> None:
+    found = embed(client, texts_of(corpus), extra_body={"truncate_prompt_tokens": -1})
+    assert cosine(found, batch).min() >= 0.9999
+
+
+@on_this_machine
+def test_token_ids_give_the_vectors_of_their_texts(
+    client: openai.OpenAI, corpus: Path, batch: NDArray[np.float32]
+) -> None:
+    tokenizer = make_tokenizer(CONFIG, max_tokens=CONFIG.model.max_tokens)
+    ids = [windows[0].ids for windows in tokenizer.windows(texts_of(corpus))]
+    assert cosine(embed(client, ids), batch).min() >= 0.9999
+    assert cosine(embed(client, ids[1])[0], batch[1]) >= 0.9999
+
+
+def test_float_and_base64_are_the_same_vectors_of_unit_length(client: openai.OpenAI) -> None:
+    asked = ["one text", "and another"]
+    found = embed(client, asked, encoding_format="float")
+    assert found.shape == (2, DIMS[0])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
+    encoded = client.embeddings.with_raw_response.create(model=MODEL, input=asked, encoding_format="base64")
+    raw = [base64.b64decode(item["embedding"]) for item in json.loads(encoded.content)["data"]]
+    np.testing.assert_allclose(np.stack([np.frombuffer(data, np.float32) for data in raw]), found, atol=1e-6)
+    np.testing.assert_allclose(embed(client, asked[0])[0], found[0], atol=1e-2)
+
+
+def test_dimensions_cut_and_normalise_and_other_sizes_are_refused_with_the_list(client: openai.OpenAI) -> None:
+    [full] = embed(client, "a text", dimensions=DIMS[0])
+    for dim in DIMS:
+        [cut] = embed(client, "a text", dimensions=dim)
+        np.testing.assert_allclose(cut, full[:dim] / np.linalg.norm(full[:dim]), atol=1e-4)
+    for dim in (DIMS[-1] - 1, DIMS[0] + 1, 0, -1):
+        with pytest.raises(openai.BadRequestError, match=f"expected one of {', '.join(map(str, DIMS))}, found {dim}"):
+            embed(client, "a text", dimensions=dim)
+
+
+GET = ("/v1/models", "/metrics", "/docs", "/openapi.json", "/version", "/ping", "/load")
+POST = ("/v1/embeddings", "/v2/embed", "/pooling", "/invocations", "/tokenize", "/score")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}])
+def test_who_has_no_key_is_turned_away_everywhere_but_from_health(url: str, headers: dict[str, str]) -> None:
+    with httpx.Client(base_url=url, headers=headers) as stranger:
+        answers = [stranger.get(path) for path in GET]
+        answers += [stranger.post(path, json={"model": MODEL, "input": "x"}) for path in POST]
+        assert {answer.status_code for answer in answers} == {401}
+        assert stranger.get("/health").status_code == 200
+    with (
+        openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError, match="expected `Authorization: Bearer` with the key"),
+    ):
+        client.models.list()
+
+
+def test_who_has_the_key_comes_in(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list().data] == [MODEL]
+
+
+@on_this_machine
+def test_the_readme_s_client_gets_a_vector(url: str, tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    [script] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "openai" in block]
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    script = f"{script.replace('http://127.0.0.1:8000', url)}\nprint(len(answer.data[0].embedding))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"{DIMS[0]}\n", done.stderr
+
+
+@on_this_machine
+def test_no_process_shows_the_key(served: Served) -> None:
+    below = tree(served.process.pid)
+    assert len(below) >= 2
+    for pid in (served.process.pid, *below):
+        assert KEY not in words(pid, "cmdline")
+        assert KEY not in words(pid, "environ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        (LONG, "maximum context length is"),
+        ([[1] * (CONFIG.model.max_tokens + 1)], "maximum context length is"),
+        ("", r"input\[0\]: expected a text, found nothing but white space"),
+        (["fine", " \n"], r"input\[1\]: expected a text, found nothing but white space"),
+        ([], "found an empty list"),
+        ([[]], r"input\[0\]: expected token ids, found none"),
+        (None, "Expected `str | array`, got `null`"),
+        (5, "Expected `str | array`, got `int`"),
+        (["fine", None], r"got `null` - at `\$.input\[1\]`"),
+        ([True], "got `bool`"),
+        ([{"text": "x"}], "got `object`"),
+        (["a", [1]], "found both"),
+        ([[10**7]], "out of vocabulary"),
+        ([[-1]], "out of vocabulary"),
+        (["x"] * 2049, "expected at most 2,048 texts, found 2,049"),
+    ],
+)
+def test_what_cannot_be_embedded_is_a_400_that_says_why(client: openai.OpenAI, asked: Any, text: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=text):
+        embed(client, asked)
+    assert embed(client, "it goes on").shape == (1, DIMS[0])
+
+
+@pytest.mark.parametrize("asked", ['"' + "word " * 2_000_000 + '"', '["a text"' + ',"a text"' * 1_200_000 + "]"])
+def test_ten_megabytes_are_a_413_that_says_why(client: openai.OpenAI, url: str, asked: str) -> None:
+    def ask(key: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        return httpx.post(f"{url}/v1/embeddings", content=f'{{"model": "{MODEL}", "input": {asked}}}', headers=headers)
+
+    refused = ask(key())
+    assert refused.status_code == 413
+    assert "body: expected at most 8,388,608 bytes, found more" in refused.text
+    assert ask("wrong").status_code == 401
+    assert embed(client, "it goes on").shape == (1, DIMS[0])
+
+
+def test_openai_s_client_hears_why_ten_megabytes_are_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError, match="body: expected at most 8,388,608 bytes, found more"):
+        embed(client, "word " * 2_000_000)
+
+
+async def load(url: str, texts: Sequence[str], expected: NDArray[np.float32], seconds: float) -> float:
+    """Let 64 clients embed one text after another, each its own; return the texts that were embedded in a second."""
+    n_done, began = 0, time.perf_counter()
+
+    async def ask(session: aiohttp.ClientSession, number: int) -> None:
+        nonlocal n_done
+        at = number
+        while time.perf_counter() - began < seconds:
+            at = (at + CLIENTS + 1) % len(texts)
+            request = {"model": MODEL, "input": texts[at], "encoding_format": "base64"}
+            async with session.post(f"{url}/v1/embeddings", json=request) as answer:
+                body = await answer.read()
+            assert answer.status == 200, body
+            vector = np.frombuffer(base64.b64decode(json.loads(body)["data"][0]["embedding"]), np.float32)
+            assert cosine(vector, expected[at]) >= 0.999, texts[at]
+            assert cosine(vector, expected[at]) > cosine(vector, expected[at - 1]), texts[at]
+            n_done += 1
+
+    connector = aiohttp.TCPConnector(limit=CLIENTS)
+    async with aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Bearer {key()}"}) as session:
+        await asyncio.gather(*(ask(session, number) for number in range(CLIENTS)))
+    return n_done / (time.perf_counter() - began)
+
+
+@on_this_machine
+def test_64_clients_at_once_get_each_their_own_vector(url: str, corpus: Path, batch: NDArray[np.float32]) -> None:
+    assert asyncio.run(load(url, texts_of(corpus)[1:], batch[1:], seconds=3)) > 1
+
+
+@on_this_machine
+@pytest.mark.slow
+def test_64_clients_for_30_seconds_get_0_8_of_the_speed_of_a_batch(
+    url: str, corpus: Path, batch: NDArray[np.float32], tmp_path: Path
+) -> None:
+    texts = texts_of(corpus)[1:]
+    write_jsonl(tmp_path / "in.jsonl", [{"text": text} for _ in range(16) for text in texts])
+    ratios = []
+    for number in range(3):
+        output = tmp_path / f"out-{number}"
+        assert embed_corpus("run", "--input", tmp_path / "in.jsonl", "--output", output).returncode == 0
+        found = status(output)
+        batch_rate = found["embedded_now"] / found["engine_s"]
+        ratios.append(asyncio.run(load(url, texts, batch[1:], seconds=30)) / batch_rate)
+    assert statistics.median(ratios) >= 0.8, ratios
+
+
+# These two end the server: they stand last.
+
+
+@on_this_machine
+def test_when_the_engine_is_killed_the_supervisor_ends_with_its_last_words(served: Served) -> None:
+    below = tree(served.process.pid)
+    os.kill(engine_of(served.process.pid), 9)
+    printed, errors = served.process.communicate(timeout=30)
+    assert served.process.returncode == 1
+    last = errors.splitlines()[-1]
+    assert last.startswith("embed-corpus: server: ended with exit code 0; its last lines: ")
+    assert "EngineDeadError" in last
+    assert KEY not in printed + errors
+    assert not [pid for pid in below if alive(pid)]
+
+
+@on_this_machine
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 9, 15], ids=["SIGINT", "SIGKILL", "SIGTERM"])
+def test_when_the_supervisor_ends_nothing_of_the_server_is_left(tmp_path: Path, number: int) -> None:
+    with serving(tmp_path) as served:
+        below = tree(served.process.pid)
+        served.process.send_signal(number)
+        assert served.process.wait(timeout=15) == (-9 if number == 9 else 0)
+        for pid in below:
+            subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], timeout=15, check=True)

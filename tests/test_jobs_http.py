@@ -1,0 +1,95 @@
+"""serve_http: what a deploy registers, and that it serves what `embed-corpus serve` serves and dies with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from modal_proto import api_pb2 as api
+
+from tests.http_server import alive, engine_of, free_port, tree
+from tests.modal_jobs import House, house, needs_plane
+from tests.support import REPOSITORY
+
+SECRETS = {"vllm-embedding-api-key": {"VLLM_API_KEY": "sk-of-a-test"}}
+SERVE = """
+import sys, threading
+from jobs import embedding_service as service
+service.HTTP_PORT = int(sys.argv[1])
+service.serve_http.local()
+print("serving", flush=True)
+threading.Event().wait()
+"""
+
+
+def deployed(home: House, **env: str) -> api.Function:
+    """Deploy the service and return the definition of serve_http."""
+    done = home.plane.modal(
+        "deploy",
+        "jobs/embedding_service.py",
+        cwd=home.folder,
+        env={"EMBED_CONFIG": "configs/kalm-gemma3-12b.toml", **env},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [found] = [f.definition for f in home.plane._plane.functions.values() if f.name == "serve_http"]
+    return found
+
+
+@needs_plane
+def test_a_deploy_registers_a_web_server_that_has_its_key_when_it_was_asked_for(tmp_path: Path) -> None:
+    with house(tmp_path, seeded=False, secrets=SECRETS) as home:
+        for env, n_secrets in (({}, 0), ({"EMBED_HTTP": "1"}, 1)):
+            found = deployed(home, **env)
+            assert found.webhook_config.type == api.WEBHOOK_TYPE_WEB_SERVER
+            assert len(found.secret_ids) == n_secrets
+            assert found.webhook_config.requires_proxy_auth == (n_secrets == 0)
+            assert found.autoscaler_settings.max_containers == 1
+            assert found.autoscaler_settings.scaledown_window == 300
+            assert found.resources.gpu_config.gpu_type == "A100-40GB"
+            assert not found.is_checkpointing_function
+            assert len(found.volume_mounts) == 4
+
+
+def serve(port: int, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(port)],
+        cwd=REPOSITORY,
+        env={**os.environ, "EMBED_CONFIG": "configs/local.toml", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_container_without_a_key_does_not_serve() -> None:
+    with serve(free_port(), VLLM_API_KEY="") as process:
+        printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (1, "")
+    assert "expected a key, found none" in errors.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_container_serves_with_the_key_of_its_environment_and_dies_with_the_server() -> None:
+    port = free_port()
+    with serve(port, VLLM_API_KEY="sk-of-a-test") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "serving\n"
+        environment = {**os.environ, "BASE_URL": f"http://127.0.0.1:{port}", "OPENAI_API_KEY": "sk-of-a-test"}
+        client = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "tests/test_embedding_client.py"],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert client.returncode == 0, client.stdout
+        below = tree(process.pid)
+        os.kill(engine_of(process.pid), 9)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "server: ended with exit code 0; its last lines: " in errors.splitlines()[-1]
+    assert "sk-of-a-test" not in errors
+    assert not [pid for pid in below if alive(pid)]

@@ -24,7 +24,7 @@ def count_duplicate_ids(parts: Iterable[Path]) -> int:
 
     n_duplicates = 0
     with contextlib.ExitStack() as stack:
-        buckets = [stack.enter_context(tempfile.SpooledTemporaryFile(1 << 16)) for _ in range(N_BUCKETS)]
+        buckets = [stack.enter_context(tempfile.SpooledTemporaryFile(1 << 14)) for _ in range(N_BUCKETS)]
         for part in parts:
             with pq.ParquetFile(part) as file:
                 for batch in file.iter_batches(columns=["id", "passage"], use_threads=False):

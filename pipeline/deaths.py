@@ -12,6 +12,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +22,7 @@ import numpy as np
 from pipeline import lines
 from pipeline.config import fingerprint, recipe
 from pipeline.corpus import is_parquet
-from pipeline.engine import Embedded
+from pipeline.engine import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError
 from pipeline.manifest import Receipt
 from pipeline.plan import Chunk, Span, make_chunk
@@ -92,12 +93,39 @@ class NoEngine:
         return Embedded(vectors=vectors, refused=dict.fromkeys(range(len(token_ids)), self._why))
 
 
+class LoadingEngine:
+    """An engine that says when it is loaded and about to be used for the first time."""
+
+    def __init__(self, engine: EngineThread, tell: Callable[[], None]) -> None:
+        self._engine = engine
+        self._tell = tell
+
+    @property
+    def ready_at(self) -> float:
+        """Seconds since the epoch; 0 until the engine is loaded."""
+        return self._engine.ready_at
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        """Wait for the engine, tell, and return unit vectors of the first `dim` components."""
+        self._engine.wait()
+        self._tell()
+        return self._engine.embed(token_ids, dim)
+
+
 @contextlib.contextmanager
-def attempt(marks: Marks, chunk: Chunk, deaths: int) -> Iterator[None]:
-    """Mark an attempt on a chunk that died `deaths` times before; an engine that breaks is as good as a death."""
-    marks.put(chunk, deaths + 1)
+def attempt(marks: Marks, chunk: Chunk, deaths: int, engine: EngineThread) -> Iterator[Engine]:
+    """Mark an attempt on a chunk that died `deaths` times before, and yield the engine to make it with.
+
+    A process that dies while its engine loads is no chunk's fault: until then the mark waits. An engine that breaks
+    is as good as a death.
+    """
+    mark = partial(marks.put, chunk, deaths + 1)
     try:
-        yield
+        if engine.ready_at:
+            mark()
+            yield engine
+        else:
+            yield LoadingEngine(engine, mark)
     except BrokenEngineError:
         raise
     except BaseException:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.canary import Canary, canary_ids
 from pipeline.config import Config
 from pipeline.engines import Embedder, make_embedder
-from pipeline.errors import BrokenEngineError
+from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.vectors import finish_batch
 
 MAX_REFUSED = 64  # passages, one after the other and each alone, before the engine is at fault and not they
@@ -55,15 +55,18 @@ class EngineThread:
         self._loading: Future[tuple[Embedder, Canary]] = self._pool.submit(self._load)
 
     def wait(self) -> None:
-        """Wait until the engine is loaded; raises what loading raised."""
-        self._loading.result()
+        """Wait until the engine is loaded; raises BrokenEngineError when it does not load."""
+        try:
+            self._loading.result()
+        except EngineError as error:
+            raise BrokenEngineError(str(error)) from error
 
     def embed(self, token_ids: Sequence[Sequence[int]], dim: int, *, checked: bool = True) -> Embedded:
         """Return unit vectors of the first `dim` components.
 
-        A passage on which the engine fails is refused, and all others are embedded. Raises what loading raised, and
-        BrokenEngineError when it is the engine that fails: it no longer gives its canary the first vectors, which
-        is found out after every failure and, if `checked`, at the end.
+        A passage on which the engine fails is refused, and all others are embedded. Raises BrokenEngineError when it is
+        the engine that fails: it does not load, or no longer gives its canary the first vectors, which is found out
+        after every failure and, if `checked`, at the end.
         """
         self.wait()
         return self._pool.submit(self._embed, token_ids, dim, checked).result()

@@ -36,9 +36,8 @@ def fan_out_here(store: Store) -> FanOut:
         usual, alone = divide(chunks, job, known)
 
         def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
-            engine.wait()  # that it does not load is no chunk's fault
-            with attempt(marks, chunk, deaths):
-                return embed_or_fail(chunk, job, engine, store)
+            with attempt(marks, chunk, deaths, engine) as marked:
+                return embed_or_fail(chunk, job, marked, store)
 
         waiting = ((chunk, deaths_of(chunk, known)) for chunk in usual)
         pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")

@@ -98,8 +98,8 @@ class Service:
         failed = partial(Failure, chunk=wanted.id, source=wanted.shard.source)
         if (found := deaths_of(wanted, marks.read())) > deaths:
             return pack(failed(error=f"its container died, {found} times by now", deaths=found))
-        made = partial(embed_chunk, wanted, asked, self._engine, store)
-        with attempt(marks, wanted, deaths):
+        with attempt(marks, wanted, deaths, self._engine) as engine:
+            made = partial(embed_chunk, wanted, asked, engine, store)
             try:
                 try:
                     return pack(made())

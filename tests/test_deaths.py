@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from pipeline.config import load_config
 from pipeline.corpus import open_corpus, read_chunk, shard_at
 from pipeline.deaths import GIVE_UP_AFTER, Mark, MarkFiles, attempt, deaths_of, divide, embed_alone, halves
+from pipeline.engine import Embedded, EngineThread
+from pipeline.engines.hashing import HashingEmbedder
 from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.manifest import Receipt
 from pipeline.plan import Chunk, Span, make_chunk
 from pipeline.run import run
 from pipeline.store import Store
+from pipeline.vectors import finish
 from pipeline.worker import Failure, Job, embed_or_fail
 from tests.support import REPOSITORY, write_jsonl, write_parquet
 
@@ -134,10 +138,6 @@ class Fine:
     ready_at = 1.0
 
     def embed(self, token_ids, dim):
-        from pipeline.engine import Embedded
-        from pipeline.engines.hashing import HashingEmbedder
-        from pipeline.vectors import finish
-
         return Embedded(vectors=finish(HashingEmbedder(384).embed(token_ids or [[0]]), dim)[: len(token_ids)])
 
 
@@ -181,18 +181,35 @@ def test_deaths_that_never_stop_reject_no_row(tmp_path: Path) -> None:
         (lambda: _raise(BrokenEngineError("x")), 2, [3]),
     ],
 )
+@pytest.mark.parametrize("loaded", [True, False])
 def test_a_mark_stays_after_a_death_alone(
-    tmp_path: Path, ending: Callable[[], None], before: int, after: list[int]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: Callable[[], None],
+    before: int,
+    after: list[int],
+    loaded: bool,
 ) -> None:
+    may_load = threading.Event()
+    monkeypatch.setattr("pipeline.engine.make_embedder", lambda config: may_load.wait() and HashingEmbedder(384))
     write_parquet(tmp_path / "in/a.parquet", [{"text": "t"}])
     chunk = chunk_of(job_of(tmp_path / "in"), "a.parquet", 0, 1)
-    marks = MarkFiles(tmp_path / "marks")
+    marks, thread = MarkFiles(tmp_path / "marks"), EngineThread(CONFIG)
+    marks.put(chunk, before)
+    if loaded:
+        may_load.set()
+        thread.wait()
     try:
-        with attempt(marks, chunk, before):
+        with attempt(marks, chunk, before, thread) as marked:
+            assert deaths_of(chunk, marks.read()) == before + loaded
+            may_load.set()
+            marked.embed([[1]], 64)
             assert marks.read() == [Mark(chunk=chunk, deaths=before + 1)]
             ending()
     except (EngineError, KeyboardInterrupt):
         pass
+    finally:
+        thread.close()
     assert [mark.deaths for mark in marks.read()] == after
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,32 +174,6 @@ def to_tables(config: Config) -> dict[str, Any]:
     """Return the config as plain tables, for a manifest or for the wire; `parse_config` reads them back."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     return tables
-
-
-def recipe(config: Config) -> dict[str, Any]:
-    """Return exactly the settings that can change a stored vector, by key."""
-    model, corpus = config.model, config.corpus
-    return {
-        "model.name": model.name,
-        "model.revision": model.revision,
-        "model.dtype": model.dtype,
-        "model.pooling": model.pooling,
-        "model.max_tokens": model.max_tokens,
-        "model.document_prompt": model.document_prompt,
-        "engine.kind": config.engine.kind,
-        "corpus.text": corpus.text,
-        "corpus.on_long": corpus.on_long,
-        "corpus.overlap": corpus.overlap if corpus.on_long == "split" else 0,
-        "run.dim": config.dim,
-        "vector.dtype": "float16",
-        "vector.norm": "l2",
-    }
-
-
-def fingerprint(recipe: Mapping[str, Any]) -> str:
-    """Return 16 hex digits that change if and only if a setting of the recipe does."""
-    canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
 def _parse_override(override: str) -> tuple[str, str, Any]:

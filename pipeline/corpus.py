@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import lines, parquet
+from pipeline import lines, parquet, stream
 from pipeline.config import CorpusConfig
 from pipeline.errors import CorpusError
 from pipeline.plan import Chunk, Shard
 from pipeline.rows import Columns, Rows, text_columns
 
-PACKINGS = ("", *lines.COMPRESSION)
+PACKINGS = ("", *stream.COMPRESSION)
 SUFFIXES = (".parquet", *(kind + packing for kind in (".jsonl", ".ndjson") for packing in PACKINGS))
 
 

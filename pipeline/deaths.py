@@ -19,13 +19,13 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from pipeline import lines
-from pipeline.config import fingerprint, recipe
+from pipeline import lines, stream
 from pipeline.corpus import is_parquet
 from pipeline.engine import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError
 from pipeline.manifest import Receipt
 from pipeline.plan import Chunk, Span, make_chunk
+from pipeline.recipe import fingerprint, recipe
 from pipeline.store import Store
 from pipeline.worker import Failure, Job, embed_or_fail
 
@@ -183,7 +183,7 @@ def embed_alone(
             else:
                 why = f"the process died {deaths} times with this row alone"
                 yield embed_or_fail(chunk, job, NoEngine(why), store)
-                lines.release()  # on a volume that is to be reloaded, no file may stay open
+                stream.release()  # on a volume that is to be reloaded, no file may stay open
             continue
         outcome = embed(chunk, deaths)
         if isinstance(outcome, Failure) and outcome.deaths > deaths:

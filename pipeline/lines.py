@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -17,12 +16,11 @@ from numpy.typing import NDArray
 from pipeline.errors import CorpusError
 from pipeline.plan import MAX_CHUNK_ROWS, Span
 from pipeline.rows import Columns, Reject, Rows, as_text, render
+from pipeline.stream import read_blocks, read_span
 
-BLOCK_BYTES = 4 << 20
 HEAD_BYTES = 1 << 18
 MAX_LINE_BYTES = 16 << 20  # a tokenizer may need 300 times as much
 UTF8_BOM = b"\xef\xbb\xbf"
-COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 MAGIC = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive"}
 
 _decode = msgspec.json.Decoder().decode
@@ -39,7 +37,7 @@ def scan(
     line_start = read_to = gap.byte_start
     row_limit = gap.row_start + limit if limit is not None else sys.maxsize
     held: Span | None = None
-    for block in _blocks(path, gap.byte_start, None if open_end else gap.byte_stop):
+    for block in read_blocks(path, gap.byte_start, None if open_end else gap.byte_stop):
         ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + (read_to + 1)
         read_to += len(block)
         at = 0
@@ -73,7 +71,7 @@ def scan(
 
 def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
     """Read the rows of a span; blank lines are no rows. Raises CorpusError when the file holds other lines by now."""
-    data = _read_span(path, span)
+    data = read_span(path, span)
     n_lines = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
     if n_lines != span.n_rows:
         raise CorpusError(
@@ -112,7 +110,7 @@ def head(path: Path) -> list[dict[str, Any]]:
 
     Raises CorpusError for a file that cannot be read, or is of another kind than its name says.
     """
-    data = next(_blocks(path, 0, HEAD_BYTES), b"")
+    data = next(read_blocks(path, 0, HEAD_BYTES), b"")
     for magic, kind in MAGIC.items():
         if data.startswith(magic):
             raise CorpusError(f"{path}: expected lines of JSON, found {kind}; rename it")
@@ -123,7 +121,7 @@ def head(path: Path) -> list[dict[str, Any]]:
 
 def ends_at(path: Path, byte: int) -> bool:
     """Whether a file has nothing after its first `byte` bytes."""
-    return next(_blocks(path, byte, None), b"") == b""
+    return next(read_blocks(path, byte, None), b"") == b""
 
 
 def parse(line: bytes) -> dict[str, Any] | Reject:
@@ -167,7 +165,7 @@ def has_value_at(record: dict[str, Any], name: str) -> bool:
 def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:
     """Yield the numbers of the lines that are rows, in order; raises CorpusError when the file cannot be read."""
     row, is_blank, head = 0, True, UTF8_BOM  # of the line that a block ends in the middle of
-    for block in _blocks(path, 0, None):
+    for block in read_blocks(path, 0, None):
         first, *others = block.removeprefix(head).split(b"\n")
         blank = [is_blank and _is_blank(first), *map(_is_blank, others)]
         is_blank, head = blank.pop(), b""
@@ -179,85 +177,3 @@ def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:
 
 def _is_blank(line: bytes) -> bool:
     return not line or line.isspace()
-
-
-def _blocks(path: Path, start: int, stop: int | None) -> Iterator[bytes]:
-    with contextlib.closing(_Cursor(path)) as cursor:
-        cursor.skip_to(start)
-        while block := cursor.read(BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - cursor.position)):
-            yield block
-
-
-class _Cursor:
-    """A position in the decompressed bytes of a file, which moves forward only unless the file is plain."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        compression = COMPRESSION.get(path.suffix.lower())
-        self.is_packed = compression is not None
-        with self._translated():
-            if compression is None:
-                self._stream = path.open("rb")
-            else:
-                self._stream = pa.input_stream(str(path), compression=compression, buffer_size=1 << 20)
-        self.position = 0
-
-    def read(self, n_bytes: int) -> bytes:
-        with self._translated():
-            data: bytes = self._stream.read(n_bytes)
-        self.position += len(data)
-        return data
-
-    def skip_to(self, position: int) -> None:
-        if not self.is_packed:
-            self._stream.seek(position)
-            self.position = position
-        while self.position < position and self.read(min(BLOCK_BYTES, position - self.position)):
-            pass
-
-    def close(self) -> None:
-        self._stream.close()
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, pa.ArrowException) as error:
-            raise CorpusError(f"{self._path}: expected a readable file of lines, found: {error}") from error
-
-
-_parked: dict[tuple[Path, int, int], _Cursor] = {}
-
-
-def _read_span(path: Path, span: Span) -> bytes:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise CorpusError(f"{path}: expected a file of the input, found: {error.strerror}") from error
-    key = (path, stat.st_size, stat.st_mtime_ns)
-    cursor = _parked.pop(key, None)
-    if cursor is not None and cursor.position > span.byte_start:
-        cursor.close()
-        cursor = None
-    cursor = cursor or _Cursor(path)
-    with contextlib.ExitStack() as on_leaving:
-        on_leaving.callback(cursor.close)
-        cursor.skip_to(span.byte_start)
-        data = cursor.read(span.byte_stop - span.byte_start)
-        if len(data) < span.byte_stop - span.byte_start:
-            raise CorpusError(
-                f"{path}: expected {span.byte_stop:,} bytes of lines, found {cursor.position:,}; run again"
-            )
-        if cursor.is_packed:
-            release()
-            _parked[key] = cursor
-            on_leaving.pop_all()
-    return data
-
-
-def release() -> None:
-    """Close the file that is kept open because the next chunk of a compressed shard starts where this one stopped."""
-    for key in list(_parked):
-        cursor = _parked.pop(key, None)  # another thread may have taken it
-        if cursor is not None:
-            cursor.close()

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.config import Config, fingerprint, recipe, to_tables
+from pipeline.config import Config, to_tables
 from pipeline.errors import RecipeError
 from pipeline.manifest import Dataset, Manifest, Receipt, Seen
 from pipeline.options import Options
 from pipeline.plan import Shard, Span, gaps, overlapping
+from pipeline.recipe import fingerprint, recipe
 from pipeline.store import Store
 
 

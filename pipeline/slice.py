@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.card import write_card
-from pipeline.config import fingerprint
 from pipeline.errors import DamageError, RecipeError, UsageError
 from pipeline.manifest import Dataset, Manifest, Receipt, Run, totals
 from pipeline.plan import Shard, make_chunk
+from pipeline.recipe import fingerprint
 from pipeline.store import Store
 from pipeline.vectors import finish, fixed_size_list, matrix
 

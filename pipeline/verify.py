@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.config import fingerprint
 from pipeline.duplicates import count_duplicate_ids
 from pipeline.errors import CorpusError
 from pipeline.files import file_checksum
@@ -23,6 +22,7 @@ from pipeline.manifest import Manifest, Receipt
 from pipeline.parquet import open_file
 from pipeline.parts import FIXED, REJECTS
 from pipeline.plan import overlapping
+from pipeline.recipe import fingerprint
 from pipeline.rows import Reason
 from pipeline.store import RECEIPT_KEY, Store
 from pipeline.vectors import defects

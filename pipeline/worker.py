@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.config import Config, fingerprint, recipe
+from pipeline.config import Config
 from pipeline.corpus import read_chunk
 from pipeline.engine import Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
@@ -21,6 +21,7 @@ from pipeline.manifest import Receipt
 from pipeline.parts import PASSAGES, content_hashes, part_table, passage_table, rejects_table
 from pipeline.passages import RETOKENISATION_MARGIN, make_passages
 from pipeline.plan import Chunk
+from pipeline.recipe import fingerprint, recipe
 from pipeline.rows import Columns, Reject, Rows
 from pipeline.staging import read_ready
 from pipeline.store import Store

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import fingerprint, load_config, recipe, to_tables
+from pipeline.config import load_config, to_tables
 from pipeline.corpus import shard_at
 from pipeline.manifest import Dataset, Receipt, Run
 from pipeline.plan import Span, make_chunk
+from pipeline.recipe import fingerprint, recipe
 from pipeline.store import Store
 from tests.support import HASHING, REPOSITORY, command
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config, recipe
+from pipeline.config import load_config
 from pipeline.manifest import Dataset, Run
+from pipeline.recipe import recipe
 from pipeline.store import Store
 from tests.support import REPOSITORY, texts, write_jsonl, write_parquet
 

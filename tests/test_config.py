@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config, fingerprint, load_config, parse_config, recipe, to_tables
+from pipeline.config import Config, load_config, parse_config, to_tables
 from pipeline.errors import ConfigError
+from pipeline.recipe import fingerprint, recipe
 from pipeline.rows import text_columns
 from tests.support import REPOSITORY
 

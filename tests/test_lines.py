@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import lines
+from pipeline import lines, stream
 from pipeline.errors import CorpusError
 from pipeline.lines import UTF8_BOM, has_value_at, head, parse, read, row_numbers, scan, value_at
 from pipeline.plan import Span, gaps
@@ -113,7 +113,7 @@ def read_line(folder: Path, line: bytes, columns: Columns = COLUMNS) -> Rows:
 def test_spans_cover_every_line_once_and_in_order(
     data: bytes, target: int, block: int, limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "BLOCK_BYTES", block)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", block)
     path = write(tmp_path, data)
     found = cut(path, target, limit)
     n_rows = min(n_physical(data), n_physical(data) if limit is None else limit)
@@ -134,7 +134,7 @@ def test_spans_cover_every_line_once_and_in_order(
 def test_row_numbers_are_those_of_the_rows(
     data: bytes, block: int, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "BLOCK_BYTES", block)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", block)
     good, bad = naive(data, "s")
     found = [row for rows in row_numbers(write(tmp_path, data, suffix)) for row in rows.tolist()]
     assert found == sorted(row for row, *_ in (*good, *bad))
@@ -144,7 +144,7 @@ def test_row_numbers_are_those_of_the_rows(
 def test_rows_are_those_of_a_naive_reader(
     data: bytes, target: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "BLOCK_BYTES", block)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", block)
     path = write(tmp_path, data)
     assert read_all(path, [span for span, _ in cut(path, target)]) == naive(data, "s")
 
@@ -160,7 +160,7 @@ def test_packing_changes_nothing(
     data: bytes, target: int, points: list[int], step: st.DataObject, suffix: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(lines, "BLOCK_BYTES", step.draw(st.integers(1, 200)))
+    monkeypatch.setattr(stream, "BLOCK_BYTES", step.draw(st.integers(1, 200)))
     edges = [0, *sorted(points), len(data)]
     plain, packed = (
         write(tmp_path, data),
@@ -178,7 +178,7 @@ def test_resuming_plans_exactly_the_rest(
     data: bytes, first: int, again: int, draw: st.DataObject, suffix: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(lines, "BLOCK_BYTES", draw.draw(st.integers(1, 200)))
+    monkeypatch.setattr(stream, "BLOCK_BYTES", draw.draw(st.integers(1, 200)))
     path = write(tmp_path, data, suffix)
     whole = cut(path, first)
     done = draw.draw(st.lists(st.sampled_from(whole), unique=True)) if whole else []
@@ -212,7 +212,7 @@ def test_spans_come_near_their_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
 def test_an_endless_line_is_refused_with_its_row(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MAX_LINE_BYTES", 50)
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 16)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 16)
     path = write(tmp_path, b'{"text":"a"}\n' * 3 + b"x" * 200, suffix)
     with pytest.raises(CorpusError, match="row 3: expected lines of at most 50 bytes"):
         cut(path, 10_000)

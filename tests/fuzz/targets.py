@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import lines, parquet
+from pipeline import lines, parquet, stream
 from pipeline.config import load_config
 from pipeline.corpus import find_shards, open_corpus, read_chunk
 from pipeline.errors import CorpusError, PipelineError
@@ -60,7 +60,7 @@ def fuzz_lines(data: bytes) -> None:
         for each in found:
             assert len(each.text) == len(each.id) == len(each.row) == len(each.kept)
             "".join((*each.text, *each.id, *(why.text or "" for _, _, why in each.rejects))).encode()
-    lines.release()
+    stream.release()
 
 
 def fuzz_parquet(data: bytes) -> None:
@@ -104,10 +104,10 @@ def seeds_of_lines() -> list[bytes]:
     """Return small line files, plain and packed."""
     body = b'\xef\xbb\xbf{"text": "a", "id": 1}\n\n{"text": null}\r\n{"k": [{"z": NaN}], "text": "\\ud800"}\n{\n"\xff"'
     packed = []
-    for kind in lines.COMPRESSION.values():
+    for kind in stream.COMPRESSION.values():
         sink = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(sink, kind) as stream:
-            stream.write(body)
+        with pa.CompressedOutputStream(sink, kind) as packing:
+            packing.write(body)
         packed.append(sink.getvalue().to_pybytes())
     return [b"\x00" + body, b"\x01" + packed[0], b"\x02" + packed[1], b'\x06{"text": "b"}\n' * 3]
 

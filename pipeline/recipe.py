@@ -1,0 +1,36 @@
+"""The recipe: exactly those settings of a config that make two datasets different, and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.config import Config
+
+
+def recipe(config: Config) -> dict[str, Any]:
+    """Return exactly the settings that can change a stored vector, by key."""
+    model, corpus = config.model, config.corpus
+    return {
+        "model.name": model.name,
+        "model.revision": model.revision,
+        "model.dtype": model.dtype,
+        "model.pooling": model.pooling,
+        "model.max_tokens": model.max_tokens,
+        "model.document_prompt": model.document_prompt,
+        "engine.kind": config.engine.kind,
+        "corpus.text": corpus.text,
+        "corpus.on_long": corpus.on_long,
+        "corpus.overlap": corpus.overlap if corpus.on_long == "split" else 0,
+        "run.dim": config.dim,
+        "vector.dtype": "float16",
+        "vector.norm": "l2",
+    }
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """Return 16 hex digits that change if and only if a setting of the recipe does."""
+    canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()

@@ -142,10 +142,7 @@ def slice(options: Namespace) -> None:
     sums = pipeline.slice.slice_dataset(store, manifest, options.dim, Store(root=Path(options.destination)))
     trained = manifest.dataset.config["model"]["dims"] if manifest.dataset else []
     if options.dim not in trained and not options.allow_untrained_dim:
-        print(
-            f"embed-corpus: the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality",
-            file=sys.stderr,
-        )
+        notice(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")
     print(f"{options.destination}: {sums['passages']:,} vectors of {options.dim} components in {sums['parts']:,} parts")
 
 

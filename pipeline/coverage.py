@@ -15,6 +15,7 @@ from pipeline.corpus import find_shards, is_parquet
 from pipeline.errors import CorpusError
 from pipeline.manifest import Manifest, Receipt
 from pipeline.plan import overlapping
+from pipeline.resume import stands
 from pipeline.store import Store
 from pipeline.verify import Problem
 
@@ -47,7 +48,7 @@ def coverage(target: str, store: Store, manifest: Manifest) -> Iterator[Problem]
         elif not receipts:
             if any(len(rows) for rows in _input_rows(path)):
                 yield outdated("not in the dataset yet")
-        elif any((r.shard_size_bytes, r.shard_mtime_ns) != (shard.size_bytes, shard.mtime_ns) for r in receipts):
+        elif not all(stands(receipt, shard, manifest) for receipt in receipts):
             yield outdated("changed after it was embedded")
         else:
             yield from _shard_problems(path, store, receipts)

@@ -81,7 +81,7 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
         shard = at_hand.get(receipt.source)
         if receipt.fingerprint != dataset.fingerprint or (shard is None and not options.keep_missing):
             continue
-        if shard is None or (not (options.rehash or relabelled) and _stands(receipt, shard, manifest)):
+        if shard is None or (not (options.rehash or relabelled) and stands(receipt, shard, manifest)):
             current.append(receipt)
         elif receipt.part not in waiting:
             suspects.append(receipt)
@@ -116,7 +116,8 @@ def _there(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receip
     return list(filter(store.has_rejects_of, full)), [receipt for receipt in others if receipt is not None]
 
 
-def _stands(receipt: Receipt, shard: Shard, manifest: Manifest) -> bool:
+def stands(receipt: Receipt, shard: Shard, manifest: Manifest) -> bool:
+    """Whether a part was made of a shard as it is now, or a later run saw that it might have been."""
     if (receipt.shard_size_bytes, receipt.shard_mtime_ns) == (shard.size_bytes, shard.mtime_ns):
         return True
     return receipt.part in manifest.receipts and manifest.seen.get(shard.source) == _seen(shard)

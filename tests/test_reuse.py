@@ -50,7 +50,7 @@ def check_as_from_nothing(corpus: Corpus, output: Path, scratch: Path, **setting
     """Expect a sound dataset, bit for bit that of a first run."""
     hashing_run(corpus.root, scratch, **settings)
     assert read_dataset(output).equals(read_dataset(scratch))
-    verified = embed_corpus("verify", output)
+    verified = embed_corpus("verify", output, "--input", corpus.root)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert not (output / ".next").exists() or not any((output / ".next").iterdir())
 
@@ -75,6 +75,7 @@ def test_a_run_embeds_what_is_new_and_nothing_else(tmp_path: Path, embedded: lis
         corpus.touch(name)
     told = cost()
     assert (sum(embedded), told["kept_rows"], told["reused_rows"], told["removed_rows"]) == (0, n_rows, 0, 0)
+    assert embed_corpus("verify", output, "--input", corpus.root).returncode == 0
 
     n_changed = n_rows // 100
     changed = set(chance.sample(range(n_rows), n_changed))

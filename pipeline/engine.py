@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -99,12 +99,14 @@ class EngineThread:
         embedder, canary = self._loading.result()
         try:
             embedded = self._bisect(embedder, canary, token_ids, dim)
-            if checked and token_ids:
-                canary.check()
+            if not (checked and token_ids):
+                return embedded
+            began = time.perf_counter()
+            canary.check()
+            return replace(embedded, seconds=embedded.seconds + time.perf_counter() - began)
         except BrokenEngineError as error:
             self._broken = error
             raise
-        return embedded
 
     def _bisect(self, embedder: Embedder, canary: Canary, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
         """Embed in batches; one that fails is halved until what it fails on stands alone.

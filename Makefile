@@ -47,7 +47,7 @@ token: venv
 	    "expected a Modal token, found none: make one with `$(bin)/modal token new`; nothing was started")'
 
 test: venv ## run the tests
-	$(bin)/pytest -m 'not slow'
+	$(bin)/pytest -m 'not slow' -n 2 --dist loadfile
 
 test-slow: venv ## run the tests that take longer than a change can wait for
 	$(bin)/pytest -m slow

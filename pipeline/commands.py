@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from pipeline.checkpoint import prepare
 from pipeline.config import Config, load_config, parse_config
 from pipeline.errors import DamageError, IncompleteError, UsageError
 from pipeline.notice import notice
@@ -191,6 +190,8 @@ def serve(options: Namespace) -> None:
 
 
 def _config(options: Namespace) -> Config:
+    from pipeline.checkpoint import prepare
+
     name = options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG
     path = Path(name)
     if not path.exists() and not path.is_absolute():

@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from pipeline import lines, stream
+from pipeline import lines, parked
 from pipeline.corpus import is_parquet
 from pipeline.engine import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError
@@ -183,7 +183,7 @@ def embed_alone(
             else:
                 why = f"the process died {deaths} times with this row alone"
                 yield embed_or_fail(chunk, job, NoEngine(why), store)
-                stream.release()  # on a volume that is to be reloaded, no file may stay open
+                parked.release()  # on a volume that is to be reloaded, no file may stay open
             continue
         outcome = embed(chunk, deaths)
         if isinstance(outcome, Failure) and outcome.deaths > deaths:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 
-from pipeline import stream
+from pipeline import parked
 from pipeline.deaths import MarkFiles, attempt, deaths_of, divide, embed_alone
 from pipeline.engine import EngineThread
 from pipeline.manifest import Receipt
@@ -43,7 +43,7 @@ def fan_out_here(store: Store) -> FanOut:
         pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
         with ExitStack() as on_leaving:
             on_leaving.push(partial(_end, engine.close))
-            on_leaving.callback(stream.release)
+            on_leaving.callback(parked.release)
             on_leaving.push(partial(_end, pool.shutdown))
             flying: set[Future[Receipt | Failure]] = {pool.submit(embed, *one) for one in islice(waiting, IN_FLIGHT)}
             while flying:

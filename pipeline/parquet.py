@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import parked
 from pipeline.errors import CorpusError
 from pipeline.plan import Span
 from pipeline.rows import Columns, Reject, Rows, as_text, render
@@ -28,14 +30,25 @@ def open_file(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
 
     Raises CorpusError naming the file and `rows` when the footer, or within the context a page, cannot be read.
     """
-    what = "a Parquet file"
+    with _open(path, rows) as file, _translated(path, rows, "pages that can be read"):
+        yield file
+
+
+def _open(path: Path, rows: str) -> pq.ParquetFile:
+    with _translated(path, rows, "a Parquet file"), contextlib.ExitStack() as on_failure:
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18, page_checksum_verification=True)
+        on_failure.callback(file.close)
+        _check_counts(file.metadata)
+        on_failure.pop_all()
+        return file
+
+
+@contextlib.contextmanager
+def _translated(path: Path, rows: str, expected: str) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18, page_checksum_verification=True) as file:
-            _check_counts(file.metadata)
-            what = "pages that can be read"
-            yield file
+        yield
     except UNREADABLE as error:
-        raise CorpusError(f"{path}{rows}: expected {what}, found: {error}") from error
+        raise CorpusError(f"{path}{rows}: expected {expected}, found: {error}") from error
 
 
 def schema(path: Path) -> pa.Schema:
@@ -81,40 +94,83 @@ def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
     """Read the rows of a span; raises CorpusError when a page of it is damaged or holds fewer than it should."""
     rows = Rows(kept=pa.table({}))
     kept: list[pa.Table] = []
-    with open_file(path, f" rows {span.row_start}-{span.row_stop - 1}") as file:
-        if columns.id is not None and field_type(file.schema_arrow, columns.id) is None:
-            columns = dataclasses.replace(columns, id=None)
-        names = dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep))
-        for first_row, batch in _batches(file, span, list(names)):
-            kept.append(_add(rows, source, first_row, batch, columns))
+    where = f" rows {span.row_start}-{span.row_stop - 1}"
+    with _translated(path, where, "pages that can be read"), contextlib.ExitStack() as on_leaving:
+        stat = path.stat()
+        key = (path, stat.st_size, stat.st_mtime_ns, columns)
+        reader: _Reader | None = parked.take(key)
+        if reader is not None and not reader.leads_to(span.row_start):
+            reader.close()
+            reader = None
+        reader = reader or _Reader(path, where, columns)
+        on_leaving.callback(reader.close)
+        for first_row, batch in reader.batches(span):
+            kept.append(_add(rows, source, first_row, batch, reader.columns))
         if rows.n_rows != span.n_rows:
             raise ValueError(f"{rows.n_rows} of {span.n_rows} rows")
+        if reader.is_inside_group:
+            parked.park(key, reader)
+            on_leaving.pop_all()
     rows.kept = pa.concat_tables(kept) if kept else rows.kept
     return rows
+
+
+class _Reader:
+    """Reads a file forwards, and goes on in the middle of a row group, which can only be decoded from its start."""
+
+    def __init__(self, path: Path, rows: str, columns: Columns) -> None:
+        self._file = _open(path, rows)
+        if columns.id is not None and field_type(self._file.schema_arrow, columns.id) is None:
+            columns = dataclasses.replace(columns, id=None)
+        self.columns = columns
+        metadata = self._file.metadata
+        self._ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
+        self._row = 0  # where the last span stopped
+        self._batches: Iterator[tuple[int, pa.RecordBatch]] | None = None
+        self._held: list[tuple[int, pa.RecordBatch]] = []  # the batch in which it stopped
+
+    @property
+    def is_inside_group(self) -> bool:
+        """Whether the last span stopped in the middle of a row group."""
+        return self._row not in self._ends
+
+    def leads_to(self, row: int) -> bool:
+        """Whether a row comes next or later in the row group where the last span stopped."""
+        return bool(self._row <= row < self._ends[np.searchsorted(self._ends, self._row, side="right")])
+
+    def batches(self, span: Span) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the rows of a span in batches, each with its first row; the span must not lie before the last one."""
+        self._batches = self._batches or self._decode(span.row_start)
+        for first, batch in itertools.chain(self._held, self._batches):
+            start, stop = max(first, span.row_start), min(first + len(batch), span.row_stop)
+            if start < stop:
+                yield start, batch.slice(start - first, stop - start)
+            if first + len(batch) >= span.row_stop:
+                self._held = [(first, batch)]
+                break
+        self._row = span.row_stop
+
+    def close(self) -> None:
+        """Close the file and let go of what was decoded of it."""
+        self._batches, self._held = None, []
+        self._file.close()
+
+    def _decode(self, row: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield all batches from the row group on that holds a row."""
+        columns = self.columns
+        names = list(dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep)))
+        first_group = int(np.searchsorted(self._ends, row, side="right"))
+        first = int(self._ends[first_group - 1]) if first_group else 0
+        for group in range(first_group, len(self._ends)):
+            for batch in self._file.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
+                yield first, batch
+                first += len(batch)
 
 
 def _check_counts(metadata: pq.FileMetaData) -> None:
     counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
         raise ValueError(f"{metadata.num_rows} rows in a footer whose row groups have {sum(counts)}")
-
-
-def _batches(file: pq.ParquetFile, span: Span, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    group_start = 0
-    for group in range(file.metadata.num_row_groups):
-        row = group_start
-        group_start += file.metadata.row_group(group).num_rows
-        if group_start <= span.row_start:
-            continue
-        if row >= span.row_stop:
-            return
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
-            first, stop = max(row, span.row_start), min(row + len(batch), span.row_stop)
-            if first < stop:
-                yield first, batch.slice(first - row, stop - first)
-            row += len(batch)
-            if row >= span.row_stop:
-                break
 
 
 def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns: Columns) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline import stream
+from pipeline import parked
 from pipeline.corpus import read_chunk
 from pipeline.engine import Embedded
 from pipeline.errors import CorpusError, EngineError
@@ -129,7 +129,7 @@ def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, store: Store) -> It
             yield replace(chunk, ready=chunk.id)
         else:
             yield chunk
-    stream.release()
+    parked.release()
 
 
 def count_removed(old: Sequence[Path], new: Sequence[Path]) -> int:

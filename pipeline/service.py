@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline import stream
+from pipeline import parked
 from pipeline.checkpoint import prepare
 from pipeline.config import Config
 from pipeline.deaths import Marks, attempt, deaths_of
@@ -104,7 +104,7 @@ class Service:
                 try:
                     return pack(made())
                 except CorpusError:
-                    stream.release()
+                    parked.release()
                     with self._writing:  # nothing of the output may be open while it is refreshed
                         self._refresh()
                     return pack(made())

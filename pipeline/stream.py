@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline import parked
 from pipeline.errors import CorpusError
 from pipeline.plan import Span
 
@@ -61,9 +62,6 @@ class _Cursor:
             raise CorpusError(f"{self._path}: expected a readable file of lines, found: {error}") from error
 
 
-_parked: dict[tuple[Path, int, int], _Cursor] = {}
-
-
 def read_span(path: Path, span: Span) -> bytes:
     """Return the bytes of a span; raises CorpusError when the file has fewer."""
     try:
@@ -71,7 +69,7 @@ def read_span(path: Path, span: Span) -> bytes:
     except OSError as error:
         raise CorpusError(f"{path}: expected a file of the input, found: {error.strerror}") from error
     key = (path, stat.st_size, stat.st_mtime_ns)
-    cursor = _parked.pop(key, None)
+    cursor: _Cursor | None = parked.take(key)
     if cursor is not None and cursor.position > span.byte_start:
         cursor.close()
         cursor = None
@@ -85,15 +83,6 @@ def read_span(path: Path, span: Span) -> bytes:
                 f"{path}: expected {span.byte_stop:,} bytes of lines, found {cursor.position:,}; run again"
             )
         if cursor.is_packed:
-            release()
-            _parked[key] = cursor
+            parked.park(key, cursor)
             on_leaving.pop_all()
     return data
-
-
-def release() -> None:
-    """Close the file that is kept open because the next chunk of a compressed shard starts where this one stopped."""
-    for key in list(_parked):
-        cursor = _parked.pop(key, None)  # another thread may have taken it
-        if cursor is not None:
-            cursor.close()

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from pipeline import lines, parquet, stream
+from pipeline import lines, parked, parquet
 from pipeline.compare import unchanged
 from pipeline.config import Config
 from pipeline.corpus import Corpus, find_shards, is_parquet, open_corpus
@@ -118,7 +118,7 @@ def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
         counts += found
         if span.byte_stop:
             n_bytes, of_lines = n_bytes + span.byte_stop, of_lines + sum(found)
-    stream.release()
+    parked.release()
     mean = float(np.mean(counts)) if counts else 1.0
     error = float(np.std(counts) / np.sqrt(len(counts))) if counts else 0.0
     return Density(

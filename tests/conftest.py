@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pipeline import stream
+from pipeline import parked
 from tests.support import REPOSITORY
 
 # The same examples on every machine; a file per example goes to the tmp_path of its test.
@@ -27,7 +27,7 @@ settings.load_profile("repeatable")
 def released() -> Iterator[None]:
     """Leave no shard open to the next test."""
     yield
-    stream.release()
+    parked.release()
 
 
 @pytest.fixture(scope="session")

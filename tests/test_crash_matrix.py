@@ -33,20 +33,25 @@ STEPS = {
         "os.rename rejects/part.parquet",
         "open data/.part.parquet.tmp",
         "os.rename data/part.parquet",
+        "os.remove rejects/.part.parquet.tmp",  # gone by then, unless the writing failed
+        "os.remove data/.part.parquet.tmp",
     ],
     "append": ["open manifest.jsonl"],
-    "compaction": ["open .manifest.jsonl.tmp", "os.rename manifest.jsonl"],
+    "compaction": ["open .manifest.jsonl.tmp", "os.rename manifest.jsonl", "os.remove .manifest.jsonl.tmp"],
     "staging": [
         "os.mkdir .next",
         "os.mkdir .next/ready",
         "open .next/ready/chunk.arrow.tmp",
         "os.rename .next/ready/chunk.arrow",
+        "os.remove .next/ready/chunk.arrow.tmp",
         "os.mkdir .next/rejects",
         "open .next/rejects/.part.parquet.tmp",
         "os.rename .next/rejects/part.parquet",
+        "os.remove .next/rejects/.part.parquet.tmp",
         "os.mkdir .next/data",
         "open .next/data/.part.parquet.tmp",
         "os.rename .next/data/part.parquet",
+        "os.remove .next/data/.part.parquet.tmp",
         "open .next/manifest.jsonl",
     ],
     "swap": [  # rejects are copied and parts moved as in "publish", then comes "compaction", then
@@ -54,7 +59,7 @@ STEPS = {
         "os.remove rejects/part.parquet",
         "os.rmdir .next",
     ],
-    "card": ["open .README.md.tmp", "os.rename README.md"],
+    "card": ["open .README.md.tmp", "os.rename README.md", "os.remove .README.md.tmp"],
 }
 
 

@@ -10,11 +10,16 @@ import pytest
 from tests.support import HASHING, embed_corpus, status, texts, write_jsonl, write_parquet
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "times"), [(40_000, 5), pytest.param(50_000, 10, marks=pytest.mark.slow)], ids=["short", "long"]
+)
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
-def test_ten_times_the_rows_take_at_most_a_tenth_more_memory(tmp_path: Path, name: str) -> None:
+def test_many_times_the_rows_take_at_most_a_tenth_more_memory(
+    tmp_path: Path, name: str, n_rows: int, times: int
+) -> None:
     few, many = (tmp_path / size / name for size in ("few", "many"))
-    for source, n_rows in ((few, 10_000), (many, 100_000)):
-        (write_parquet if name.endswith("parquet") else write_jsonl)(source, texts(n_rows))
+    for source, n in ((few, n_rows), (many, times * n_rows)):
+        (write_parquet if name.endswith("parquet") else write_jsonl)(source, texts(n))
     # Which steps of two chunks meet is chance: a short run is made three times, to see more of it.
     assert peak(many, tmp_path / "out") <= 1.1 * max(peak(few, tmp_path / f"out-{i}") for i in range(3))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import lines, parquet, stream
+from pipeline import lines, parked, parquet, stream
 from pipeline.config import load_config
 from pipeline.corpus import find_shards, open_corpus, read_chunk
 from pipeline.errors import CorpusError, PipelineError
@@ -60,7 +60,7 @@ def fuzz_lines(data: bytes) -> None:
         for each in found:
             assert len(each.text) == len(each.id) == len(each.row) == len(each.kept)
             "".join((*each.text, *each.id, *(why.text or "" for _, _, why in each.rejects))).encode()
-    stream.release()
+    parked.release()
 
 
 def fuzz_parquet(data: bytes) -> None:

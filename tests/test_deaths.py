@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,15 @@ def test_halves_hold_the_rows_of_their_chunk(tmp_path: Path, rows: list[str], ne
         n_bytes -= 1
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
     job = job_of(tmp_path)
-    found, waiting = [], [chunk_of(job, name, 0, len(rows), 0, n_bytes, last=True)]
+    whole = chunk_of(job, name, 0, len(rows), 0, n_bytes, last=True)
+    found, waiting = [], [replace(whole, ready="vectors")]
     while waiting:
         chunk = waiting.pop(0)
         if chunk.span.n_rows == 1:
             found.append(chunk)
             continue
         one, other = halves(chunk, job)
+        assert one.ready == other.ready == "vectors"
         assert (one.span.row_start, other.span.row_stop) == (chunk.span.row_start, chunk.span.row_stop)
         assert abs(one.span.n_rows - other.span.n_rows) <= 1
         assert (one.last, other.last) == (False, chunk.last)

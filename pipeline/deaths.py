@@ -23,6 +23,7 @@ from pipeline import lines, parked
 from pipeline.corpus import is_parquet
 from pipeline.engine import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError
+from pipeline.files import remove_file, writing
 from pipeline.manifest import Receipt
 from pipeline.plan import Chunk, Span, make_chunk
 from pipeline.recipe import fingerprint, recipe
@@ -63,12 +64,13 @@ class MarkFiles:
         """Mark a chunk; with no deaths its mark is taken away."""
         path = self._folder / f"{chunk.id}.json"
         if not deaths:
-            path.unlink(missing_ok=True)
+            remove_file(path)
             return
-        self._folder.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.encode(Mark(chunk=chunk, deaths=deaths)))
-        temporary.replace(path)
+        with writing(path):
+            self._folder.mkdir(exist_ok=True)
+            temporary = path.with_suffix(".tmp")
+            temporary.write_bytes(msgspec.json.encode(Mark(chunk=chunk, deaths=deaths)))
+            temporary.replace(path)
 
     def read(self) -> list[Mark]:
         """Return all marks; a file that is none counts as no mark."""

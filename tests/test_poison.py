@@ -66,10 +66,11 @@ def test_an_engine_that_goes_wrong_stops_the_run_and_costs_no_row(tmp_path: Path
     assert before["state"] == "incomplete"
     assert 0 < before["embedded_rows"] < 300
     assert before["rejected_rows"] == 0
+    finished = ids(tmp_path / "out")  # one part may be there whose receipt came too late for the manifest
     tree.engine("")
     assert tree.run(tmp_path / "in", tmp_path / "out", *SMALL).returncode == 0
     check_all_but(tmp_path / "out", set(), "")
-    assert status(tmp_path / "out")["embedded_now"] == 300 - before["embedded_rows"]
+    assert status(tmp_path / "out")["embedded_now"] == 300 - len(finished)
 
 
 def test_an_engine_that_drifts_stops_the_run_before_a_vector_of_that_is_stored(tmp_path: Path) -> None:

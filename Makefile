@@ -7,7 +7,7 @@ bin := .venv/bin
 
 # What `make embed` embeds, where to, and how. Without INPUT it is the sample corpus.
 INPUT  ?= sample
-OUTPUT ?= out
+OUTPUT ?= $(if $(filter sample,$(INPUT)),out,out-$(basename $(notdir $(INPUT:/=))))
 CONFIG ?= configs/local.toml
 DIM    ?=
 BACKEND ?= local
@@ -21,7 +21,10 @@ help: ## show this list
 venv: ## set up .venv from the lock; nothing to do when it is current
 	@scripts/setup
 
-ifeq ($(BACKEND),modal)
+ifeq ($(filter local modal,$(BACKEND)),)
+embed:
+	@echo 'embed: expected BACKEND=local or BACKEND=modal, found $(BACKEND)' >&2; exit 2
+else ifeq ($(BACKEND),modal)
 embed: venv token
 	@test '$(INPUT)' != sample || { echo 'embed: expected INPUT=, a path on the volume embedding-corpus' >&2; exit 2; }
 	$(bin)/modal run jobs/embed_corpus.py --input '$(INPUT)' $(if $(DIM),--dim $(DIM)) \

@@ -28,6 +28,7 @@ the cosine. {rejected_rows:,} rows could not be embedded and stand with a reason
 
 ```python
 import pyarrow.dataset as ds
+
 table = ds.dataset("data", format="parquet").to_table(columns=["id", "embedding"])
 ```
 

@@ -125,6 +125,8 @@ def verify(options: Namespace) -> None:
             f"dataset {options.dataset}: {len(damage)} problems; the first is {damage[0]}. "
             "`verify --repair` drops what is damaged, `run` makes it again"
         )
+    if found["state"] == "running":
+        raise IncompleteError(f"dataset {options.dataset}: sound so far, and a run is at work on it")
     left = [line for line, problem in zip(lines, problems, strict=True) if problem.kind in ("outdated", "lost")]
     if left or not is_complete:
         state = f"not up to date: {left[0]}" if left else found["state"]

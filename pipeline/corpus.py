@@ -60,6 +60,8 @@ def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list
             raise CorpusError(f"input {target}: expected file names in UTF-8, found {below.as_posix()!r}; rename it")
         no_file = Shard(source=below.as_posix(), size_bytes=0, mtime_ns=0)  # open_corpus refuses it by its name
         shards.append(no_file if _why_no_file(path) else shard_at(root, below.as_posix()))
+    if not shards and not glob.has_magic(target) and not Path(target).exists():
+        raise CorpusError(f"input {target}: expected a file, a folder or a glob, found no such file or folder")
     if not shards:
         raise CorpusError(f"input {target}: expected files ending in {', '.join(SUFFIXES)}; found none")
     return root, sorted(shards, key=lambda shard: shard.source)
@@ -92,7 +94,7 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
         usable.append(shard)
         for name, kind in found.items():
             kinds[name].add(kind)
-    if bad and (not skip_bad_files or not usable):
+    if bad and not skip_bad_files:
         raise CorpusError("; ".join(bad.values()) + ". Mend these, set corpus.text, or try --skip-bad-files")
     columns = Columns(
         text=text,

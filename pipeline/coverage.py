@@ -51,8 +51,10 @@ def coverage(target: str, store: Store, manifest: Manifest) -> Iterator[Problem]
         elif not all(stands(receipt, shard, manifest) for receipt in receipts):
             yield outdated("changed after it was embedded")
         else:
-            yield from _shard_problems(path, store, receipts)
-    for source in by_source:
+            limited = manifest.run is not None and manifest.run.limit is not None
+            for problem in _shard_problems(path, store, receipts):
+                yield outdated("rows are left out by --limit") if limited and problem.kind == "lost" else problem
+    for source in () if manifest.run and manifest.run.keep_missing else by_source:
         yield Problem(kind="outdated", path=source, detail="no longer in the input; run again")
 
 

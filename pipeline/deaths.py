@@ -234,6 +234,8 @@ def _cut_at(chunk: Chunk, borders: Mapping[int, int], job: Job) -> list[Chunk]:
     """Cut a chunk at those rows inside it, each given with the byte where it begins."""
     span = chunk.span
     rows = [span.row_start, *sorted(row for row in borders if span.row_start < row < span.row_stop), span.row_stop]
+    if len(rows) == 2:
+        return [chunk]
     at = {**borders, span.row_start: span.byte_start, span.row_stop: span.byte_stop}
     return [
         replace(
@@ -242,6 +244,7 @@ def _cut_at(chunk: Chunk, borders: Mapping[int, int], job: Job) -> list[Chunk]:
                 Span(row_start=start, row_stop=stop, byte_start=at[start], byte_stop=at[stop]),
                 fingerprint(recipe(job.config)),
                 last=chunk.last and stop == span.row_stop,
+                salt=chunk.salt,
             ),
             ready=chunk.ready,
         )

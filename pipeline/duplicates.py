@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.errors import CorpusError, DamageError
+from pipeline.parquet import open_file
+
 N_BUCKETS = 64
+
+
+@contextlib.contextmanager
+def _sound(part: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with open_file(part) as file:
+            yield file
+    except CorpusError as error:
+        raise DamageError(f"{error}; `embed-corpus verify --repair` drops the part and a run makes it again") from error
 
 
 def count_duplicate_ids(parts: Iterable[Path]) -> int:
@@ -26,7 +38,7 @@ def count_duplicate_ids(parts: Iterable[Path]) -> int:
     with contextlib.ExitStack() as stack:
         buckets = [stack.enter_context(tempfile.SpooledTemporaryFile(1 << 14)) for _ in range(N_BUCKETS)]
         for part in parts:
-            with pq.ParquetFile(part) as file:
+            with _sound(part) as file:
                 for batch in file.iter_batches(columns=["id", "passage"], use_threads=False):
                     ids = batch.column("id").filter(pc.equal(batch.column("passage"), 0))
                     hashes = hash_array(ids.to_numpy(zero_copy_only=False), categorize=False)

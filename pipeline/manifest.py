@@ -47,6 +47,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     passages: int
     truncated: int
     tokens: int
+    labels: str = ""  # which column gave the ids, and which were kept
     reused_rows: int = 0  # whose vectors come from an older part
     engine_calls: int = 0
     engine_texts: int = 0
@@ -71,6 +72,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     state: Literal["started", "complete", "incomplete"]
     input: str
     started_at: float  # seconds since the epoch
+    limit: int | None = None  # rows, when no more were asked for
+    keep_missing: bool = False  # whether rows of shards that are gone were to stay
     missing_chunks: int = 0
     skipped_files: tuple[str, ...] = ()
     duplicate_ids: int = 0

@@ -52,6 +52,7 @@ class Chunk:
     shard: Shard
     span: Span
     last: bool  # whether the shard ends with this chunk
+    salt: str = ""  # see make_chunk
     ready: str = ""  # under which name vectors of older parts lie ready for some of its rows
 
     @property
@@ -69,7 +70,7 @@ def make_chunk(shard: Shard, span: Span, fingerprint: str, *, last: bool, salt: 
     identity = f"{shard.source}\0{shard.size_bytes}\0{shard.mtime_ns}\0{span.row_start}\0{span.row_stop}\0{fingerprint}"
     identity += salt and f"\0{salt}"
     digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-    return Chunk(id=digest, shard=shard, span=span, last=last)
+    return Chunk(id=digest, shard=shard, span=span, last=last, salt=salt)
 
 
 def cut_rows(start: int, stop: int, rows_per_chunk: int) -> Iterator[Span]:

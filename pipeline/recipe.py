@@ -30,6 +30,11 @@ def recipe(config: Config) -> dict[str, Any]:
     }
 
 
+def labels(config: Config) -> str:
+    """Return the settings that choose ids and kept columns, which can change without an engine."""
+    return json.dumps([config.corpus.id, *config.corpus.keep])
+
+
 def fingerprint(recipe: Mapping[str, Any]) -> str:
     """Return 16 hex digits that change if and only if a setting of the recipe does."""
     canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.config import Config, to_tables
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, UsageError
 from pipeline.manifest import Dataset, Manifest, Receipt, Seen
 from pipeline.options import Options
 from pipeline.plan import Shard, Span, gaps, overlapping
-from pipeline.recipe import fingerprint, recipe
+from pipeline.recipe import fingerprint, labels, recipe
 from pipeline.store import Store
 
 
@@ -27,7 +27,6 @@ class Stock:
     stale: tuple[Receipt, ...]  # that the finished dataset will not have
     staged: frozenset[str]  # names of parts that wait for the swap
     cut: tuple[str, ...]  # names of parts that are not there in their full size
-    relabelled: bool  # whether other ids or columns are to be kept than were
 
     def done(self) -> dict[str, list[tuple[Span, bool]]]:
         """Return the finished spans of each source, and whether each ends its shard."""
@@ -69,19 +68,24 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
     dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=to_tables(config))
     named, unnamed = _there(store, manifest)
     whole = {receipt.part for receipt in named}
+    if options.rebuild and options.keep_missing:
+        raise UsageError(
+            "--rebuild: expected it without --keep-missing, as rows of files that are gone cannot be made again"
+        )
     if not options.rebuild:
-        _check_recipe(store, dataset, manifest, unnamed)
+        _check_recipe(store, dataset, manifest, [*named, *unnamed])
     staging = store.staging(dataset.fingerprint)
     staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
     waiting = frozenset(receipt.part for receipt in staged)
-    relabelled = manifest.dataset is not None and _labels(manifest.dataset) != _labels(dataset)
+    wanted_labels = labels(config)
     at_hand = {shard.source: shard for shard in shards}
     current, suspects = [], []
     for receipt in (*named, *unnamed, *staged):
         shard = at_hand.get(receipt.source)
-        if receipt.fingerprint != dataset.fingerprint or (shard is None and not options.keep_missing):
+        is_ours = (receipt.fingerprint, receipt.labels) == (dataset.fingerprint, wanted_labels)
+        if not is_ours or (shard is None and not options.keep_missing):
             continue
-        if shard is None or (not (options.rehash or relabelled) and stands(receipt, shard, manifest)):
+        if shard is None or (not options.rehash and stands(receipt, shard, manifest)):
             current.append(receipt)
         elif receipt.part not in waiting:
             suspects.append(receipt)
@@ -97,7 +101,6 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
         stale=tuple(receipt for receipt in (*named, *unnamed, *staged) if receipt.part not in left),
         staged=waiting,
         cut=tuple(part for part in manifest.receipts if part not in whole),
-        relabelled=relabelled,
     )
 
 
@@ -139,16 +142,11 @@ def _disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
     return kept
 
 
-def _labels(dataset: Dataset) -> tuple[object, ...]:
-    corpus = dataset.config.get("corpus", {})
-    return corpus.get("id"), list(corpus.get("keep", ()))
-
-
-def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, unnamed: Sequence[Receipt]) -> None:
+def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, there: Sequence[Receipt]) -> None:
     found = manifest.dataset.recipe if manifest.dataset else None
-    if found is None and unnamed:
-        found = store.recipe_of(unnamed[0].part)
-    if found is None or fingerprint(found) == wanted.fingerprint or not (manifest.receipts or unnamed):
+    if found is None and there:
+        found = store.recipe_of(there[0].part)
+    if found is None or fingerprint(found) == wanted.fingerprint or not (manifest.receipts or there):
         return
     asked = wanted.recipe
     differing = [key for key in sorted({*found, *asked}) if found.get(key) != asked.get(key)]

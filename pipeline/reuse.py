@@ -106,10 +106,10 @@ def share_missing(chunks: Sequence[Chunk], job: Job, donors: Donors) -> list[flo
     return shares
 
 
-def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, store: Store) -> Iterator[Receipt | Chunk]:
+def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, place: Store, staging: Store) -> Iterator[Receipt | Chunk]:
     """Publish the chunks that need no engine and yield their receipts; yield the others as chunks.
 
-    Vectors that an older part has for a text of such a chunk are laid ready beside it.
+    Vectors that an older part has for a text of such a chunk are laid ready in the staging folder.
     """
     for chunk in chunks:
         try:
@@ -123,9 +123,9 @@ def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, store: Store) -> It
         have = set(known.column("content_hash").to_pylist()) if known is not None else set()
         missing = [text for text, digest in zip(rows.text, hashes, strict=True) if digest not in have]
         if all(is_too_long(missing, job.config)):
-            yield embed_rows(chunk, rows, known, job, _NoEngine(), store)
+            yield embed_rows(chunk, rows, known, job, _NoEngine(), place)
         elif known is not None:
-            lay_ready(store, chunk.id, known)
+            lay_ready(staging, chunk.id, known)
             yield replace(chunk, ready=chunk.id)
         else:
             yield chunk

@@ -14,6 +14,7 @@ import msgspec
 
 from pipeline.card import write_card
 from pipeline.config import Config
+from pipeline.corpus import find_shards
 from pipeline.duplicates import count_duplicate_ids
 from pipeline.errors import PipelineError
 from pipeline.fan_out import FanOut
@@ -23,7 +24,7 @@ from pipeline.plan import Chunk
 from pipeline.progress import Progress
 from pipeline.resume import Stock
 from pipeline.reuse import count_removed, donors_of, reuse
-from pipeline.staging import swap
+from pipeline.staging import drop, swap
 from pipeline.store import Store
 from pipeline.survey import DEFAULT, Survey, survey
 from pipeline.worker import Failure, Job
@@ -52,12 +53,19 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
     UsageError for an input that cannot be read, RecipeError for an output of another recipe and OutputLockedError for
     one that another run holds.
     """
-    began, record = time.monotonic(), Run(state="started", input=target, started_at=time.time())
+    began, record = time.monotonic(), _record(target, options)
+    if not store.root.exists():
+        find_shards(target)  # what cannot be read leaves no folder behind
     with store.lock():
+        store.refresh()
         store.sweep()
         found = survey(target, store, config, options)
         stock, chunks = found.stock, found.chunks
-        record = msgspec.structs.replace(record, skipped_files=tuple(found.corpus.skipped))
+        record = msgspec.structs.replace(
+            record,
+            skipped_files=tuple(found.corpus.skipped),
+            duplicate_ids=stock.manifest.run.duplicate_ids if stock.manifest.run else 0,
+        )
         _begin(store, found, record)
         job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config, staged=stock.replaces)
         place = store.staging(stock.dataset.fingerprint) if job.staged else store
@@ -65,7 +73,8 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
         store.commit()
         embedded, failures, last_at = _embed(remaining, job, place, fan_out)
         store.refresh()
-        made += embedded
+        sizes = place.part_sizes()  # what was reported from an old view of a volume may not be there
+        made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
         made += _unreported(chunks, made, place)
         receipts = stock.kept | {receipt.part: receipt for receipt in made}
         missing = _count_missing(chunks, made)
@@ -88,16 +97,26 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
     return Outcome(run=record, totals=sums, failures=failures)
 
 
+def _record(target: str, options: Options) -> Run:
+    return Run(
+        state="started",
+        input=target,
+        started_at=time.time(),
+        limit=options.limit,
+        keep_missing=options.keep_missing,
+    )
+
+
 def _begin(store: Store, found: Survey, record: Run) -> None:
     """Write down that a run is at work; until a swap, the manifest goes on naming the parts that are there."""
     stock, manifest = found.stock, found.stock.manifest
-    seen = {line.source: line for line in stock.seen(found.shards)}
+    seen = {line.source: line for line in stock.seen(found.readable)}
     if stock.replaces and manifest.dataset is not None and not manifest.n_unreadable:
         store.append(record)
     elif stock.replaces:
         dataset = manifest.dataset or stock.dataset
         store.rewrite_manifest([dataset, *manifest.seen.values(), *manifest.receipts.values(), record])
-    elif found.chunks or stock.relabelled or _is_outdated(manifest, stock, seen):
+    elif found.chunks or _is_outdated(manifest, stock, seen):
         store.rewrite_manifest([stock.dataset, *seen.values(), *stock.kept.values(), record])
 
 
@@ -109,12 +128,12 @@ def _is_outdated(manifest: Manifest, stock: Stock, seen: Mapping[str, Seen]) -> 
 
 def _reuse(found: Survey, job: Job, store: Store, place: Store) -> tuple[list[Receipt], list[Chunk]]:
     """Make the chunks that need no engine; return their receipts and the other chunks."""
-    donors = donors_of(found, store)
+    donors, staging = donors_of(found, store), store.staging(found.stock.dataset.fingerprint)
     if not len(donors.hashes):
         return [], list(found.chunks)
     made: list[Receipt] = []
     remaining: list[Chunk] = []
-    for outcome in reuse(found.chunks, job, donors, replace(place, commit=lambda: None)):
+    for outcome in reuse(found.chunks, job, donors, replace(place, commit=lambda: None), staging):
         if isinstance(outcome, Receipt):
             place.append(outcome)
             made.append(outcome)
@@ -181,17 +200,16 @@ def _finish(
 
     if receipts.keys() != stock.kept.keys() or old or previous is None or previous.state == "started":
         record = msgspec.structs.replace(record, duplicate_ids=count_duplicate_ids(map(path, receipts)))
-    else:
-        record = msgspec.structs.replace(record, duplicate_ids=previous.duplicate_ids)
     sums = _reconciled(receipts)
     if stock.replaces:
         removed = count_removed([*map(store.data_path, old)], [*map(path, new)])
         record = msgspec.structs.replace(record, removed_rows=removed)
-        swap(store, place, [stock.dataset, *stock.seen(found.shards), *receipts.values(), record], new=new, old=old)
+        swap(store, place, [stock.dataset, *stock.seen(found.readable), *receipts.values(), record], new=new, old=old)
     else:
         store.append(record)
         for part in old:
             store.remove(part)
+        drop(store.staging(stock.dataset.fingerprint))
     write_card(store, stock.dataset, sums)
     return record, sums
 

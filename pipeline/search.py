@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config
 from pipeline.engines import make_embedder
-from pipeline.errors import UsageError
+from pipeline.errors import CorpusError, DamageError, UsageError
 from pipeline.manifest import Manifest
+from pipeline.parquet import open_file
 from pipeline.store import Store
 from pipeline.tokenizer import make_tokenizer
 from pipeline.vectors import finish, matrix
@@ -28,12 +31,21 @@ def embed_query(query: str, config: Config) -> NDArray[np.float32]:
     return vector
 
 
+@contextlib.contextmanager
+def _sound(store: Store, part: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with open_file(store.data_path(part)) as file:
+            yield file
+    except CorpusError as error:
+        raise DamageError(f"{error}; `embed-corpus verify` says more") from error
+
+
 def nearest(store: Store, manifest: Manifest, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
     """Return the `k` entries with the largest cosine to `vector`, shape (dim,), best first, as score and columns."""
     best: list[tuple[float, int, dict[str, Any]]] = []
     n_seen = 0
     for part in manifest.receipts:
-        with pq.ParquetFile(store.data_path(part)) as file:
+        with _sound(store, part) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
                 scores = matrix(table.column("embedding")).astype(np.float32) @ vector

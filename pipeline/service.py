@@ -19,7 +19,7 @@ from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeE
 from pipeline.manifest import Receipt
 from pipeline.plan import Chunk
 from pipeline.store import Store
-from pipeline.worker import Failure, Job, embed_chunk, embed_texts
+from pipeline.worker import Failure, Job, embed_chunk, embed_texts, place_of
 
 
 class Service:
@@ -98,6 +98,9 @@ class Service:
         failed = partial(Failure, chunk=wanted.id, source=wanted.shard.source)
         if (found := deaths_of(wanted, marks.read())) > deaths:
             return pack(failed(error=f"its container died, {found} times by now", deaths=found))
+        if place_of(asked, store).data_path(wanted.part_name).exists():
+            with self._writing:  # a container that has been warm for long may see a part that is gone
+                self._refresh()
         with attempt(marks, wanted, deaths, self._engine) as engine:
             made = partial(embed_chunk, wanted, asked, engine, store)
             try:

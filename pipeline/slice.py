@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.card import write_card
 from pipeline.errors import DamageError, RecipeError, UsageError
+from pipeline.lock import NAME as LOCK
 from pipeline.manifest import Dataset, Manifest, Receipt, Run, totals
 from pipeline.plan import Shard, make_chunk
 from pipeline.recipe import fingerprint
@@ -32,11 +33,12 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
         raise UsageError(f"slice: expected --dim of 1 to {wide.recipe['run.dim'] - 1}, found {dim}")
     began = time.monotonic()
     dataset = _narrowed(wide, dim)
+    _check_destination(place, manifest, dataset)
     with place.lock():
         place.sweep()
         there = place.read_manifest()
-        if there.dataset is not None and there.dataset.fingerprint != dataset.fingerprint:
-            raise RecipeError(f"{place.root}: expected nothing or an earlier slice, found another dataset")
+        if there.dataset is None:  # so that what is interrupted is known for what it is
+            place.rewrite_manifest([dataset, Run(state="started", input="", started_at=time.time())])
         sizes = place.part_sizes()
         made: dict[str, Receipt] = {}
         for receipt in manifest.receipts.values():
@@ -55,12 +57,23 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
             wall_s=round(time.monotonic() - began, 3),
         )
         place.rewrite_manifest([dataset, *manifest.seen.values(), *made.values(), run])
-        for part in sizes.keys() - made.keys():
+        for part in there.receipts.keys() - made.keys():
             place.remove(part)
         sums = totals(made.values())
         write_card(place, dataset, sums)
         place.commit()
     return sums
+
+
+def _check_destination(place: Store, manifest: Manifest, dataset: Dataset) -> None:
+    """Raise RecipeError unless a folder is empty or holds an earlier slice of the same dataset."""
+    there = place.read_manifest()
+    if not any(path.is_file() and path.name != LOCK for path in place.root.rglob("*")):
+        return
+    ours, theirs = ({receipt.source for receipt in found.receipts.values()} for found in (manifest, there))
+    stranger = ours and theirs and not ours & theirs
+    if there.dataset is None or there.dataset.fingerprint != dataset.fingerprint or stranger:
+        raise RecipeError(f"{place.root}: expected an empty folder or an earlier slice of this dataset, found another")
 
 
 def _narrowed(wide: Dataset, dim: int) -> Dataset:
@@ -72,7 +85,7 @@ def _narrowed(wide: Dataset, dim: int) -> Dataset:
 def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
     """Return the receipt that a run of the narrower recipe would make, so that such a run finds it done."""
     shard = Shard(source=receipt.source, size_bytes=receipt.shard_size_bytes, mtime_ns=receipt.shard_mtime_ns)
-    chunk = make_chunk(shard, receipt.span, fingerprint, last=receipt.last)
+    chunk = make_chunk(shard, receipt.span, fingerprint, last=receipt.last, salt=receipt.checksum)
     return msgspec.structs.replace(
         receipt,
         chunk=chunk.id,

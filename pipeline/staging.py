@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import CorpusError
-from pipeline.files import move_file, publish_file, sync_folder
+from pipeline.files import move_file, publish_file, remove_file, sync_folder
 from pipeline.manifest import Line
 from pipeline.store import Store
 
@@ -25,11 +25,18 @@ def swap(store: Store, staging: Store, lines: Iterable[Line], *, new: Collection
         rejects = staging.rejects_path(part)
         if rejects.exists():  # copied before the part moves: so it is whole in either place
             publish_file(store.rejects_path(part), pa.py_buffer(rejects.read_bytes()))
+        else:
+            remove_file(store.rejects_path(part))
         move_file(staging.data_path(part), store.data_path(part))
     sync_folder(store.root / "data")
     store.rewrite_manifest(lines)
     for part in old:
         store.remove(part)
+    drop(staging)
+
+
+def drop(staging: Store) -> None:
+    """Remove a staging folder whose parts have joined the dataset, with what else lies in it."""
     shutil.rmtree(staging.root, ignore_errors=True)
 
 

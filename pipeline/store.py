@@ -68,6 +68,8 @@ class Store:
                 rejected = _parquet(rejects)
                 receipt = msgspec.structs.replace(receipt, rejects_checksum=checksum(rejected))
                 publish_file(self.rejects_path(receipt.part), rejected)
+            else:
+                remove_file(self.rejects_path(receipt.part))
             footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
             data = _parquet(table.replace_schema_metadata(footer))
             publish_file(self.data_path(receipt.part), data)

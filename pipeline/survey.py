@@ -13,7 +13,7 @@ from pipeline import lines, parked, parquet
 from pipeline.compare import unchanged
 from pipeline.config import Config
 from pipeline.corpus import Corpus, find_shards, is_parquet, open_corpus
-from pipeline.errors import UsageError
+from pipeline.errors import CorpusError, UsageError
 from pipeline.manifest import Receipt
 from pipeline.options import Options
 from pipeline.plan import MAX_CHUNK_BYTES, Chunk, Shard, Span, cut_rows, gaps, make_chunk, rows_per_chunk
@@ -54,6 +54,11 @@ class Survey:
     density: Density
     chunks: tuple[Chunk, ...]
 
+    @property
+    def readable(self) -> list[Shard]:
+        """The shards of the input, those left out that cannot be read."""
+        return [shard for shard in self.shards if shard.source not in self.corpus.skipped]
+
 
 def survey(target: str, store: Store, config: Config, options: Options = DEFAULT) -> Survey:
     """Find out what there is to do; loads no engine and writes nothing.
@@ -67,6 +72,8 @@ def survey(target: str, store: Store, config: Config, options: Options = DEFAULT
     is_open = _open_ones(shards, stock)
     looked_at = [shard for shard in shards if config.corpus.keep or shard.source in is_open]
     corpus = open_corpus(root, looked_at, config.corpus, skip_bad_files=options.skip_bad_files)
+    if len(corpus.skipped) == len(shards):
+        raise CorpusError("; ".join(corpus.skipped.values()) + ". Mend these: there is no other file")
     stock = stock.settled(_unchanged(corpus, stock, store))
     is_open = _open_ones(shards, stock)
     corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))

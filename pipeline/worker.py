@@ -21,7 +21,7 @@ from pipeline.manifest import Receipt
 from pipeline.parts import PASSAGES, content_hashes, part_table, passage_table, rejects_table
 from pipeline.passages import RETOKENISATION_MARGIN, make_passages
 from pipeline.plan import Chunk
-from pipeline.recipe import fingerprint, recipe
+from pipeline.recipe import fingerprint, labels, recipe
 from pipeline.rows import Columns, Reject, Rows
 from pipeline.staging import read_ready
 from pipeline.store import Store
@@ -49,6 +49,15 @@ class Failure:
     deaths: int = 0  # how often it took its process along; 0 for one that failed without
 
 
+def place_of(job: Job, store: Store) -> Store:
+    """Return where the parts of a job are published: in the output, or where they wait for the swap."""
+    return _staging(job, store) if job.staged else store
+
+
+def _staging(job: Job, store: Store) -> Store:
+    return store.staging(fingerprint(recipe(job.config)))
+
+
 def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt:
     """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
 
@@ -56,11 +65,11 @@ def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt
     engine refuses a passage is rejected.
     Raises CorpusError when the shard has changed and EngineError when the engine fails; nothing is published then.
     """
-    place = store.staging(fingerprint(recipe(job.config))) if job.staged else store
+    place = place_of(job, store)
     if (found := place.republish(chunk.part_name)) is not None:
         return found
     rows = read_chunk(job.root, job.columns, chunk)
-    known = read_ready(place, chunk.ready) if chunk.ready else None
+    known = read_ready(_staging(job, store), chunk.ready) if chunk.ready else None
     return embed_rows(chunk, rows, known, job, engine, place)
 
 
@@ -112,6 +121,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
+        labels=labels(config),
         reused_rows=int(np.count_nonzero(is_known[text_of_row])),
         engine_calls=embedded.calls,
         engine_texts=len(passages.ids) - len(embedded.refused),

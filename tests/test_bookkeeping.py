@@ -13,7 +13,7 @@ from pipeline.config import load_config, to_tables
 from pipeline.corpus import shard_at
 from pipeline.manifest import Dataset, Receipt, Run
 from pipeline.plan import Span, make_chunk
-from pipeline.recipe import fingerprint, recipe
+from pipeline.recipe import fingerprint, labels, recipe
 from pipeline.store import Store
 from tests.support import HASHING, REPOSITORY, command
 
@@ -49,6 +49,7 @@ def write_finished(folder: Path, n_shards: int, n_parts: int) -> None:
                     part=chunk.part_name,
                     has_rejects=False,
                     fingerprint=mark,
+                    labels=labels(config),
                     source=name,
                     shard_size_bytes=shard.size_bytes,
                     shard_mtime_ns=shard.mtime_ns,

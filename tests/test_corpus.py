@@ -146,7 +146,7 @@ def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["none", "none/*.jsonl", ".", "a.txt"])
 def test_an_input_without_shards_is_refused(tmp_path: Path, target: str) -> None:
     touch(tmp_path, "a.txt")
-    with pytest.raises(CorpusError, match="found none"):
+    with pytest.raises(CorpusError, match="found no"):
         find_shards(f"{tmp_path}/{target}")
 
 
@@ -201,9 +201,14 @@ def test_bad_files_are_skipped_and_recorded_when_asked(tmp_path: Path) -> None:
     corpus = opened(tmp_path, skip_bad_files=True)
     assert [shard.source for shard in corpus.shards] == ["good.jsonl"]
     assert sorted(corpus.skipped) == ["bad.jsonl.gz", "bad.jsonl.zst", "bad.parquet", "none.jsonl"]
+    config, options = with_corpus(), Options(skip_bad_files=True)
+    store = Store(root=tmp_path / "out")
+    for _ in range(2):  # also when the good one is finished
+        done = run(str(tmp_path), store, config, fan_out=fan_out_here(store), options=options)
+        assert (done.run.state, done.totals["embedded_rows"], len(done.run.skipped_files)) == ("complete", 1, 4)
     (tmp_path / "good.jsonl").unlink()
     with pytest.raises(CorpusError, match=r"none\.jsonl"):
-        opened(tmp_path, skip_bad_files=True)
+        survey(str(tmp_path), Store(root=tmp_path / "out"), config, options)
 
 
 def test_files_without_rows_are_fine(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ STEPS = {
         "os.mkdir .next/rejects",
         "open .next/rejects/.part.parquet.tmp",
         "os.rename .next/rejects/part.parquet",
+        "os.remove .next/rejects/part.parquet",
         "os.remove .next/rejects/.part.parquet.tmp",
         "os.mkdir .next/data",
         "open .next/data/.part.parquet.tmp",

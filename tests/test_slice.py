@@ -83,6 +83,16 @@ def test_a_destination_with_another_dataset_is_refused(wide: Path) -> None:
     assert status(wide / "out")["dim"] == 384
 
 
+def test_a_folder_with_other_files_or_a_slice_of_another_dataset_is_refused(wide: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in/other.jsonl", texts(10))
+    assert embed_corpus("slice", wide / "out", "--dim", "64", tmp_path / "in").returncode == 5
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["other.jsonl"]
+    run(tmp_path, "out")
+    assert embed_corpus("slice", tmp_path / "out", "--dim", "64", tmp_path / "cut").returncode == 0
+    assert embed_corpus("slice", wide / "out", "--dim", "64", tmp_path / "cut").returncode == 5
+    assert len(read_dataset(tmp_path / "cut")) == 10
+
+
 def test_a_damaged_part_is_named_and_not_copied(wide: Path, tmp_path: Path) -> None:
     output = Path(shutil.copytree(wide / "out", tmp_path / "out"))
     part = sorted((output / "data").iterdir())[0]
@@ -90,9 +100,10 @@ def test_a_damaged_part_is_named_and_not_copied(wide: Path, tmp_path: Path) -> N
     data = bytearray(part.read_bytes())
     data[column.data_page_offset + column.total_compressed_size // 2] ^= 4
     part.write_bytes(data)
-    refused = embed_corpus("slice", output, "--dim", "64", tmp_path / "cut")
-    assert refused.returncode == 6
-    assert part.name in refused.stderr
+    for command in (("slice", output, "--dim", "64", tmp_path / "cut"), ("search", output, "word1")):
+        refused = embed_corpus(*command)
+        assert refused.returncode == 6
+        assert part.name in refused.stderr
 
 
 def test_an_untrained_width_is_said_to_cost_quality(wide: Path) -> None:

@@ -25,7 +25,7 @@ from pipeline.manifest import Receipt
 from pipeline.run import run
 from pipeline.store import Store
 from pipeline.verify import verify
-from tests.support import REPOSITORY, read_dataset, texts, write_jsonl, write_parquet
+from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl, write_parquet
 
 CONFIG = load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing", "run.chunk_tokens=100"])
 ROWS = [{"id": row["id"], "text": None if i % 9 == 4 else row["text"]} for i, row in enumerate(texts(60))]
@@ -155,8 +155,8 @@ def test_what_a_crash_leaves_is_no_damage(store: Store, capfd: pytest.CaptureFix
     assert [p["kind"] for p in told(capfd, 3, store.root)["problems"]] == ["torn", "orphan", "orphan", "temporary"]
 
 
-def test_repair_names_a_sound_part_again_instead_of_dropping_it(
-    store: Store, capfd: pytest.CaptureFixture[str]
+def test_repair_leaves_sound_parts_for_the_run_to_name_again(
+    corpus: Path, store: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = store.read_manifest().receipts
     for lost in (before.keys(), list(before)[:2]):
@@ -165,7 +165,9 @@ def test_repair_names_a_sound_part_again_instead_of_dropping_it(
             b"".join(line for line in lines if b'"receipt"' not in line or not any(n.encode() in line for n in lost))
         )
         assert {p["kind"] for p in told(capfd, 6, store.root)["problems"]} == {"orphan"}
-        told(capfd, 0, store.root, "--repair")
+        told(capfd, 3, store.root, "--repair")
+        outcome = run(str(corpus), store, CONFIG, fan_out=fan_out_here(store))
+        assert (outcome.run.state, outcome.run.embedded_now) == ("complete", 0)
         assert store.read_manifest().receipts == before
 
 
@@ -377,3 +379,30 @@ def test_an_input_that_cannot_be_read_is_refused(store: Store, corpus: Path, cap
     (corpus / "c.parquet").write_bytes(b"PAR1")
     assert main(["verify", str(store.root), "--input", str(corpus)]) == 2
     assert "c.parquet" in capfd.readouterr().err
+
+
+def test_a_wrong_digit_in_the_manifest_costs_no_part(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", texts(300))
+    run = ("run", "--input", source, "--output", tmp_path / "out", *HASHING)
+    assert embed_corpus(*run).returncode == 0
+    manifest = tmp_path / "out/manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"tokens":', '"tokens":1'))
+    assert embed_corpus("verify", tmp_path / "out").returncode == 6
+    assert "mended in the manifest" in embed_corpus("verify", tmp_path / "out", "--repair").stdout
+    assert embed_corpus("verify", tmp_path / "out").returncode == 0
+    assert embed_corpus(*run).returncode == 0
+    assert status(tmp_path / "out")["embedded_now"] == 0
+
+
+@pytest.mark.parametrize(("option", "code"), [(("--keep-missing",), 0), (("--limit", "100"), 3)])
+def test_rows_that_were_to_be_kept_or_left_out_are_no_damage(
+    tmp_path: Path, option: tuple[str, ...], code: int
+) -> None:
+    for name in "ab":
+        write_jsonl(tmp_path / f"in/{name}.jsonl", texts(100, start=ord(name)))
+    run = ("run", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING)
+    if option == ("--keep-missing",):
+        assert embed_corpus(*run).returncode == 0
+        (tmp_path / "in/a.jsonl").unlink()
+    assert embed_corpus(*run, *option).returncode == 0
+    assert embed_corpus("verify", tmp_path / "out", "--input", tmp_path / "in").returncode == code

@@ -34,7 +34,10 @@ def reembed() -> None:
     failed = []
     for dataset in SCHEDULE.datasets:
         request = driver.Request(input=dataset.input, output=dataset.output, config=dataset.config, dim=dataset.dim)
-        report = driver.drive(driver.packed(request), began_at=began_at)
+        try:
+            report = driver.drive(driver.packed(request), began_at=began_at)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other datasets have their turn
+            report = {"exit_code": 1, "error": f"unexpected {type(error).__name__}: {error}"}
         print(f"{dataset.output}: {_told(report)}")
         if report["exit_code"] not in (0, OutputLockedError.exit_code):
             failed.append(f"{dataset.output}: {report['error']}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.schedule import load_schedule
+from pipeline.errors import ConfigError, IncompleteError
+from pipeline.schedule import Target, load_schedule
 from tests.crash import hashing_run
 from tests.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane
 from tests.support import REPOSITORY, embed_corpus, read_dataset, write_jsonl
@@ -122,6 +125,25 @@ def test_every_dataset_is_attempted_and_a_failure_is_told(tmp_path: Path) -> Non
         assert status == "FAILURE"
         assert "1 of 2 datasets are not up to date. one: input" in exception
         home.check_complete("two", tmp_path / "out", ROWS)
+
+
+@pytest.mark.filterwarnings("ignore:The reembed function is executing locally")
+def test_an_error_that_nobody_expected_keeps_no_dataset_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    import jobs.driver
+    from jobs import reembed
+
+    turns: list[str] = []
+
+    def drive(request: Mapping[str, Any], *, began_at: float) -> dict[str, Any]:
+        turns.append(request["output"])
+        raise ZeroDivisionError("odd")
+
+    targets = tuple(Target(input="in", output=name, config="configs/hashing.toml") for name in ("one", "two"))
+    monkeypatch.setattr(reembed, "SCHEDULE", msgspec.structs.replace(reembed.SCHEDULE, datasets=targets))
+    monkeypatch.setattr(jobs.driver, "drive", drive)
+    with pytest.raises(IncompleteError, match=r"^2 of 2 .* one: unexpected ZeroDivisionError: odd"):
+        reembed.reembed.local()
+    assert turns == ["one", "two"]
 
 
 @needs_plane

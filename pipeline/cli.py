@@ -8,12 +8,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from pipeline import commands
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.stop import Stopped, stoppable
 
 EXIT_CODES = """exit codes:
@@ -60,36 +60,42 @@ def _fail(options: argparse.Namespace, error: BaseException, text: str, code: in
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one line, as every other error does."""
+        self.exit(UsageError.exit_code, f"embed-corpus: {message}; see `{self.prog} --help`\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="embed-corpus",
         description="Embed Parquet and JSONL into float16 Parquet. Whatever stops a run, the same command goes on.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show tracebacks and what the engine writes")
-    as_json = argparse.ArgumentParser(add_help=False)
+    as_json = _Parser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print one JSON value instead of words")
-    configured = argparse.ArgumentParser(add_help=False)
+    configured = _Parser(add_help=False)
     configured.add_argument("--config", help=f"TOML file (default: $EMBED_CONFIG, else {commands.DEFAULT_CONFIG})")
     configured.add_argument(
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a config key"
     )
     configured.set_defaults(dim=None, allow_untrained_dim=False)
-    recipe = argparse.ArgumentParser(add_help=False, parents=[configured])
+    recipe = _Parser(add_help=False, parents=[configured])
     recipe.add_argument(
         "--input", required=True, help="a file, a folder or a glob of .parquet, .jsonl[.gz|.zst], .ndjson"
     )
     recipe.add_argument("--dim", type=int, help="width of the stored vectors (default: run.dim of the config)")
     recipe.add_argument("--limit", type=_positive, metavar="N", help="embed the first N rows only")
     recipe.add_argument("--allow-untrained-dim", action="store_true", help="take a --dim the model was not trained for")
-    dataset = argparse.ArgumentParser(add_help=False)
+    dataset = _Parser(add_help=False)
     dataset.add_argument("dataset", metavar="D", help="the output folder of a run")
 
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, call: Any, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    def add(name: str, call: Any, text: str, *parents: _Parser) -> _Parser:
         command = subparsers.add_parser(name, help=text, description=text, parents=[common, *parents])
         command.set_defaults(command=call)
         return command

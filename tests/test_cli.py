@@ -76,7 +76,13 @@ def test_what_cannot_be_done_is_refused_in_one_line(
 def test_an_input_without_shards_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no shard")
     assert "found none" in refused(2, "run", "--input", tmp_path, "--output", tmp_path / "out")
-    assert "found none" in refused(2, "plan", "--input", tmp_path / "missing")
+    assert "found no such file or folder" in refused(2, "plan", "--input", tmp_path / "missing")
+
+
+def test_a_wrong_flag_is_refused_in_one_line() -> None:
+    assert "unrecognized arguments: --limt" in refused(2, "run", "--input", "a", "--output", "b", "--limt", "3")
+    assert "required: --input" in refused(2, "run", "--inptu", "a", "--output", "b")
+    assert "invalid choice" in refused(2, "rnu")
 
 
 def test_files_that_cannot_be_used_are_all_named_or_skipped(source: Path, tmp_path: Path) -> None:

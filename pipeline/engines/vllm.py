@@ -52,9 +52,6 @@ def environment() -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-        # Threads that spin while they wait take the cores from whoever reads, tokenises or serves: with other programs
-        # beside it a batch on a CPU was seen to take twice as long, alone it takes the same.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
 
 

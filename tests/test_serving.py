@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_config
-from pipeline.engines.vllm import engine_arguments, pooler_arguments
+from pipeline.engines.vllm import SPIN_COUNT, engine_arguments, environment, pooler_arguments
 from pipeline.errors import UsageError
 from pipeline.key import read_key
 from pipeline.serving import server_command, server_environment
@@ -45,10 +45,19 @@ def test_the_server_gets_every_argument_of_the_batch_engine() -> None:
 
 
 def test_neither_command_nor_environment_holds_the_key() -> None:
-    environment = server_environment(CONFIGS[0], KEY, {"VLLM_API_KEY": KEY, "PYTHONPATH": "/theirs"})
+    variables = server_environment(CONFIGS[0], KEY, {"VLLM_API_KEY": KEY, "PYTHONPATH": "/theirs"})
     command = server_command(CONFIGS[0], Path("/model"), host="127.0.0.1", port=8000)
-    assert KEY not in json.dumps([command, environment])
-    assert environment["PYTHONPATH"] == f"{REPOSITORY}:/theirs"
+    assert KEY not in json.dumps([command, variables])
+    assert variables["PYTHONPATH"] == f"{REPOSITORY}:/theirs"
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_threads_wait_as_the_user_says(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert environment()["GOMP_SPINCOUNT"] == str(SPIN_COUNT)
+    monkeypatch.setenv(name, "7")
+    assert "GOMP_SPINCOUNT" not in environment()
 
 
 def test_a_key_comes_from_the_file_or_else_from_the_environment(tmp_path: Path) -> None:

@@ -21,9 +21,8 @@ def main() -> None:
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
-        # As many threads as in a batch, but none that spins while it waits: between two steps the cores serve requests.
+        # As many threads as in a batch: vLLM would keep a core for the requests, which need but a part of one.
         os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     serve: Callable[[], None] = entry.main
     serve()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pipeline.config import Config
@@ -30,9 +30,10 @@ def recipe(config: Config) -> dict[str, Any]:
     }
 
 
-def labels(config: Config) -> str:
-    """Return the settings that choose ids and kept columns, which can change without an engine."""
-    return json.dumps([config.corpus.id, *config.corpus.keep])
+def labels(config: Config, keep_as_text: Collection[str] = ()) -> str:
+    """Return what chooses ids, kept columns and their types, all of which can change without an engine."""
+    as_text = [sorted(keep_as_text)] if keep_as_text else []
+    return json.dumps([config.corpus.id, *config.corpus.keep, *as_text])
 
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:

@@ -57,7 +57,9 @@ class Stock:
         return [_seen(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
 
 
-def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: Options) -> Stock:
+def take_stock(
+    store: Store, config: Config, shards: Sequence[Shard], options: Options, keep_as_text: Collection[str] = ()
+) -> Stock:
     """Read the manifest, and the footers of parts that it does not name, staged ones included.
 
     A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
@@ -77,15 +79,18 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
     staging = store.staging(dataset.fingerprint)
     staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
     waiting = frozenset(receipt.part for receipt in staged)
-    wanted_labels = labels(config)
+    wanted_labels = labels(config, keep_as_text)
     at_hand = {shard.source: shard for shard in shards}
     current, suspects = [], []
     for receipt in (*named, *unnamed, *staged):
         shard = at_hand.get(receipt.source)
-        is_ours = (receipt.fingerprint, receipt.labels) == (dataset.fingerprint, wanted_labels)
-        if not is_ours or (shard is None and not options.keep_missing):
+        if receipt.fingerprint != dataset.fingerprint:
             continue
-        if shard is None or (not options.rehash and stands(receipt, shard, manifest)):
+        if shard is None:  # its rows cannot be made again, whatever their labels are
+            current += [receipt] if options.keep_missing else []
+        elif receipt.labels != wanted_labels:
+            continue
+        elif not options.rehash and stands(receipt, shard, manifest):
             current.append(receipt)
         elif receipt.part not in waiting:
             suspects.append(receipt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -68,10 +69,12 @@ def survey(target: str, store: Store, config: Config, options: Options = DEFAULT
     that holds parts to replace.
     """
     root, shards = find_shards(target, exclude=store.root)
-    stock = take_stock(store, config, shards, options)
-    is_open = _open_ones(shards, stock)
-    looked_at = [shard for shard in shards if config.corpus.keep or shard.source in is_open]
-    corpus = open_corpus(root, looked_at, config.corpus, skip_bad_files=options.skip_bad_files)
+    look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
+    corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
+    stock = take_stock(store, config, shards, options, corpus.columns.keep_as_text)
+    if not config.corpus.keep:
+        is_open = _open_ones(shards, stock)
+        corpus = look([shard for shard in shards if shard.source in is_open])
     if len(corpus.skipped) == len(shards):
         raise CorpusError("; ".join(corpus.skipped.values()) + ". Mend these: there is no other file")
     stock = stock.settled(_unchanged(corpus, stock, store))

@@ -121,7 +121,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
-        labels=labels(config),
+        labels=labels(config, job.columns.keep_as_text),
         reused_rows=int(np.count_nonzero(is_known[text_of_row])),
         engine_calls=embedded.calls,
         engine_texts=len(passages.ids) - len(embedded.refused),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -151,6 +152,33 @@ def test_ids_and_kept_columns_are_refreshed_without_an_engine(tmp_path: Path, em
     hashing_run(corpus.root, tmp_path / "out")
     assert "tag" not in read_dataset(tmp_path / "out").column_names
     assert embedded == []
+
+
+def test_a_kept_column_has_one_type_whichever_files_come_and_go(tmp_path: Path, embedded: list[int]) -> None:
+    output = tmp_path / "out"
+    keep: dict[str, Any] = {"corpus__keep": '["year"]'}
+    numbers = pa.table({"text": [f"number {i}" for i in range(50)], "year": range(50)})
+    words = pa.table({"text": [f"word {i}" for i in range(50)], "year": [f"in {i}" for i in range(50)]})
+    corpus = Corpus(tmp_path / "in", {})
+    corpus.root.mkdir()
+
+    def types() -> set[pa.DataType]:
+        return {pq.read_schema(path).field("year").type for path in (output / "data").iterdir()}
+
+    pq.write_table(numbers, corpus.root / "a.parquet")
+    hashing_run(corpus.root, output, **keep)
+    assert types() == {pa.int64()}
+    pq.write_table(words, corpus.root / "b.parquet")
+    hashing_run(corpus.root, output, **keep)
+    assert types() == {pa.string()}
+    assert sum(embedded) == 100
+    check_as_from_nothing(corpus, output, tmp_path / "both", **keep)
+    (corpus.root / "b.parquet").unlink()
+    hashing_run(corpus.root, output, Options(keep_missing=True), **keep)
+    assert len(ids(output)) == 100
+    hashing_run(corpus.root, output, **keep)
+    assert types() == {pa.int64()}
+    check_as_from_nothing(corpus, output, tmp_path / "one", **keep)
 
 
 def test_a_change_that_keeps_size_and_date_is_found_by_rehash_alone(tmp_path: Path, embedded: list[int]) -> None:

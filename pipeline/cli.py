@@ -60,7 +60,23 @@ def _fail(options: argparse.Namespace, error: BaseException, text: str, code: in
     return code
 
 
+class _Once(argparse.Action):
+    """Store a value; a second one would silently take the place of the first."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Take the value of one flag or argument."""
+        if (first := getattr(namespace, self.dest, None)) != self.default:
+            raise argparse.ArgumentError(self, f"expected once, found {first} and {values}")
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("action", None, _Once)
+
     def error(self, message: str) -> NoReturn:
         """End with one line, as every other error does."""
         self.exit(UsageError.exit_code, f"embed-corpus: {message}; see `{self.prog} --help`\n")

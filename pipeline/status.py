@@ -38,7 +38,7 @@ def status(store: Store, manifest: Manifest) -> dict[str, Any]:
         "revision": recipe.get("model.revision"),
         "fingerprint": dataset.fingerprint if dataset else None,
         "duplicate_ids": run.duplicate_ids if run else 0,
-        "missing_chunks": run.missing_chunks if run else None,
+        "missing_chunks": run.missing_chunks if run and run.state != "started" else None,
         "skipped_files": list(run.skipped_files) if run else [],
         "engine_calls": run.engine_calls if run else 0,
         "embedded_now": run.embedded_now if run else 0,

@@ -83,6 +83,7 @@ def test_a_wrong_flag_is_refused_in_one_line() -> None:
     assert "unrecognized arguments: --limt" in refused(2, "run", "--input", "a", "--output", "b", "--limt", "3")
     assert "required: --input" in refused(2, "run", "--inptu", "a", "--output", "b")
     assert "invalid choice" in refused(2, "rnu")
+    assert "--input: expected once, found a and b" in refused(2, "run", "--input", "a", "--input", "b", "--output", "c")
 
 
 def test_files_that_cannot_be_used_are_all_named_or_skipped(source: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.recipe import fingerprint, recipe
 from pipeline.store import NEXT, Store
 from tests.crash import crashing_run, hashing_run
 from tests.edits import Corpus
-from tests.support import REPOSITORY, by_manifest, embed_corpus, ids, read_dataset, texts, write_jsonl
+from tests.support import REPOSITORY, by_manifest, embed_corpus, ids, read_dataset, status, texts, write_jsonl
 
 CHUNK = 400
 
@@ -45,6 +45,14 @@ def test_a_repair_in_the_middle_of_a_swap_brings_no_row_back(corpus: Corpus, tmp
     hashing_run(corpus.root, output, run__chunk_tokens=CHUNK)
     assert sorted(ids(output)) == sorted(row["id"] for row in corpus.rows)
     assert embed_corpus("verify", output, "--input", corpus.root).returncode == 0
+
+
+def test_how_much_a_killed_run_left_is_told_as_unknown(corpus: Corpus, tmp_path: Path) -> None:
+    n_steps = len(crashing_run(corpus.root, tmp_path / "whole", None, run__chunk_tokens=CHUNK).steps)
+    assert crashing_run(corpus.root, tmp_path / "out", n_steps // 2, run__chunk_tokens=CHUNK).killed
+    left, whole = status(tmp_path / "out"), status(tmp_path / "whole")
+    assert (left["state"], left["missing_chunks"]) == ("incomplete", None)
+    assert (whole["state"], whole["missing_chunks"]) == ("complete", 0)
 
 
 def test_parts_that_wait_with_other_ids_do_not_join(corpus: Corpus, tmp_path: Path) -> None:

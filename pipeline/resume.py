@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.config import Config, to_tables
+from pipeline.corpus import Corpus
 from pipeline.errors import RecipeError, UsageError
 from pipeline.manifest import Dataset, Manifest, Receipt, Seen
 from pipeline.options import Options
@@ -57,11 +58,10 @@ class Stock:
         return [_seen(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
 
 
-def take_stock(
-    store: Store, config: Config, shards: Sequence[Shard], options: Options, keep_as_text: Collection[str] = ()
-) -> Stock:
+def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: Options, corpus: Corpus) -> Stock:
     """Read the manifest, and the footers of parts that it does not name, staged ones included.
 
+    `corpus` is what is known of the shards so far: how columns are kept, and which files are unusable.
     A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
     made. Raises RecipeError when the output has another recipe and is not to be rebuilt.
     """
@@ -79,7 +79,7 @@ def take_stock(
     staging = store.staging(dataset.fingerprint)
     staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
     waiting = frozenset(receipt.part for receipt in staged)
-    wanted_labels = labels(config, keep_as_text)
+    wanted_labels = labels(config, corpus.columns.keep_as_text)
     at_hand = {shard.source: shard for shard in shards}
     current, suspects = [], []
     for receipt in (*named, *unnamed, *staged):
@@ -88,7 +88,7 @@ def take_stock(
             continue
         if shard is None:  # its rows cannot be made again, whatever their labels are
             current += [receipt] if options.keep_missing else []
-        elif receipt.labels != wanted_labels:
+        elif receipt.labels != wanted_labels and shard.source not in corpus.skipped:
             continue
         elif not options.rehash and stands(receipt, shard, manifest):
             current.append(receipt)

@@ -71,7 +71,7 @@ def survey(target: str, store: Store, config: Config, options: Options = DEFAULT
     root, shards = find_shards(target, exclude=store.root)
     look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
     corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
-    stock = take_stock(store, config, shards, options, corpus.columns.keep_as_text)
+    stock = take_stock(store, config, shards, options, corpus)
     if not config.corpus.keep:
         is_open = _open_ones(shards, stock)
         corpus = look([shard for shard in shards if shard.source in is_open])

@@ -174,11 +174,30 @@ def test_a_kept_column_has_one_type_whichever_files_come_and_go(tmp_path: Path, 
     assert sum(embedded) == 100
     check_as_from_nothing(corpus, output, tmp_path / "both", **keep)
     (corpus.root / "b.parquet").unlink()
-    hashing_run(corpus.root, output, Options(keep_missing=True), **keep)
-    assert len(ids(output)) == 100
     hashing_run(corpus.root, output, **keep)
     assert types() == {pa.int64()}
     check_as_from_nothing(corpus, output, tmp_path / "one", **keep)
+
+
+@pytest.mark.parametrize("options", [Options(keep_missing=True), Options(skip_bad_files=True)])
+def test_rows_that_cannot_be_made_again_stay_when_a_kept_column_changes_its_type(
+    tmp_path: Path, options: Options
+) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    keep: dict[str, Any] = {"corpus__keep": '["year"]'}
+    source.mkdir()
+    for name in ("a", "b"):
+        pq.write_table(
+            pa.table({"text": [f"{name} {i}" for i in range(50)], "year": range(50)}), source / f"{name}.parquet"
+        )
+    hashing_run(source, output, **keep)
+    if options.keep_missing:
+        (source / "a.parquet").unlink()
+    else:
+        (source / "a.parquet").write_bytes(b"PAR1")
+    pq.write_table(pa.table({"text": ["c"], "year": ["in 1999"]}), source / "c.parquet")
+    hashing_run(source, output, options, **keep)
+    assert len(ids(output)) == 101
 
 
 def test_a_change_that_keeps_size_and_date_is_found_by_rehash_alone(tmp_path: Path, embedded: list[int]) -> None:

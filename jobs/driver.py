@@ -18,12 +18,13 @@ from jobs.marks import DictMarks
 from pipeline.checkpoint import prepare
 from pipeline.config import Config, load_config
 from pipeline.corpus import find_shards
-from pipeline.deaths import ALONE_AFTER, deaths_of, divide, embed_alone
+from pipeline.deaths import ALONE_AFTER, divide, embed_alone
 from pipeline.errors import IncompleteError, PipelineError
 from pipeline.estimate import estimate
 from pipeline.fan_out import FanOut
 from pipeline.gpu import check_memory
 from pipeline.manifest import Receipt
+from pipeline.marks import deaths_of
 from pipeline.mount import check_inside, check_relative
 from pipeline.options import Options
 from pipeline.plan import Chunk

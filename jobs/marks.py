@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jobs.resources import attempts
-from pipeline.deaths import Mark
+from pipeline.marks import Mark
 from pipeline.plan import Chunk
 
 

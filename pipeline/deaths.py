@@ -13,18 +13,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Protocol
 
-import msgspec
 import numpy as np
 
 from pipeline import lines, parked
 from pipeline.corpus import is_parquet
 from pipeline.engine import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError
-from pipeline.files import remove_file, writing
 from pipeline.manifest import Receipt
+from pipeline.marks import Mark, Marks, deaths_of
 from pipeline.plan import Chunk, Span, make_chunk
 from pipeline.recipe import fingerprint, recipe
 from pipeline.store import Store
@@ -33,52 +30,6 @@ from pipeline.worker import Failure, Job, embed_or_fail
 ALONE_AFTER = 2  # deaths; one may well be the fault of another chunk, of a preemption or of a reset
 MAX_DEATHS = 3
 GIVE_UP_AFTER = 12  # deaths without a success between them: what they have in common is not in the rows
-
-
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """A chunk with the number of attempts on it that never ended."""
-
-    chunk: Chunk
-    deaths: int
-
-
-class Marks(Protocol):
-    """Where the marks of one output are kept; they have to outlive the process that makes them."""
-
-    def put(self, chunk: Chunk, deaths: int) -> None:
-        """Mark a chunk; with no deaths its mark is taken away."""
-        ...
-
-    def read(self) -> list[Mark]:
-        """Return all marks, in no order."""
-        ...
-
-
-class MarkFiles:
-    """A file for each mark. They are not flushed: it is a process that dies, and the system writes them later."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def put(self, chunk: Chunk, deaths: int) -> None:
-        """Mark a chunk; with no deaths its mark is taken away."""
-        path = self._folder / f"{chunk.id}.json"
-        if not deaths:
-            remove_file(path)
-            return
-        with writing(path):
-            self._folder.mkdir(exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_bytes(msgspec.json.encode(Mark(chunk=chunk, deaths=deaths)))
-            temporary.replace(path)
-
-    def read(self) -> list[Mark]:
-        """Return all marks; a file that is none counts as no mark."""
-        marks = []
-        for path in self._folder.glob("*.json"):
-            with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
-                marks.append(msgspec.json.decode(path.read_bytes(), type=Mark))
-        return marks
 
 
 class NoEngine:
@@ -134,11 +85,6 @@ def attempt(marks: Marks, chunk: Chunk, deaths: int, engine: EngineThread) -> It
         marks.put(chunk, deaths)
         raise
     marks.put(chunk, 0)
-
-
-def deaths_of(chunk: Chunk, marks: Sequence[Mark]) -> int:
-    """Return how often a chunk has died."""
-    return next((mark.deaths for mark in marks if mark.chunk.id == chunk.id), 0)
 
 
 def divide(chunks: Sequence[Chunk], job: Job, marks: Sequence[Mark]) -> tuple[list[Chunk], list[Chunk]]:

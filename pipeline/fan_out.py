@@ -9,9 +9,10 @@ from functools import partial
 from itertools import islice
 
 from pipeline import parked
-from pipeline.deaths import MarkFiles, attempt, deaths_of, divide, embed_alone
+from pipeline.deaths import attempt, divide, embed_alone
 from pipeline.engine import EngineThread
 from pipeline.manifest import Receipt
+from pipeline.marks import MarkFiles, deaths_of
 from pipeline.plan import Chunk
 from pipeline.store import Store
 from pipeline.worker import Failure, Job, embed_or_fail

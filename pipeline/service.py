@@ -13,10 +13,11 @@ import msgspec
 from pipeline import parked
 from pipeline.checkpoint import prepare
 from pipeline.config import Config
-from pipeline.deaths import Marks, attempt, deaths_of
+from pipeline.deaths import attempt
 from pipeline.engine import EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
 from pipeline.manifest import Receipt
+from pipeline.marks import Marks, deaths_of
 from pipeline.plan import Chunk
 from pipeline.store import Store
 from pipeline.worker import Failure, Job, embed_chunk, embed_texts, place_of

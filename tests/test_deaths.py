@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from pipeline.config import load_config
 from pipeline.corpus import open_corpus, read_chunk, shard_at
-from pipeline.deaths import GIVE_UP_AFTER, Mark, MarkFiles, attempt, deaths_of, divide, embed_alone, halves
+from pipeline.deaths import GIVE_UP_AFTER, attempt, divide, embed_alone, halves
 from pipeline.engine import Embedded, EngineThread
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.manifest import Receipt
+from pipeline.marks import Mark, MarkFiles, deaths_of
 from pipeline.plan import Chunk, Span, make_chunk
 from pipeline.run import run
 from pipeline.store import Store

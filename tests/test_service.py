@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 import pipeline.engine
 from pipeline.config import load_config
-from pipeline.deaths import MarkFiles
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.vllm import VLLMEmbedder
 from pipeline.errors import EngineError
+from pipeline.marks import MarkFiles
 from pipeline.service import Service
 from tests.support import REPOSITORY
 

@@ -49,7 +49,7 @@ def write_finished(folder: Path, n_shards: int, n_parts: int) -> None:
                     part=chunk.part_name,
                     has_rejects=False,
                     fingerprint=mark,
-                    labels=labels(config),
+                    labels=labels(config, ()),
                     source=name,
                     shard_size_bytes=shard.size_bytes,
                     shard_mtime_ns=shard.mtime_ns,

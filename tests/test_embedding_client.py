@@ -278,7 +278,7 @@ def passages(folder: Path) -> list[str]:
     [
         pytest.param(passages, 1, 0.8, id="passages"),
         pytest.param(sentences, 8, 0.8, id="lists"),
-        pytest.param(sentences, 1, 0.6, id="sentences"),  # 50 tokens cost the engine twice what their request costs
+        pytest.param(sentences, 1, 0.6, id="sentences"),  # HTTP takes a quarter of the cores, for want of lists
     ],
 )
 def test_64_clients_for_30_seconds_against_a_batch_of_their_texts(

@@ -19,6 +19,7 @@ from pipeline.checkpoint import prepare
 from pipeline.config import Config, load_config
 from pipeline.corpus import find_shards
 from pipeline.deaths import ALONE_AFTER, divide, embed_alone
+from pipeline.dtype import modal_device, settle_dtype
 from pipeline.errors import IncompleteError, PipelineError
 from pipeline.estimate import estimate
 from pipeline.fan_out import FanOut
@@ -28,6 +29,7 @@ from pipeline.marks import deaths_of
 from pipeline.mount import check_inside, check_relative
 from pipeline.options import Options
 from pipeline.plan import Chunk
+from pipeline.resume import kept_dtype
 from pipeline.run import run
 from pipeline.service import pack, unpack_outcome
 from pipeline.store import Store
@@ -77,8 +79,8 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the estimate of a request, or the error that keeps it from being made."""
     try:
         asked = msgspec.convert(request, Request)
-        config = _configured(asked)
         target = _target(asked)
+        config = _configured(asked)
         store = Store(root=resources.OUTPUT / asked.output)
         return {"exit_code": 0, **estimate(survey(target, store, config, _options(asked)), store, config)}
     except PipelineError as error:
@@ -86,8 +88,8 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drive(request: Request, began_at: float) -> dict[str, Any]:
-    config = _configured(request)
     target = _target(request)
+    config = _configured(request)
     lock = OutputLock(request.output)
     store = Store(
         root=resources.OUTPUT / request.output,
@@ -190,6 +192,9 @@ def _service(request: Request, config: Config) -> tuple[Any, int]:
     gpu, n_containers = request.gpu or config.modal.gpu, request.max_containers or config.modal.max_containers
     if gpu != resources.RENTED.gpu or n_containers != 1:
         service = service.with_options(gpu=gpu or None, max_containers=n_containers)
+    dtype = load_config(resources.REPOSITORY / request.config).model.dtype
+    if dtype == "auto" and config.model.dtype != modal_device(config.modal.gpu).dtype:
+        return service(config=request.config, dtype=config.model.dtype), n_containers
     return service(config=request.config), n_containers
 
 
@@ -198,9 +203,11 @@ def _configured(request: Request) -> Config:
     path = check_relative("--config", request.config)
     columns = {"corpus.id": request.id_column, "corpus.text": request.text_column}
     overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
-    config = load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None)
-    check_memory(config, request.gpu or config.modal.gpu)
-    config = prepare(config)
+    config = prepare(load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None))
+    gpu = request.gpu or config.modal.gpu
+    kept = kept_dtype(config, Store(root=resources.OUTPUT / request.output), rebuild=request.rebuild)
+    config = settle_dtype(config, modal_device(gpu), kept=kept)
+    check_memory(config, gpu)
     if config.engine.kind != "hashing":
         locate(config.model)  # all of it: a container without the weights would be paid for before it says so
     return config

@@ -18,7 +18,8 @@ from jobs import resources
 from jobs.marks import DictMarks
 from jobs.resources import HOURS, MINUTES
 from pipeline.checkpoint import open_checkpoint, prepare
-from pipeline.config import load_config
+from pipeline.config import Config, load_config
+from pipeline.dtype import modal_device, settle_dtype
 from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.hub import verify
 from pipeline.key import read_key
@@ -27,6 +28,12 @@ from pipeline.service import Service
 
 app = modal.App(resources.SERVICE_APP)
 HTTP_PORT = 8000
+
+
+def _settled(name: str, dtype: str = "") -> Config:
+    """Load a config for a container with its `modal.gpu`, where "auto" becomes `dtype` if that is given."""
+    config = load_config(resources.REPOSITORY / name, [f"model.dtype={dtype}"] if dtype else ())
+    return settle_dtype(config, modal_device(config.modal.gpu))
 
 
 @contextmanager
@@ -56,6 +63,7 @@ class VLLMEmbeddingSnapshot:
     """The engine of a config: one chunk in it while the next is read, tokenised or written."""
 
     config: str = modal.parameter(default=resources.CONFIG)
+    dtype: str = modal.parameter(default="")  # of an output, where it is not what the config's "auto" becomes here
 
     @modal.enter(snap=resources.RENTED.snapshot)
     def load(self) -> None:
@@ -63,7 +71,7 @@ class VLLMEmbeddingSnapshot:
 
         Without snapshots (`modal.snapshot`) the engine only starts to load, and goes on while chunks come in.
         """
-        config = load_config(resources.REPOSITORY / self.config)
+        config = _settled(self.config, self.dtype)
         self.service = Service(
             config,
             resources.OUTPUT,
@@ -121,7 +129,7 @@ def serve_http() -> None:
 
     Without the secret Modal itself turns everyone away, so that no stranger starts a GPU.
     """
-    config = prepare(load_config(resources.REPOSITORY / resources.CONFIG))
+    config = prepare(_settled(resources.CONFIG))
     server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
     server.wait_until_ready()
     threading.Thread(target=_die_with, args=[server], daemon=True).start()

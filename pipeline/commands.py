@@ -31,7 +31,7 @@ def plan(options: Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(options.output or empty))
-        config = _config(options)
+        config = _config(options, store)
         found = estimate(survey(options.input, store, config, Options(limit=options.limit)), store, config)
     words = (
         "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
@@ -46,7 +46,7 @@ def run(options: Namespace) -> None:
     from pipeline.status import did
 
     store = Store(root=Path(options.output))
-    config = _config(options)
+    config = _config(options, store, rebuild=options.rebuild)
     if config.model.licence_notice:
         notice(config.model.licence_notice)
     outcome = pipeline.run.run(
@@ -191,14 +191,18 @@ def serve(options: Namespace) -> None:
         server.wait()
 
 
-def _config(options: Namespace) -> Config:
+def _config(options: Namespace, output: Store | None = None, *, rebuild: bool = False) -> Config:
     from pipeline.checkpoint import prepare
+    from pipeline.dtype import settle_dtype, this_device
+    from pipeline.resume import kept_dtype
 
     name = options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG
     path = Path(name)
     if not path.exists() and not path.is_absolute():
         path = REPOSITORY / name
-    return prepare(load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim))
+    config = load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
+    config = prepare(config)
+    return settle_dtype(config, this_device(), kept=kept_dtype(config, output, rebuild=rebuild) if output else None)
 
 
 def _say(options: Namespace, found: Any, words: str) -> None:

@@ -14,6 +14,8 @@ import msgspec
 
 from pipeline.errors import ConfigError
 
+Dtype = Literal["bfloat16", "float32", "float16"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -22,7 +24,7 @@ class ModelConfig:
     name: str
     revision: str
     location: str = ""  # "" = Hugging Face hub, a folder, or package:MODULE/SUBFOLDER
-    dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
+    dtype: Dtype | Literal["auto"] = "bfloat16"  # "auto" never leaves `settle_dtype`
     pooling: Literal["mean", "last", "cls"]
     dims: tuple[int, ...]
     max_tokens: int

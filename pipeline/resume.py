@@ -6,8 +6,9 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
-from pipeline.config import Config, to_tables
+from pipeline.config import Config, Dtype, to_tables
 from pipeline.corpus import Corpus
 from pipeline.errors import RecipeError, UsageError
 from pipeline.manifest import Dataset, Manifest, Receipt, Seen
@@ -107,6 +108,22 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
         staged=waiting,
         cut=tuple(part for part in manifest.receipts if part not in whole),
     )
+
+
+def kept_dtype(config: Config, store: Store, *, rebuild: bool = False) -> Dtype | None:
+    """Return the dtype that an output goes on with where its config leaves that open; None for one that may choose.
+
+    A rebuild may choose, unless with that dtype there is nothing to rebuild or parts wait for the swap.
+    """
+    stored = store.read_recipe()
+    if stored is None:
+        return None
+    recipes = {dtype: recipe(replace(config, model=replace(config.model, dtype=dtype))) for dtype in get_args(Dtype)}
+    kept: Dtype = stored["model.dtype"]
+    if not rebuild or recipes[kept] == stored:
+        return kept
+    staged = (dtype for dtype in recipes if store.staging(fingerprint(recipes[dtype])).root.exists())
+    return next(staged, None)
 
 
 def _spans(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:

@@ -76,6 +76,15 @@ class Store:
             self.commit()
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
+    def read_recipe(self) -> dict[str, Any] | None:
+        """Return the recipe of the dataset: of the manifest, else of its first sound part; None where there is none."""
+        with contextlib.suppress(FileNotFoundError), self.manifest_path.open("rb") as file:
+            for line in file:
+                if (dataset := fold([line]).dataset) is not None:
+                    return dataset.recipe
+        sound = (part for part in sorted(self.part_sizes()) if self.receipt_of(part) is not None)
+        return next(map(self.recipe_of, sound), None)
+
     def read_manifest(self) -> Manifest:
         """Return the folded manifest; an empty one where there is no file.
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import load_config
 from pipeline.fan_out import fan_out_here
 from pipeline.options import Options
 from pipeline.run import run
 from pipeline.store import Store
-from tests.support import REPOSITORY
+from tests.support import local_config
 
 CHANGES = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}  # audit event -> its path
 _processes = multiprocessing.get_context("forkserver")
@@ -35,7 +34,7 @@ class Ended:
 def hashing_run(source: Path, output: Path, options: Options | None = None, **settings: Any) -> dict[str, Any]:
     """Run in this process with the engine that needs no model; return the record of the run."""
     overrides = ["engine.kind=hashing", *(f"{key.replace('__', '.')}={value}" for key, value in settings.items())]
-    config = load_config(REPOSITORY / "configs/local.toml", overrides, allow_untrained_dim=True)
+    config = local_config(*overrides, allow_untrained_dim=True)
     store = Store(root=output)
     outcome = run(str(source), store, config, fan_out=fan_out_here(store), options=options or Options())
     assert outcome.run.state == "complete"

@@ -19,6 +19,7 @@ from tests.support import REPOSITORY, embed_corpus, ids, texts, write_jsonl, wri
 needs_plane = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
 CLASS = "VLLMEmbeddingSnapshot"
 HASHING_TOML = REPOSITORY / "configs/hashing.toml"
+HASHING_PY = REPOSITORY / "pipeline/engines/hashing.py"
 ROWS = texts(3000)
 
 # What each call of the engine says, so that a test can count the texts that were paid for; and how long it takes.
@@ -47,6 +48,13 @@ class House:
         done = self.modal("run", "jobs/embed_corpus.py", *arguments, **options)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def delay(self, delay_s: float) -> None:
+        """Let each call of the hashing engine take that long from now on, and say what it embeds."""
+        engine = self.folder / "pipeline/engines/hashing.py"
+        engine.write_text(
+            HASHING_PY.read_text().replace("\n    def embed(self, token_ids", TOLD.format(delay_s=delay_s))
+        )
 
     def dataset(self, name: str, destination: Path) -> Path:
         """Return a committed output as a folder, the way `modal volume get` would fetch it."""
@@ -87,14 +95,14 @@ def house(
     config = folder / "configs/hashing.toml"
     text = HASHING_TOML.read_text().replace("chunk_tokens = 65536", f"chunk_tokens = {chunk_tokens}")
     config.write_text(f"{text}\n[modal]\n{modal}\n")
-    if delay_s is not None:
-        engine = folder / "pipeline/engines/hashing.py"
-        engine.write_text(engine.read_text().replace("\n    def embed(self, token_ids", TOLD.format(delay_s=delay_s)))
     (tmp_path / "plane").mkdir()
     with Loopback(tmp_path / "plane", faults=faults, settings=Settings(scaledown_factor=0.1, **settings)) as plane:
         if seeded:
             plane.seed("embedding-corpus", write_books(tmp_path / "corpus"))
-        yield House(folder, plane)
+        home = House(folder, plane)
+        if delay_s is not None:
+            home.delay(delay_s)
+        yield home
         assert plane.seen.unimplemented == []
 
 

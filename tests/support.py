@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipeline.config import Config, load_config
+from pipeline.dtype import settle_dtype, this_device
 from pipeline.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -34,6 +36,11 @@ def embed_corpus(
 def command(*arguments: str | Path) -> list[str]:
     """Return the command line as a list."""
     return [sys.executable, "-m", "pipeline", *map(str, arguments)]
+
+
+def local_config(*overrides: str, **options: Any) -> Config:
+    """Return configs/local.toml as a run on this machine takes it."""
+    return settle_dtype(load_config(REPOSITORY / "configs/local.toml", overrides, **options), this_device())
 
 
 def status(output: Path) -> dict[str, Any]:

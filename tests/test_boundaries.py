@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
 from pipeline.manifest import Dataset, Run
 from pipeline.recipe import recipe
 from pipeline.store import Store
-from tests.support import REPOSITORY, texts, write_jsonl, write_parquet
+from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet
 
 ENGINES = ("vllm", "torch", "sentence_transformers", "transformers")
 SOURCES = sorted((REPOSITORY / "pipeline").rglob("*.py"))
@@ -60,7 +59,7 @@ def dataset(tmp_path: Path) -> Path:
     """Return an output that says it is complete."""
     store = Store(root=tmp_path / "out")
     with store.lock():
-        dataset = Dataset(fingerprint="f", recipe=recipe(load_config(REPOSITORY / "configs/local.toml")), config={})
+        dataset = Dataset(fingerprint="f", recipe=recipe(local_config()), config={})
         store.rewrite_manifest([dataset, Run(state="complete", input="in", started_at=1.0)])
     return store.root
 

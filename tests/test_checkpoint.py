@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from pipeline.checkpoint import open_checkpoint, prepare, read_checkpoint
-from pipeline.config import Config, load_config, parse_config
+from pipeline.config import Config, parse_config
 from pipeline.errors import ConfigError, EngineError
 from pipeline.tokenizer import make_tokenizer
 from pipeline.weights import locate
 from tests.checkpoints import DIMS, FINAL_TOKEN, change_config, model_tables, write_modules, write_tokenizer
-from tests.support import REPOSITORY, embed_corpus, write_jsonl
+from tests.support import embed_corpus, local_config, write_jsonl
 
-LOCAL = load_config(REPOSITORY / "configs/local.toml")
+LOCAL = local_config()
 
 
 @pytest.fixture

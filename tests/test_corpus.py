@@ -25,9 +25,9 @@ from pipeline.plan import Chunk, Span
 from pipeline.run import run
 from pipeline.store import Store
 from pipeline.survey import Density, plan_chunks, survey
-from tests.support import REPOSITORY, texts, write_jsonl, write_parquet
+from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet
 
-CONFIG = load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing", "run.chunk_tokens=100"])
+CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=100")
 DENSITY = Density(tokens_per_row=10.0, tokens_per_byte=0.2, spread=0.0)
 numbers = itertools.count()
 

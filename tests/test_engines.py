@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import load_config
 from pipeline.engines.vllm import engine_arguments, pooler_arguments
+from tests.many import Call, run_all
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl
 
 PROGRESS = re.compile(r"[\d,]+ of [\d,]+ rows, [\d,]+ tokens/s, about [\d,]+ s left")
@@ -27,16 +28,24 @@ ROWS = [
 ]
 
 
-def vectors(tmp_path: Path, *sets: str) -> tuple[Path, NDArray[np.float32]]:
-    """Embed ROWS with a config; return the output and its vectors in the order of the rows."""
-    source = write_jsonl(tmp_path / "in.jsonl", ROWS)
-    output = tmp_path / "-".join(["out", *sets]).replace("/", "_")
-    overrides = [argument for override in sets for argument in ("--set", override)]
-    done = embed_corpus("run", "--input", source, "--output", output, *overrides)
-    assert done.returncode == 0, done.stderr
-    assert all(PROGRESS.fullmatch(line) for line in done.stderr.splitlines()), done.stderr
-    table = read_dataset(output)
-    return output, np.stack(table.column("embedding").to_pylist()).astype(np.float32)
+KINDS = {  # of engine and dtype -> least cosine to the reference
+    ("vllm", "float32"): 0.9999,
+    ("vllm", "bfloat16"): 0.999,
+    ("sentence-transformers", "float32"): 0.9999,
+}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Embed ROWS with each kind of engine; return the outputs."""
+    folder = tmp_path_factory.mktemp("engines")
+    source = write_jsonl(folder / "in.jsonl", ROWS)
+    found = {kind: folder / "-".join(kind) for kind in KINDS}
+    sets = {kind: ("--set", f"engine.kind={kind[0]}", "--set", f"model.dtype={kind[1]}") for kind in KINDS}
+    for done in run_all([Call(("run", "--input", source, "--output", found[kind], *sets[kind])) for kind in KINDS]):
+        assert done.returncode == 0, done.stderr
+        assert all(PROGRESS.fullmatch(line) for line in done.stderr.splitlines()), done.stderr
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +68,21 @@ def reference() -> NDArray[np.float32]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("sets", "least_cosine"),
-    [
-        (("model.dtype=float32",), 0.9999),
-        ((), 0.999),  # bfloat16, the default
-        (("engine.kind=sentence-transformers", "model.dtype=float32"), 0.9999),
-    ],
-)
+@pytest.mark.parametrize(("kind", "least_cosine"), KINDS.items())
 def test_vectors_in_the_file_are_those_of_sentence_transformers(
-    tmp_path: Path, reference: NDArray[np.float32], sets: tuple[str, ...], least_cosine: float
+    outputs: dict[tuple[str, str], Path],
+    reference: NDArray[np.float32],
+    kind: tuple[str, str],
+    least_cosine: float,
 ) -> None:
-    output, found = vectors(tmp_path, *sets)
+    found = np.stack(read_dataset(outputs[kind]).column("embedding").to_pylist()).astype(np.float32)
     cosine = np.sum(found * reference, axis=1) / np.linalg.norm(found, axis=1)
     assert cosine.min() >= least_cosine
-    assert status(output)["truncated"] == 1
+    assert status(outputs[kind])["truncated"] == 1
 
 
-def test_search_finds_the_meaning(tmp_path: Path) -> None:
-    output, _ = vectors(tmp_path)
-    done = embed_corpus("search", output, "parse a JSON document", "-k", "1", "--json")
+def test_search_finds_the_meaning(outputs: dict[tuple[str, str], Path]) -> None:
+    done = embed_corpus("search", outputs["vllm", "float32"], "parse a JSON document", "-k", "1", "--json")
     assert [hit["id"] for hit in json.loads(done.stdout)] == ["json"]
     assert done.stderr == ""
 
@@ -140,11 +144,10 @@ def test_vllm_refuses_what_it_cannot_embed_and_forgets_a_call_that_failed_in_the
     """Requests left in line by a step that fails would be answered in the next call, in the place of its own."""
     script = """
 import numpy as np
-from pathlib import Path
-from pipeline.config import load_config
 from pipeline.engine import EngineThread
+from tests.support import local_config
 
-thread = EngineThread(load_config(Path("configs/local.toml")))
+thread = EngineThread(local_config())
 rows = [[101, 2000 + i, 3000 + 7 * i, 102] for i in range(40)]
 whole = thread.embed(rows, 384)
 assert not whole.refused

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from pipeline.checkpoint import prepare
 from pipeline.cli import main
 from pipeline.commands import REPOSITORY
-from pipeline.config import Config, load_config, parse_config
+from pipeline.config import Config, parse_config
 from pipeline.engines import make_embedder
 from pipeline.errors import ConfigError, EngineError
 from pipeline.golden import check_golden, read_golden
 from tests.checkpoints import DIMS, change_config, model_tables, write_config, write_tokenizer
-from tests.support import embed_corpus
+from tests.support import embed_corpus, local_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch and transformers, about themselves
 PROMPTS = {"document_prompt": "passage: ", "query_prompt": "query: "}
@@ -157,7 +157,7 @@ def test_the_command_makes_the_file_that_lies_in_the_repository(tmp_path: Path) 
 
 
 def load_local() -> Config:
-    return load_config(REPOSITORY / "configs/local.toml")
+    return local_config()
 
 
 def test_the_command_needs_to_know_where_to() -> None:

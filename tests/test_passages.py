@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import load_config
 from pipeline.passages import RETOKENISATION_MARGIN, Passages, make_passages
 from pipeline.tokenizer import Tokenizer, make_tokenizer
-from tests.support import REPOSITORY
+from tests.support import local_config
 
-CONFIG = load_config(REPOSITORY / "configs/local.toml")
+CONFIG = local_config()
 MAX_TOKENS = 24
 CLS, SEP = 101, 102
 PROMPT = "passage: "

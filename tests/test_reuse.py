@@ -20,12 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from numpy.typing import NDArray
 
 from pipeline.canary import canary_ids
-from pipeline.config import load_config
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.options import Options
 from tests.crash import crashing_run, hashing_run
 from tests.edits import Corpus, Row
-from tests.support import REPOSITORY, by_manifest, embed_corpus, ids, read_dataset, status, texts
+from tests.support import by_manifest, embed_corpus, ids, local_config, read_dataset, status, texts
 
 SEED = 5
 CHUNK: dict[str, Any] = {"run__chunk_tokens": 2000}
@@ -36,7 +35,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Collect how many texts each call of the engine gets, those of the canary left out."""
     calls: list[int] = []
     real = HashingEmbedder.embed
-    canaries = {ids[0] for ids in canary_ids(load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing"]))}
+    canaries = {ids[0] for ids in canary_ids(local_config("engine.kind=hashing"))}
 
     def counted(self: HashingEmbedder, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         if not canaries & {ids[0] for ids in token_ids}:

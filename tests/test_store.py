@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import load_config
 from pipeline.errors import OutputError, OutputLockedError, UsageError
 from pipeline.fan_out import fan_out_here
 from pipeline.files import checksum, file_checksum
@@ -26,7 +25,7 @@ from pipeline.manifest import Dataset, Receipt, Run
 from pipeline.plan import Span
 from pipeline.run import run
 from pipeline.store import Store
-from tests.support import REPOSITORY, write_jsonl
+from tests.support import REPOSITORY, local_config, write_jsonl
 
 DATASET = Dataset(fingerprint="f", recipe={"run.dim": 2}, config={})
 RUN = Run(state="complete", input="in", started_at=1.0)
@@ -277,7 +276,7 @@ def test_sweeping_takes_temporaries_alone(store: Store) -> None:
 def test_a_run_leaves_nothing_of_a_run_that_was_killed(tmp_path: Path, store: Store) -> None:
     rows = [{"text": f"text {i}"} for i in range(20)]
     source = write_jsonl(tmp_path / "in.jsonl", [*rows, {"text": None}])
-    config = load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing"])
+    config = local_config("engine.kind=hashing")
     (store.root / "data/.part-x.parquet.77.tmp").touch()
     store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
     store.data_path(RECEIPT.part).unlink()  # killed between the rejects and the part

@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import load_config
 from pipeline.errors import EngineError, PipelineError
 from pipeline.tokenizer import ModelTokenizer, Tokenizer, WordTokenizer, make_tokenizer
-from tests.support import REPOSITORY
+from tests.support import local_config
 
-CONFIG = load_config(REPOSITORY / "configs/local.toml")
+CONFIG = local_config()
 CLS, SEP = 101, 102
 SAMPLES = [
     "Hello world, this is a rather ordinary sentence about nothing.",
@@ -141,6 +140,6 @@ def test_a_model_without_a_tokenizer_is_named(tmp_path: Path, data: Any) -> None
 
 
 def test_a_model_that_is_not_there_is_named() -> None:
-    config = load_config(REPOSITORY / "configs/local.toml", ["model.location=package:no_such_package/model"])
+    config = local_config("model.location=package:no_such_package/model")
     with pytest.raises(EngineError, match="no_such_package"):
         make_tokenizer(config, max_tokens=8)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.config import load_config
 from pipeline.corpus import read_chunk
 from pipeline.errors import CorpusError
 from pipeline.fan_out import FanOut, fan_out_here
@@ -24,9 +23,9 @@ from pipeline.survey import survey
 from pipeline.worker import Failure, Job
 from tests.support import (
     HASHING,
-    REPOSITORY,
     command,
     ids,
+    local_config,
     read_dataset,
     texts,
     write_jsonl,
@@ -34,7 +33,7 @@ from tests.support import (
 )
 
 ROWS = texts(1500)
-CONFIG = load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing", "run.chunk_tokens=1000"])
+CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=1000")
 SMALL = (*HASHING, "--set", "run.chunk_tokens=1000")
 
 

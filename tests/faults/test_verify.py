@@ -18,16 +18,24 @@ import pytest
 
 from pipeline import coverage as coverage_module
 from pipeline.cli import main
-from pipeline.config import load_config
 from pipeline.fan_out import fan_out_here
 from pipeline.files import file_checksum
 from pipeline.manifest import Receipt
 from pipeline.run import run
 from pipeline.store import Store
 from pipeline.verify import verify
-from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl, write_parquet
+from tests.support import (
+    HASHING,
+    embed_corpus,
+    local_config,
+    read_dataset,
+    status,
+    texts,
+    write_jsonl,
+    write_parquet,
+)
 
-CONFIG = load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing", "run.chunk_tokens=100"])
+CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=100")
 ROWS = [{"id": row["id"], "text": None if i % 9 == 4 else row["text"]} for i, row in enumerate(texts(60))]
 SEED = 11
 

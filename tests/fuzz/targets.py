@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import lines, parked, parquet, stream
-from pipeline.config import load_config
 from pipeline.corpus import find_shards, open_corpus, read_chunk
 from pipeline.errors import CorpusError, PipelineError
 from pipeline.fan_out import fan_out_here
@@ -25,9 +24,9 @@ from pipeline.status import status
 from pipeline.store import Store
 from pipeline.survey import survey
 from pipeline.verify import verify
-from tests.support import REPOSITORY, texts, write_jsonl
+from tests.support import local_config, texts, write_jsonl
 
-CONFIG = load_config(REPOSITORY / "configs/local.toml", ["engine.kind=hashing", 'corpus.keep=["k"]'])
+CONFIG = local_config("engine.kind=hashing", 'corpus.keep=["k"]')
 COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",), keep_as_text=frozenset(["k"]))
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_ROWS = 2000

@@ -149,6 +149,8 @@ class ContainerRpcs(Service):
         container.seen.inputs += 1
         seen.inputs_started[work.name] += 1
         seen.max_inputs[work.name] = max(seen.max_inputs[work.name], container.function.running)
+        n_busy = sum(bool(each.running) for each in container.function.containers)
+        seen.max_busy[container.function.name] = max(seen.max_busy[container.function.name], n_busy)
         for kill in faults.due(KillAtInput, work.name, container.function.name):
             later(kill.after_s, container.strike, work, container.kill, "fault")
         for preempt in faults.due(PreemptAtInput, work.name, container.function.name):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline.store import RECIPE_KEY
 from tests.modal_jobs import CLASS, ROWS, house, needs_plane
 from tests.support import read_dataset, status
 
@@ -46,6 +48,26 @@ def test_a_service_with_another_model_than_the_run_asks_for_is_refused(tmp_path:
         config.write_text(config.read_text().replace('revision = "1"', 'revision = "2"'))
         printed = home.run("--input", "books/", code=5)
         assert "embed-corpus: service: expected a run with hashing as its config had it when it was deployed" in printed
+
+
+def test_an_output_keeps_its_dtype_where_the_config_leaves_it_open(tmp_path: Path) -> None:
+    with house(tmp_path, chunk_tokens=2000) as home:
+        config = home.folder / "configs/hashing.toml"
+        said = config.read_text()
+        config.write_text(said.replace('dtype = "float32"', 'dtype = "bfloat16"'))
+        home.run("--input", "books/")
+        config.write_text(said.replace('dtype = "float32"', 'dtype = "auto"'))
+        assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0
+        assert "this run embedded 3,000 texts" in home.run("--input", "books/", "--output", "other")
+        (tmp_path / "more/books").mkdir(parents=True)
+        (tmp_path / "more/books/d.jsonl").write_text('{"id": "late", "text": "came late"}\n')
+        home.plane.seed("embedding-corpus", tmp_path / "more")
+        assert "this run embedded 1 texts" in home.run("--input", "books/")
+        home.check_complete("books", tmp_path / "out", [*ROWS, {"id": "late"}])
+        for name, dtype in (("books", "bfloat16"), ("other", "float32")):
+            parts = home.dataset(name, tmp_path / name) / "data"
+            footers = [json.loads(pq.read_metadata(part).metadata[RECIPE_KEY]) for part in parts.iterdir()]
+            assert {recipe["model.dtype"] for recipe in footers} == {dtype}
 
 
 def test_a_file_that_came_after_the_container_started_is_seen(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `model.dtype = "auto"` becomes: bfloat16 where the hardware computes it, else float32."""
+"""What `model.dtype = "auto"` becomes: bfloat16 where the hardware computes it faster, else float32."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from pathlib import Path
 from pipeline.config import Config, Dtype
 from pipeline.notice import notice
 
-# AVX512-BF16 and AMX of x86-64, and BF16 of ARM, as Linux names them in /proc/cpuinfo.
-BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 CPUINFO = Path("/proc/cpuinfo")
+# As Linux names them there: AMX and AVX512-BF16 of x86-64, BF16 of ARM. AVX512-BF16 alone is no gain on Intel: a core
+# has one unit for it and two for float32 (on an Emerald Rapids without AMX bfloat16 took 1.24 times as long).
+FAST_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+FAST_FLAGS_OF_INTEL = frozenset({"amx_bf16"})
 BFLOAT16_CAPABILITY = 8.0  # compute capability from which vLLM 0.32 takes bfloat16 (platforms/cuda.py)
 GPUS_WITHOUT_BFLOAT16 = frozenset({"T4"})  # of those that Modal rents; its compute capability is 7.5
 
@@ -31,8 +33,8 @@ class Device:
 def this_device() -> Device:
     """Return the device on which an engine of this process runs: the machine's GPUs, else its processor."""
     if capabilities := _gpu_capabilities():
-        return _device("this GPU", has_bfloat16=min(capabilities) >= BFLOAT16_CAPABILITY)
-    return _device("this processor", has_bfloat16=bool(BFLOAT16_FLAGS & processor_flags()))
+        return _device("this GPU", is_fast=min(capabilities) >= BFLOAT16_CAPABILITY)
+    return _device("this processor", is_fast=is_fast_in_bfloat16(_cpuinfo()))
 
 
 def modal_device(gpu: str) -> Device:
@@ -41,9 +43,9 @@ def modal_device(gpu: str) -> Device:
     Without one it takes float32: which processor a container gets is not known before it starts.
     """
     if not gpu:
-        return _device("a container without a GPU", has_bfloat16=False)
+        return _device("a container without a GPU", is_fast=False)
     name = gpu.split(":")[0].rstrip("!").upper()
-    return _device(f"GPU {gpu}", has_bfloat16=name not in GPUS_WITHOUT_BFLOAT16)
+    return _device(f"GPU {gpu}", is_fast=name not in GPUS_WITHOUT_BFLOAT16)
 
 
 def settle_dtype(config: Config, device: Device, *, kept: Dtype | None = None) -> Config:
@@ -57,28 +59,29 @@ def settle_dtype(config: Config, device: Device, *, kept: Dtype | None = None) -
         return replace(config, model=replace(config.model, dtype=kept or "float32"))
     dtype = kept or device.dtype
     if dtype != device.dtype:
-        notice(f"model.dtype auto is {dtype} as in the output; on {device.name} {device.dtype} would be faster")
+        notice(f"model.dtype auto is {dtype} as in the output; {device.name} computes {device.dtype} faster")
     elif dtype != "bfloat16":
-        notice(f"model.dtype auto is {dtype}: {device.name} does not compute bfloat16")
+        notice(f"model.dtype auto is {dtype}, which {device.name} computes faster than bfloat16")
     return replace(config, model=replace(config.model, dtype=dtype))
 
 
-def processor_flags() -> frozenset[str]:
-    """Return the instruction sets of this processor under Linux's names; empty where none can be read."""
+def is_fast_in_bfloat16(cpuinfo: str) -> bool:
+    """Return what the text of a /proc/cpuinfo says of all its processors; x86-64 has flags there, ARM Features."""
+    of_each = [set(line.split()) for line in re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)]
+    is_intel = re.search(r"^vendor_id\s*:\s*GenuineIntel$", cpuinfo, re.MULTILINE)
+    wanted = FAST_FLAGS_OF_INTEL if is_intel else FAST_FLAGS
+    return bool(of_each and set.intersection(*of_each) & wanted)
+
+
+def _cpuinfo() -> str:
+    """Return /proc/cpuinfo; on macOS a line of that form, elsewhere nothing."""
     if sys.platform == "darwin":
-        has_bf16 = _output_of("sysctl", "-n", "hw.optional.arm.FEAT_BF16").strip() == "1"
-        return frozenset({"bf16"} if has_bf16 else ())
-    return flags_in(CPUINFO.read_text()) if CPUINFO.exists() else frozenset()
+        return "Features : bf16" if _output_of("sysctl", "-n", "hw.optional.arm.FEAT_BF16").strip() == "1" else ""
+    return CPUINFO.read_text() if CPUINFO.exists() else ""
 
 
-def flags_in(cpuinfo: str) -> frozenset[str]:
-    """Return the flags that all processors of a /proc/cpuinfo have; x86-64 calls them flags, ARM Features."""
-    of_each = re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
-    return frozenset.intersection(*(frozenset(flags.split()) for flags in of_each)) if of_each else frozenset()
-
-
-def _device(name: str, *, has_bfloat16: bool) -> Device:
-    return Device(name=name, dtype="bfloat16" if has_bfloat16 else "float32")
+def _device(name: str, *, is_fast: bool) -> Device:
+    return Device(name=name, dtype="bfloat16" if is_fast else "float32")
 
 
 def _gpu_capabilities() -> list[float]:

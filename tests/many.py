@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -18,17 +19,15 @@ from tests.support import REPOSITORY
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One command line, and the flags of the processor that it believes to run on; None is this machine's."""
+    """One command line, and what it takes for /proc/cpuinfo; None is this machine's."""
 
     arguments: Sequence[str | Path]
-    flags: Collection[str] | None = None
+    cpuinfo: str | None = None
 
 
 def run_all(calls: Sequence[Call]) -> list[subprocess.CompletedProcess[str]]:
     """Run command lines as `embed_corpus` does, all in one process that is not this one."""
-    told = [
-        ([str(word) for word in call.arguments], None if call.flags is None else list(call.flags)) for call in calls
-    ]
+    told = [([str(word) for word in call.arguments], call.cpuinfo) for call in calls]
     done = subprocess.run(
         [sys.executable, "-m", "tests.many"], input=json.dumps(told), capture_output=True, text=True, cwd=REPOSITORY
     )
@@ -44,9 +43,9 @@ def main() -> None:
     import pipeline.dtype
     from pipeline.cli import main
 
-    found, flags_here = [], pipeline.dtype.processor_flags
-    for arguments, flags in json.load(sys.stdin):
-        setattr(pipeline.dtype, "processor_flags", flags_here if flags is None else lambda: frozenset(flags))  # noqa: B010, B023
+    found, cpuinfo_here = [], pipeline.dtype._cpuinfo()
+    for arguments, cpuinfo in json.load(sys.stdin):
+        setattr(pipeline.dtype, "_cpuinfo", partial(str, cpuinfo or cpuinfo_here))  # noqa: B010  not a name it exports
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             with redirected(1, out), redirected(2, err):
                 code = main(arguments)

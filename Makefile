@@ -32,7 +32,7 @@ embed: venv token
 else
 embed: venv ## embed INPUT into OUTPUT (CONFIG, DIM), verify it; BACKEND=modal: on Modal, for money
 ifeq ($(INPUT),sample)
-	$(bin)/python -m pipeline.sample sample
+	$(bin)/python scripts/sample_corpus.py sample
 endif
 	$(bin)/embed-corpus run --input '$(INPUT)' --output '$(OUTPUT)' --config '$(CONFIG)' $(options)
 	$(bin)/embed-corpus verify '$(OUTPUT)'

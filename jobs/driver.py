@@ -15,27 +15,27 @@ from jobs import resources
 from jobs.embedding_service import VLLMEmbeddingSnapshot
 from jobs.lock import OutputLock
 from jobs.marks import DictMarks
-from pipeline.checkpoint import prepare
+from jobs.mount import check_inside, check_relative
+from pipeline.chunk import Chunk
 from pipeline.config import Config, load_config
-from pipeline.corpus import find_shards
-from pipeline.deaths import ALONE_AFTER, divide, embed_alone
-from pipeline.dtype import modal_device, settle_dtype
+from pipeline.corpus.shards import find_shards
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.marks import deaths_of
+from pipeline.dataset.store import Store
+from pipeline.driver.cost import estimate
+from pipeline.driver.dispatch import ALONE_AFTER, divide, embed_alone
+from pipeline.driver.fan_out import FanOut
+from pipeline.driver.inventory import kept_dtype
+from pipeline.driver.options import Options
+from pipeline.driver.plan import survey
+from pipeline.driver.run import run
 from pipeline.errors import IncompleteError, PipelineError
-from pipeline.estimate import estimate
-from pipeline.fan_out import FanOut
-from pipeline.gpu import check_memory
-from pipeline.manifest import Receipt
-from pipeline.marks import deaths_of
-from pipeline.mount import check_inside, check_relative
-from pipeline.options import Options
-from pipeline.plan import Chunk
-from pipeline.resume import kept_dtype
-from pipeline.run import run
-from pipeline.service import pack, unpack_outcome
-from pipeline.store import Store
-from pipeline.survey import survey
-from pipeline.weights import locate
-from pipeline.worker import Failure, Job
+from pipeline.model.checkpoint import prepare
+from pipeline.model.dtype import modal_device, settle_dtype
+from pipeline.model.files import locate
+from pipeline.model.memory import check_memory
+from pipeline.worker.container import pack, unpack_outcome
+from pipeline.worker.embed import Failure, Job
 
 WINDOW_CHUNKS = 64  # handed to one map for each container: about an hour of work
 COMMIT_EVERY_S = 10.0

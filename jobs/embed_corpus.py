@@ -13,12 +13,12 @@ import modal
 from tqdm import tqdm
 
 from jobs import driver, embedding_service, resources
+from jobs.mount import check_relative
 from jobs.resources import HOURS, MINUTES
 from pipeline.config import load_config
+from pipeline.console import notice
+from pipeline.dataset.describe import did
 from pipeline.errors import PipelineError
-from pipeline.mount import check_relative
-from pipeline.notice import notice
-from pipeline.status import did
 
 app = modal.App("embed-corpus").include(embedding_service.app)
 WATCH_EVERY_S = 2.0

@@ -17,14 +17,14 @@ import modal.experimental
 from jobs import resources
 from jobs.marks import DictMarks
 from jobs.resources import HOURS, MINUTES
-from pipeline.checkpoint import open_checkpoint, prepare
 from pipeline.config import Config, load_config
-from pipeline.dtype import modal_device, settle_dtype
 from pipeline.errors import BrokenEngineError, EngineError
-from pipeline.hub import verify
-from pipeline.key import read_key
-from pipeline.server import Server
-from pipeline.service import Service
+from pipeline.model.checkpoint import open_checkpoint, prepare
+from pipeline.model.dtype import modal_device, settle_dtype
+from pipeline.model.hub import verify
+from pipeline.serve.key import read_key
+from pipeline.serve.server import Server
+from pipeline.worker.container import Service
 
 app = modal.App(resources.SERVICE_APP)
 HTTP_PORT = 8000

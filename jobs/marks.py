@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from jobs.resources import attempts
-from pipeline.marks import Mark
-from pipeline.plan import Chunk
+from pipeline.chunk import Chunk
+from pipeline.dataset.marks import Mark
 
 
 class DictMarks:

@@ -10,10 +10,10 @@ import modal
 
 from jobs import driver, embedding_service, resources
 from jobs.resources import HOURS
+from jobs.schedule import load_schedule
 from pipeline.config import load_config
+from pipeline.dataset.describe import did
 from pipeline.errors import IncompleteError, OutputLockedError
-from pipeline.schedule import load_schedule
-from pipeline.status import did
 
 app = modal.App("embedding-reembed").include(embedding_service.app)
 SCHEDULE = load_schedule(resources.REPOSITORY / "configs/cron.toml")

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from pipeline.config import Config, load_config, parse_config
+from pipeline.console import notice
+from pipeline.dataset.store import Store
+from pipeline.driver.options import Options
 from pipeline.errors import DamageError, IncompleteError, UsageError
-from pipeline.notice import notice
-from pipeline.options import Options
-from pipeline.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = "configs/local.toml"
@@ -26,8 +26,8 @@ DEFAULT_CONFIG = "configs/local.toml"
 
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
-    from pipeline.estimate import estimate
-    from pipeline.survey import survey
+    from pipeline.driver.cost import estimate
+    from pipeline.driver.plan import survey
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(options.output or empty))
@@ -41,15 +41,15 @@ def plan(options: Namespace) -> None:
 
 def run(options: Namespace) -> None:
     """Make the output reflect the input; raises IncompleteError when it does not."""
-    import pipeline.run
-    from pipeline.fan_out import fan_out_here
-    from pipeline.status import did
+    import pipeline.driver.run
+    from pipeline.dataset.describe import did
+    from pipeline.driver.fan_out import fan_out_here
 
     store = Store(root=Path(options.output))
     config = _config(options, store, rebuild=options.rebuild)
     if config.model.licence_notice:
         notice(config.model.licence_notice)
-    outcome = pipeline.run.run(
+    outcome = pipeline.driver.run.run(
         options.input,
         store,
         config,
@@ -82,10 +82,10 @@ def run(options: Namespace) -> None:
 
 def status(options: Namespace) -> None:
     """Tell what a dataset holds."""
-    import pipeline.status
+    import pipeline.dataset.describe
 
     store = Store(root=Path(options.dataset))
-    found = pipeline.status.status(store, pipeline.status.open_dataset(store))
+    found = pipeline.dataset.describe.status(store, pipeline.dataset.describe.open_dataset(store))
     _say(options, found, "\n".join(f"{name:<16}{value}" for name, value in found.items()))
 
 
@@ -94,20 +94,20 @@ def verify(options: Namespace) -> None:
 
     Raises DamageError for damage that is still there, and IncompleteError for what the next run makes or mends.
     """
-    import pipeline.status
-    from pipeline.coverage import coverage
-    from pipeline.repair import repair
-    from pipeline.verify import LEFT_BY_A_RUN, as_tables, verify
+    import pipeline.dataset.describe
+    from pipeline.tools.coverage import coverage
+    from pipeline.tools.repair import repair
+    from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
 
     store = Store(root=Path(options.dataset))
-    pipeline.status.open_dataset(store)
+    pipeline.dataset.describe.open_dataset(store)
     with store.lock() if options.repair else contextlib.nullcontext():
         manifest = store.read_manifest()
         problems, duplicate_ids = verify(store, manifest, at_rest=options.repair or not store.is_locked())
         if options.input:
             problems += coverage(options.input, store, manifest)
         repaired = repair(store, manifest, problems) if options.repair and problems else []
-    found = pipeline.status.status(store, store.read_manifest()) | {
+    found = pipeline.dataset.describe.status(store, store.read_manifest()) | {
         "duplicate_ids": duplicate_ids,
         "problems": as_tables(problems),
         "repaired": repaired,
@@ -135,12 +135,12 @@ def verify(options: Namespace) -> None:
 
 def slice(options: Namespace) -> None:
     """Cut the vectors of a dataset into another one."""
-    import pipeline.slice
-    import pipeline.status
+    import pipeline.dataset.describe
+    import pipeline.tools.slice
 
     store = Store(root=Path(options.dataset))
-    manifest = pipeline.status.open_dataset(store)
-    sums = pipeline.slice.slice_dataset(store, manifest, options.dim, Store(root=Path(options.destination)))
+    manifest = pipeline.dataset.describe.open_dataset(store)
+    sums = pipeline.tools.slice.slice_dataset(store, manifest, options.dim, Store(root=Path(options.destination)))
     trained = manifest.dataset.config["model"]["dims"] if manifest.dataset else []
     if options.dim not in trained and not options.allow_untrained_dim:
         notice(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")
@@ -149,8 +149,8 @@ def slice(options: Namespace) -> None:
 
 def search(options: Namespace) -> None:
     """Find the passages nearest to a query."""
-    from pipeline.search import embed_query, nearest
-    from pipeline.status import open_dataset
+    from pipeline.dataset.describe import open_dataset
+    from pipeline.tools.search import embed_query, nearest
 
     store = Store(root=Path(options.dataset))
     manifest = open_dataset(store)
@@ -165,7 +165,7 @@ def search(options: Namespace) -> None:
 
 def golden(options: Namespace) -> None:
     """Make the file of reference vectors that engines of a model are checked against when they load."""
-    from pipeline.golden import golden_path, make_golden, write_golden
+    from pipeline.engines.golden import golden_path, make_golden, write_golden
 
     config = _config(options)
     path = golden_path(config.model)
@@ -176,8 +176,8 @@ def golden(options: Namespace) -> None:
 
 def serve(options: Namespace) -> None:
     """Serve embeddings over HTTP until SIGINT or SIGTERM; raises EngineError when the server ends by itself."""
-    from pipeline.key import read_key
-    from pipeline.server import Server
+    from pipeline.serve.key import read_key
+    from pipeline.serve.server import Server
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -192,9 +192,9 @@ def serve(options: Namespace) -> None:
 
 
 def _config(options: Namespace, output: Store | None = None, *, rebuild: bool = False) -> Config:
-    from pipeline.checkpoint import prepare
-    from pipeline.dtype import settle_dtype, this_device
-    from pipeline.resume import kept_dtype
+    from pipeline.driver.inventory import kept_dtype
+    from pipeline.model.checkpoint import prepare
+    from pipeline.model.dtype import settle_dtype, this_device
 
     name = options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG
     path = Path(name)

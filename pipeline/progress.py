@@ -10,7 +10,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from pipeline.manifest import Receipt
+from pipeline.dataset.manifest import Receipt
 
 LINE_EVERY_S = 10.0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pipeline import parked
+from pipeline.corpus import parked
 from tests.support import REPOSITORY
 
 # The same examples on every machine; a file per example goes to the tmp_path of its test.

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.fan_out import fan_out_here
-from pipeline.options import Options
-from pipeline.run import run
-from pipeline.store import Store
+from pipeline.dataset.store import Store
+from pipeline.driver.fan_out import fan_out_here
+from pipeline.driver.options import Options
+from pipeline.driver.run import run
 from tests.support import local_config
 
 CHANGES = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}  # audit event -> its path

@@ -40,12 +40,12 @@ def run_all(calls: Sequence[Call]) -> list[subprocess.CompletedProcess[str]]:
 
 def main() -> None:
     """Read the calls from stdin and write [code, stdout, stderr] of each to stdout."""
-    import pipeline.dtype
+    import pipeline.model.dtype
     from pipeline.cli import main
 
-    found, cpuinfo_here = [], pipeline.dtype._cpuinfo()
+    found, cpuinfo_here = [], pipeline.model.dtype._cpuinfo()
     for arguments, cpuinfo in json.load(sys.stdin):
-        setattr(pipeline.dtype, "_cpuinfo", partial(str, cpuinfo or cpuinfo_here))  # noqa: B010  not a name it exports
+        setattr(pipeline.model.dtype, "_cpuinfo", partial(str, cpuinfo or cpuinfo_here))  # noqa: B010  not a name it exports
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             with redirected(1, out), redirected(2, err):
                 code = main(arguments)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.checkpoint import prepare
 from pipeline.config import parse_config
 from pipeline.engines import vllm
-from pipeline.golden import Golden, golden_cosines, make_golden
-from pipeline.tokenizer import make_tokenizer
+from pipeline.engines.golden import Golden, golden_cosines, make_golden
+from pipeline.model.checkpoint import prepare
+from pipeline.model.tokens import make_tokenizer
 from tests.checkpoints import MAX_TOKENS, model_tables
 
 TEXTS = ["the other then", "x", "words " * 60, "漢字 emoji 🙂", "a text that the window of sixteen tokens cannot hold"]

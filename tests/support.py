@@ -17,8 +17,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.config import Config, load_config
-from pipeline.dtype import settle_dtype, this_device
-from pipeline.store import Store
+from pipeline.dataset.store import Store
+from pipeline.model.dtype import settle_dtype, this_device
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HASHING = ("--set", "engine.kind=hashing")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.chunk import Span, make_chunk
 from pipeline.config import to_tables
-from pipeline.corpus import shard_at
-from pipeline.manifest import Dataset, Receipt, Run
-from pipeline.plan import Span, make_chunk
+from pipeline.corpus.shards import shard_at
+from pipeline.dataset.manifest import Dataset, Receipt, Run
+from pipeline.dataset.store import Store
 from pipeline.recipe import fingerprint, labels, recipe
-from pipeline.store import Store
 from tests.support import HASHING, local_config
 
 OPENS_NO_PART = """

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.manifest import Dataset, Run
+from pipeline.dataset.manifest import Dataset, Run
+from pipeline.dataset.store import Store
 from pipeline.recipe import recipe
-from pipeline.store import Store
 from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet
 
 ENGINES = ("vllm", "torch", "sentence_transformers", "transformers")
@@ -21,7 +21,7 @@ SOURCES = sorted((REPOSITORY / "pipeline").rglob("*.py"))
 WITHOUT_ENGINES = f"""
 import sys
 sys.modules.update(dict.fromkeys({("modal", *ENGINES)}))
-import pipeline.run, pipeline.cli, pipeline.verify, pipeline.search
+import pipeline.driver.run, pipeline.cli, pipeline.tools.verify, pipeline.tools.search
 """
 COMMAND = f"""
 import json, sys
@@ -72,7 +72,7 @@ def test_the_pipeline_never_imports_modal_or_the_edge_and_only_engines_import_en
 
 def test_the_rule_sees_the_imports_that_there_are() -> None:
     assert "vllm" in imports(REPOSITORY / "pipeline/engines/vllm.py")
-    assert "pyarrow" in imports(REPOSITORY / "pipeline/parquet.py")
+    assert "pyarrow" in imports(REPOSITORY / "pipeline/corpus/parquet.py")
 
 
 def test_everything_but_the_engines_imports_without_them() -> None:

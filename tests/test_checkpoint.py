@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.checkpoint import open_checkpoint, prepare, read_checkpoint
 from pipeline.config import Config, parse_config
 from pipeline.errors import ConfigError, EngineError
-from pipeline.tokenizer import make_tokenizer
-from pipeline.weights import locate
+from pipeline.model.checkpoint import open_checkpoint, prepare, read_checkpoint
+from pipeline.model.files import locate
+from pipeline.model.tokens import make_tokenizer
 from tests.checkpoints import DIMS, FINAL_TOKEN, change_config, model_tables, write_modules, write_tokenizer
 from tests.support import embed_corpus, local_config, write_jsonl
 

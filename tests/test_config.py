@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.config import Config, load_config, parse_config, to_tables
+from pipeline.corpus.rows import text_columns
 from pipeline.errors import ConfigError
 from pipeline.recipe import fingerprint, recipe
-from pipeline.rows import text_columns
 from tests.support import REPOSITORY
 
 LOCAL = REPOSITORY / "configs/local.toml"

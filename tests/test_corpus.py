@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.chunk import Chunk, Span
 from pipeline.config import Config, load_config
-from pipeline.corpus import Corpus, find_shards, open_corpus, read_chunk, shard_at
+from pipeline.corpus.shards import Corpus, find_shards, open_corpus, read_chunk, shard_at
+from pipeline.dataset.store import Store
+from pipeline.driver.fan_out import fan_out_here
+from pipeline.driver.options import Options
+from pipeline.driver.plan import Density, plan_chunks, survey
+from pipeline.driver.run import run
 from pipeline.errors import CorpusError
-from pipeline.fan_out import fan_out_here
-from pipeline.options import Options
-from pipeline.plan import Chunk, Span
-from pipeline.run import run
-from pipeline.store import Store
-from pipeline.survey import Density, plan_chunks, survey
 from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet
 
 CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=100")

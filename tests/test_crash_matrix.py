@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.options import Options
-from pipeline.store import NEXT, Store
-from pipeline.verify import verify
+from pipeline.dataset.store import NEXT, Store
+from pipeline.driver.options import Options
+from pipeline.tools.verify import verify
 from tests.crash import crashing_run, hashing_run
 from tests.edits import Corpus
 from tests.support import by_manifest, read_dataset, texts

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.chunk import Chunk, Span, make_chunk
 from pipeline.config import load_config
-from pipeline.corpus import open_corpus, read_chunk, shard_at
-from pipeline.deaths import GIVE_UP_AFTER, attempt, divide, embed_alone, halves
-from pipeline.engine import Embedded, EngineThread
+from pipeline.corpus.shards import open_corpus, read_chunk, shard_at
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.marks import Mark, MarkFiles, deaths_of
+from pipeline.dataset.store import Store
+from pipeline.driver.dispatch import GIVE_UP_AFTER, attempt, divide, embed_alone, halves
+from pipeline.driver.run import run
 from pipeline.engines.hashing import HashingEmbedder
+from pipeline.engines.thread import Embedded, EngineThread
 from pipeline.errors import BrokenEngineError, EngineError
-from pipeline.manifest import Receipt
-from pipeline.marks import Mark, MarkFiles, deaths_of
-from pipeline.plan import Chunk, Span, make_chunk
-from pipeline.run import run
-from pipeline.store import Store
 from pipeline.vectors import finish
-from pipeline.worker import Failure, Job, embed_or_fail
+from pipeline.worker.embed import Failure, Job, embed_or_fail
 from tests.support import REPOSITORY, write_jsonl, write_parquet
 
 CONFIG = load_config(REPOSITORY / "configs/hashing.toml")
@@ -195,7 +195,9 @@ def test_a_mark_stays_after_a_death_alone(
     loaded: bool,
 ) -> None:
     may_load = threading.Event()
-    monkeypatch.setattr("pipeline.engine.make_embedder", lambda config: may_load.wait() and HashingEmbedder(384))
+    monkeypatch.setattr(
+        "pipeline.engines.thread.make_embedder", lambda config: may_load.wait() and HashingEmbedder(384)
+    )
     write_parquet(tmp_path / "in/a.parquet", [{"text": "t"}])
     chunk = chunk_of(job_of(tmp_path / "in"), "a.parquet", 0, 1)
     marks, thread = MarkFiles(tmp_path / "marks"), EngineThread(CONFIG)

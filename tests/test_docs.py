@@ -15,8 +15,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from pipeline.config import Config
-from pipeline.rows import Reason
-from pipeline.sample import build_sample
+from pipeline.corpus.rows import Reason
+from scripts.sample_corpus import build_sample
 from tests.modal_jobs import house, needs_plane
 from tests.support import REPOSITORY, embed_corpus, ids, texts, write_jsonl
 

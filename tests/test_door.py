@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import door
-from pipeline.key import digest
+from pipeline.serve import middleware as door
+from pipeline.serve.key import digest
 
 DIMS = (384, 128)
 OPEN = door.Settings(key_sha256=None, dims=DIMS)

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import dtype
 from pipeline.config import Dtype, load_config
-from pipeline.dtype import Device, modal_device, settle_dtype, this_device
-from pipeline.store import RECIPE_KEY, Store
+from pipeline.dataset.store import RECIPE_KEY, Store
+from pipeline.model import dtype
+from pipeline.model.dtype import Device, modal_device, settle_dtype, this_device
 from tests.many import Call, run_all
 from tests.sabotage import Tree
 from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, texts, write_jsonl

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.duplicates import count_duplicate_ids
+from pipeline.dataset.parts import count_duplicate_ids
 
 numbers = itertools.count()
 

@@ -32,8 +32,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.config import load_config
-from pipeline.sample import CLASSES, FUNCTIONS, build_sample
-from pipeline.tokenizer import make_tokenizer
+from pipeline.model.tokens import make_tokenizer
+from scripts.sample_corpus import CLASSES, FUNCTIONS, build_sample
 from tests.http_server import KEY, Served, alive, engine_of, serving, tree, words
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, write_jsonl
 

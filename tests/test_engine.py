@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline import engine
-from pipeline.canary import MIN_COSINE, TEXTS
 from pipeline.config import load_config
-from pipeline.engine import MAX_REFUSED, EngineThread
+from pipeline.engines import thread as engine
+from pipeline.engines.canary import MIN_COSINE, TEXTS
 from pipeline.engines.hashing import HashingEmbedder
+from pipeline.engines.thread import MAX_REFUSED, EngineThread
 from pipeline.errors import BrokenEngineError
 from tests.support import REPOSITORY
 

@@ -55,7 +55,7 @@ def reference() -> NDArray[np.float32]:
         "import json, sys, numpy as np\n"
         "from sentence_transformers import SentenceTransformer\n"
         "from pipeline.config import load_config\n"
-        "from pipeline.weights import locate\n"
+        "from pipeline.model.files import locate\n"
         "from pathlib import Path\n"
         "model = SentenceTransformer(str(locate(load_config(Path('configs/local.toml')).model)))\n"
         "np.save(sys.argv[1], model.encode(json.load(sys.stdin)))\n"
@@ -144,7 +144,7 @@ def test_vllm_refuses_what_it_cannot_embed_and_forgets_a_call_that_failed_in_the
     """Requests left in line by a step that fails would be answered in the next call, in the place of its own."""
     script = """
 import numpy as np
-from pipeline.engine import EngineThread
+from pipeline.engines.thread import EngineThread
 from tests.support import local_config
 
 thread = EngineThread(local_config())

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.checkpoint import prepare
 from pipeline.cli import main
 from pipeline.commands import REPOSITORY
 from pipeline.config import Config, parse_config
 from pipeline.engines import make_embedder
+from pipeline.engines.golden import check_golden, read_golden
 from pipeline.errors import ConfigError, EngineError
-from pipeline.golden import check_golden, read_golden
+from pipeline.model.checkpoint import prepare
 from tests.checkpoints import DIMS, change_config, model_tables, write_config, write_tokenizer
 from tests.support import embed_corpus, local_config
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError
-from pipeline.gpu import GIB, check_memory, kv_bytes_per_token, room_bytes, weight_bytes
+from pipeline.model.memory import GIB, check_memory, kv_bytes_per_token, room_bytes, weight_bytes
 from tests.support import REPOSITORY
 
 CONFIGS = [path for path in sorted((REPOSITORY / "configs").glob("*.toml")) if path.name != "cron.toml"]

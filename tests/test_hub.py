@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
-from pipeline.weights import locate, pinned
+from pipeline.model.files import locate, pinned
 try:
     model = pinned(load_config(Path(sys.argv[1])).model)
     print(model.revision, locate(model))

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.config import parse_config
-from pipeline.tokenizer import make_tokenizer
+from pipeline.model.tokens import make_tokenizer
 from tests.checkpoints import MAX_TOKENS, model_tables, write_config
 from tests.hub import Hub, hub
 from tests.modal_jobs import CLASS, House, house, needs_plane

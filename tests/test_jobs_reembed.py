@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobs.schedule import Target, load_schedule
 from pipeline.errors import ConfigError, IncompleteError
-from pipeline.schedule import Target, load_schedule
 from tests.crash import hashing_run
 from tests.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane
 from tests.support import REPOSITORY, embed_corpus, read_dataset, write_jsonl

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.store import RECIPE_KEY
+from pipeline.dataset.store import RECIPE_KEY
 from tests.modal_jobs import CLASS, ROWS, house, needs_plane
 from tests.support import read_dataset, status
 

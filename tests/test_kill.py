@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.store import Store
+from pipeline.dataset.store import Store
 from tests.support import HASHING, command, embed_corpus, ids, status, texts, write_jsonl, write_parquet
 
 SEED = 7

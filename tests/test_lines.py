@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import lines, stream
+from pipeline.chunk import Span, gaps
+from pipeline.corpus import jsonl as lines
+from pipeline.corpus import stream
+from pipeline.corpus.jsonl import UTF8_BOM, has_value_at, head, parse, read, row_numbers, scan, value_at
+from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.errors import CorpusError
-from pipeline.lines import UTF8_BOM, has_value_at, head, parse, read, row_numbers, scan, value_at
-from pipeline.plan import Span, gaps
-from pipeline.rows import Columns, Reject, Rows
 
 START = Span(row_start=0, row_stop=0)
 COLUMNS = Columns(text=("text",), template=None, id="id")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.manifest import Dataset, Line, Manifest, Receipt, Run, fold, format_line, parse_receipt, totals
-from pipeline.plan import Span
+from pipeline.chunk import Span
+from pipeline.dataset.manifest import Dataset, Line, Manifest, Receipt, Run, fold, format_line, parse_receipt, totals
 
 counts = st.integers(0, 2**62)
 spans = st.builds(Span, row_start=counts, row_stop=counts, byte_start=counts, byte_stop=counts)

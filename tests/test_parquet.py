@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import lines, parquet
+from pipeline.chunk import Span
+from pipeline.corpus import jsonl as lines
+from pipeline.corpus import parquet
+from pipeline.corpus.parquet import field_type, is_text, read, size
+from pipeline.corpus.rows import Columns, Rows
 from pipeline.errors import CorpusError
-from pipeline.parquet import field_type, is_text, read, size
-from pipeline.plan import Span
-from pipeline.rows import Columns, Rows
 
 COLUMNS = Columns(text=("text",), template=None, id="id")
 numbers = itertools.count()

@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.parts import FIXED, PASSAGES, REJECTS, content_hashes, part_table, passage_table, rejects_table
-from pipeline.passages import Passages
-from pipeline.rows import Reject, Rows
+from pipeline.corpus.rows import Reject, Rows
+from pipeline.model.passages import Passages
+from pipeline.worker.table import FIXED, PASSAGES, REJECTS, content_hashes, part_table, passage_table, rejects_table
 
 
 def a_table(kept: pa.Table | None = None) -> pa.Table:

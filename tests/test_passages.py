@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.passages import RETOKENISATION_MARGIN, Passages, make_passages
-from pipeline.tokenizer import Tokenizer, make_tokenizer
+from pipeline.model.passages import RETOKENISATION_MARGIN, Passages, make_passages
+from pipeline.model.tokens import Tokenizer, make_tokenizer
 from tests.support import local_config
 
 CONFIG = local_config()

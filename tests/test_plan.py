@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.plan import (
+from pipeline.chunk import (
     MAX_CHUNK_BYTES,
     MAX_CHUNK_ROWS,
     Chunk,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sample import Docstring, docstrings
+from scripts.sample_corpus import Docstring, docstrings
 from tests.support import REPOSITORY, embed_corpus, status, write_jsonl, write_parquet
 
 N_ROWS = 30_000

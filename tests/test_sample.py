@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sample import build_sample
+from scripts.sample_corpus import build_sample
 
 PARQUET = ("classes.parquet", "modules.parquet")
 LINES = "functions.jsonl.gz"

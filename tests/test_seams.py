@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.chunk import Shard, Span, make_chunk
 from pipeline.config import load_config
+from pipeline.dataset.store import NEXT, Store
+from pipeline.driver.options import Options
 from pipeline.errors import CorpusError, DamageError, RecipeError
-from pipeline.options import Options
-from pipeline.plan import Shard, Span, make_chunk
 from pipeline.recipe import fingerprint, recipe
-from pipeline.store import NEXT, Store
 from tests.crash import crashing_run, hashing_run
 from tests.edits import Corpus
 from tests.support import REPOSITORY, by_manifest, embed_corpus, ids, read_dataset, status, texts, write_jsonl
@@ -147,9 +147,9 @@ def test_a_slice_touches_no_file_that_it_did_not_make(corpus: Corpus, tmp_path: 
 
 
 def test_a_chunk_that_is_cut_keeps_its_salt() -> None:
-    from pipeline.deaths import _cut_at
-    from pipeline.rows import Columns
-    from pipeline.worker import Job
+    from pipeline.corpus.rows import Columns
+    from pipeline.driver.dispatch import _cut_at
+    from pipeline.worker.embed import Job
 
     config = load_config(REPOSITORY / "configs/hashing.toml")
     job = Job(root=Path(), columns=Columns(text=("text",), template=None, id=None), config=config)

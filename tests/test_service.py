@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import pipeline.engine
+import pipeline.engines.thread
 from pipeline.config import load_config
+from pipeline.dataset.marks import MarkFiles
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.vllm import VLLMEmbedder
 from pipeline.errors import EngineError
-from pipeline.marks import MarkFiles
-from pipeline.service import Service
+from pipeline.worker.container import Service
 from tests.support import REPOSITORY
 
 CONFIG = load_config(REPOSITORY / "configs/hashing.toml")
@@ -42,7 +42,7 @@ class Sleeper(HashingEmbedder):
 
 
 def service(engine: Sleeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Service:
-    monkeypatch.setattr(pipeline.engine, "make_embedder", lambda config: engine)
+    monkeypatch.setattr(pipeline.engines.thread, "make_embedder", lambda config: engine)
     marks = MarkFiles(tmp_path)
     return Service(CONFIG, tmp_path, commit=lambda: None, refresh=lambda: None, marks=lambda output: marks)
 

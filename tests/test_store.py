@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.chunk import Span
+from pipeline.dataset.manifest import Dataset, Receipt, Run
+from pipeline.dataset.store import Store
+from pipeline.driver.fan_out import fan_out_here
+from pipeline.driver.run import run
 from pipeline.errors import OutputError, OutputLockedError, UsageError
-from pipeline.fan_out import fan_out_here
 from pipeline.files import checksum, file_checksum
-from pipeline.manifest import Dataset, Receipt, Run
-from pipeline.plan import Span
-from pipeline.run import run
-from pipeline.store import Store
 from tests.support import REPOSITORY, local_config, write_jsonl
 
 DATASET = Dataset(fingerprint="f", recipe={"run.dim": 2}, config={})
@@ -58,7 +58,7 @@ RECIPE = json.dumps({"run.dim": 2})
 HOLD = """
 import sys
 from pathlib import Path
-from pipeline.store import Store
+from pipeline.dataset.store import Store
 with Store(root=Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()
@@ -329,7 +329,7 @@ def test_an_output_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_vectors_lie_in_small_row_groups_without_dictionaries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store.ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr("pipeline.dataset.store.ROW_GROUP_BYTES", 1000)
     flat = pa.array(range(64 * 100), pa.int32()).cast(pa.float32()).cast(pa.float16())
     wide = pa.table({"id": [str(i) for i in range(100)], "embedding": pa.FixedSizeListArray.from_arrays(flat, 64)})
     store.publish(RECEIPT, wide, None, RECIPE)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lock
+from pipeline.dataset import volume as lock
 from tests.sabotage import Tree
 from tests.support import HASHING, embed_corpus, ids, texts, write_jsonl, write_parquet
 

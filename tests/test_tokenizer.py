@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import EngineError, PipelineError
-from pipeline.tokenizer import ModelTokenizer, Tokenizer, WordTokenizer, make_tokenizer
+from pipeline.model.tokens import ModelTokenizer, Tokenizer, WordTokenizer, make_tokenizer
 from tests.support import local_config
 
 CONFIG = local_config()

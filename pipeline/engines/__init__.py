@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.golden import check_golden
+from pipeline.engines.golden import check_golden
 
 
 class Embedder(Protocol):

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.checkpoint import open_checkpoint
 from pipeline.config import Config
-from pipeline.engines.quiet import quiet
+from pipeline.console import notice
 from pipeline.errors import EngineError
-from pipeline.notice import notice
+from pipeline.model.checkpoint import open_checkpoint
+from pipeline.quiet import quiet
 
 POOLING = {"mean": "MEAN", "last": "LAST", "cls": "CLS"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.store import Store
+from pipeline.dataset.store import Store
 from tests.support import HASHING, command, embed_corpus, texts, write_jsonl
 
 LIMIT_BYTES = 1 << 30  # of data; a run needs about a third of it

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.chunk import Chunk
 from pipeline.cli import main
-from pipeline.corpus import read_chunk
+from pipeline.corpus.shards import read_chunk
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.store import Store
+from pipeline.driver.fan_out import FanOut, fan_out_here
+from pipeline.driver.plan import survey
+from pipeline.driver.run import run
 from pipeline.errors import CorpusError
-from pipeline.fan_out import FanOut, fan_out_here
-from pipeline.manifest import Receipt
-from pipeline.plan import Chunk
-from pipeline.run import run
-from pipeline.store import Store
-from pipeline.survey import survey
-from pipeline.worker import Failure, Job
+from pipeline.worker.embed import Failure, Job
 from tests.support import (
     HASHING,
     command,

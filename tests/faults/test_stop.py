@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.status import status
-from pipeline.store import Store
-from pipeline.verify import verify
+from pipeline.dataset.describe import status
+from pipeline.dataset.store import Store
+from pipeline.tools.verify import verify
 from tests.support import HASHING, REPOSITORY, command, ids, texts, write_jsonl, write_parquet
 
 ROWS = texts(4000)

@@ -16,14 +16,14 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import coverage as coverage_module
 from pipeline.cli import main
-from pipeline.fan_out import fan_out_here
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.store import Store
+from pipeline.driver.fan_out import fan_out_here
+from pipeline.driver.run import run
 from pipeline.files import file_checksum
-from pipeline.manifest import Receipt
-from pipeline.run import run
-from pipeline.store import Store
-from pipeline.verify import verify
+from pipeline.tools import coverage as coverage_module
+from pipeline.tools.verify import verify
 from tests.support import (
     HASHING,
     embed_corpus,

@@ -13,17 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import lines, parked, parquet, stream
-from pipeline.corpus import find_shards, open_corpus, read_chunk
+from pipeline.chunk import Span, make_chunk
+from pipeline.corpus import jsonl as lines
+from pipeline.corpus import parked, parquet, stream
+from pipeline.corpus.rows import Columns
+from pipeline.corpus.shards import find_shards, open_corpus, read_chunk
+from pipeline.dataset.describe import status
+from pipeline.dataset.store import Store
+from pipeline.driver.fan_out import fan_out_here
+from pipeline.driver.plan import survey
+from pipeline.driver.run import run
 from pipeline.errors import CorpusError, PipelineError
-from pipeline.fan_out import fan_out_here
-from pipeline.plan import Span, make_chunk
-from pipeline.rows import Columns
-from pipeline.run import run
-from pipeline.status import status
-from pipeline.store import Store
-from pipeline.survey import survey
-from pipeline.verify import verify
+from pipeline.tools.verify import verify
 from tests.support import local_config, texts, write_jsonl
 
 CONFIG = local_config("engine.kind=hashing", 'corpus.keep=["k"]')

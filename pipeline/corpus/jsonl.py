@@ -1,0 +1,179 @@
+"""Line files: JSONL and NDJSON, plain, .gz and .zst. Cut into spans and read back in constant memory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.chunk import MAX_CHUNK_ROWS, Span
+from pipeline.corpus.rows import Columns, Reject, Rows, as_text, render
+from pipeline.corpus.stream import read_blocks, read_span
+from pipeline.errors import CorpusError
+
+HEAD_BYTES = 1 << 18
+MAX_LINE_BYTES = 16 << 20  # a tokenizer may need 300 times as much
+UTF8_BOM = b"\xef\xbb\xbf"
+MAGIC = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive"}
+
+_decode = msgspec.json.Decoder().decode
+
+
+def scan(
+    path: Path, gap: Span, *, open_end: bool, target_bytes: int, limit: int | None = None
+) -> Iterator[tuple[Span, bool]]:
+    """Cut the lines of a gap into spans of about `target_bytes`, each with whether it ends the file.
+
+    Raises CorpusError for a line over MAX_LINE_BYTES and for a stream that cannot be read.
+    """
+    row, byte, n_rows = gap.row_start, gap.byte_start, 0  # where the span being collected starts; its rows so far
+    line_start = read_to = gap.byte_start
+    row_limit = gap.row_start + limit if limit is not None else sys.maxsize
+    held: Span | None = None
+    for block in read_blocks(path, gap.byte_start, None if open_end else gap.byte_stop):
+        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + (read_to + 1)
+        read_to += len(block)
+        at = 0
+        while at < len(ends):
+            full = at + min(MAX_CHUNK_ROWS, row_limit - row) - n_rows - 1
+            cut = min(int(np.searchsorted(ends, byte + target_bytes)), full)
+            if cut >= len(ends):
+                n_rows += len(ends) - at
+                break
+            if held:
+                yield held, False
+            held = Span(row_start=row, row_stop=row + n_rows + cut + 1 - at, byte_start=byte, byte_stop=int(ends[cut]))
+            row, byte, n_rows, at = held.row_stop, held.byte_stop, 0, cut + 1
+            if row == row_limit:
+                yield held, False
+                return
+        line_start = int(ends[-1]) if len(ends) else line_start
+        if read_to - line_start > MAX_LINE_BYTES:
+            raise CorpusError(
+                f"{path} row {row + n_rows}: expected lines of at most {MAX_LINE_BYTES:,} bytes, found a longer one; "
+                "is this one JSON document instead of one per line?"
+            )
+    if read_to > byte:
+        if held:
+            yield held, False
+        n_rows += read_to > line_start  # a last line without its newline
+        held = Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=read_to)
+    if held:
+        yield held, open_end
+
+
+def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
+    """Read the rows of a span; blank lines are no rows. Raises CorpusError when the file holds other lines by now."""
+    data = read_span(path, span)
+    n_lines = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+    if n_lines != span.n_rows:
+        raise CorpusError(
+            f"{path} rows {span.row_start}-{span.row_stop - 1}: expected {span.n_rows:,} lines, found {n_lines:,}; "
+            "run again to embed it as it is now"
+        )
+    if span.byte_start == 0:
+        data = data.removeprefix(UTF8_BOM)
+    rows = Rows(kept=pa.table({}))
+    kept: list[list[str | None]] = [[] for _ in columns.keep]
+    for row, line in enumerate(data.split(b"\n"), span.row_start):
+        if _is_blank(line):
+            continue
+        record = parse(line)
+        row_id = f"{source}:{row}"
+        if isinstance(record, Reject):
+            rows.rejects.append((row, row_id, record))
+            continue
+        if columns.id is not None:
+            row_id = as_text(value_at(record, columns.id)) or row_id
+        text = render([value_at(record, name) for name in columns.text], columns)
+        if isinstance(text, Reject):
+            rows.rejects.append((row, row_id, text))
+            continue
+        rows.row.append(row)
+        rows.id.append(row_id)
+        rows.text.append(text)
+        for values, name in zip(kept, columns.keep, strict=True):
+            values.append(as_text(value_at(record, name)))
+    rows.kept = pa.table({name: pa.array(v, pa.string()) for name, v in zip(columns.keep, kept, strict=True)})
+    return rows
+
+
+def head(path: Path) -> list[dict[str, Any]]:
+    """Return the well-formed rows at the beginning of a file, for a look at its columns.
+
+    Raises CorpusError for a file that cannot be read, or is of another kind than its name says.
+    """
+    data = next(read_blocks(path, 0, HEAD_BYTES), b"")
+    for magic, kind in MAGIC.items():
+        if data.startswith(magic):
+            raise CorpusError(f"{path}: expected lines of JSON, found {kind}; rename it")
+    lines = data.removeprefix(UTF8_BOM).split(b"\n")
+    whole = lines if len(data) < HEAD_BYTES else lines[:-1]
+    return [record for line in whole if line.strip() and not isinstance(record := parse(line), Reject)]
+
+
+def ends_at(path: Path, byte: int) -> bool:
+    """Whether a file has nothing after its first `byte` bytes."""
+    return next(read_blocks(path, byte, None), b"") == b""
+
+
+def parse(line: bytes) -> dict[str, Any] | Reject:
+    """Return the object on a line, or why there is none."""
+    try:
+        try:
+            record = _decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            record = json.loads(line.decode())  # takes NaN and lone surrogates, which other writers emit
+    except UnicodeDecodeError as error:
+        return Reject(reason="invalid_utf8", detail=str(error), text=line.decode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        return Reject(reason="malformed_json", detail=str(error), text=line.decode())
+    if not isinstance(record, dict):
+        detail = f"expected an object, found {type(record).__name__}"
+        return Reject(reason="malformed_json", detail=detail, text=line.decode())
+    return record
+
+
+def value_at(record: dict[str, Any], name: str) -> Any:
+    """Return the value of a column, or of a dotted path into objects; None where there is none."""
+    if name in record:
+        return record[name]
+    value: Any = record
+    for key in name.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def has_value_at(record: dict[str, Any], name: str) -> bool:
+    """Whether a row has a column, if only with a null in it."""
+    if name in record:
+        return True
+    first, dot, rest = name.partition(".")
+    inner = record.get(first)
+    return bool(dot) and (has_value_at(inner, rest) if isinstance(inner, dict) else first in record and inner is None)
+
+
+def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of the lines that are rows, in order; raises CorpusError when the file cannot be read."""
+    row, is_blank, head = 0, True, UTF8_BOM  # of the line that a block ends in the middle of
+    for block in read_blocks(path, 0, None):
+        first, *others = block.removeprefix(head).split(b"\n")
+        blank = [is_blank and _is_blank(first), *map(_is_blank, others)]
+        is_blank, head = blank.pop(), b""
+        yield np.flatnonzero(~np.array(blank, bool)) + row
+        row += len(blank)
+    if not is_blank:
+        yield np.array([row])
+
+
+def _is_blank(line: bytes) -> bool:
+    return not line or line.isspace()

@@ -1,0 +1,149 @@
+"""The manifest: which recipe a dataset has, which chunks it holds, and how its last run went.
+
+`manifest.jsonl` is a dataset line followed by receipt, seen and run lines in the order they were written; the driver is
+its only writer. A line that cannot be read is what a crash cut short: it is dropped, and costs nothing, because
+the receipt of every part also stands in its own footer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from pipeline.chunk import Span
+
+FORMAT_VERSION = 1
+
+PartName = Annotated[str, msgspec.Meta(pattern=r"^[^/\x00.][^/\x00]*$")]  # names nothing outside its folder
+
+
+class Dataset(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dataset"):
+    """What every part of a dataset has in common."""
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    recipe: dict[str, Any]
+    config: dict[str, Any]
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="receipt"):
+    """What a finished chunk reports; it also stands in the footer of the chunk's part."""
+
+    chunk: str
+    part: PartName
+    has_rejects: bool  # whether rejects/ holds a file of the part's name
+    fingerprint: str
+    source: str
+    shard_size_bytes: int
+    shard_mtime_ns: int
+    span: Span
+    last: bool  # whether the shard ends with this chunk
+    input_rows: int
+    embedded_rows: int
+    rejected_rows: int
+    passages: int
+    truncated: int
+    tokens: int
+    labels: str = ""  # which column gave the ids, which were kept, and which of these as text
+    reused_rows: int = 0  # whose vectors come from an older part
+    engine_calls: int = 0
+    engine_texts: int = 0
+    engine_s: float = 0.0
+    engine_ready_at: float = 0.0  # seconds since the epoch
+    rejects_checksum: str = ""  # blake2b of the file in rejects/; "" when there is none
+    size_bytes: int = 0  # of the part; 0 in its own footer, which cannot know
+    checksum: str = ""  # blake2b of the part; likewise
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="seen"):
+    """A shard that was read again: its parts stand for the file as it is now, whatever date their receipts give it."""
+
+    source: str
+    size_bytes: int
+    mtime_ns: int
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"):
+    """How a run went; `status` tells the newest one."""
+
+    state: Literal["started", "complete", "incomplete"]
+    input: str
+    started_at: float  # seconds since the epoch
+    limit: int | None = None  # rows, when no more were asked for
+    keep_missing: bool = False  # whether rows of shards that are gone were to stay
+    missing_chunks: int = 0
+    skipped_files: tuple[str, ...] = ()
+    duplicate_ids: int = 0
+    kept_rows: int = 0  # in parts that stayed as they were
+    reused_rows: int = 0  # in new parts, with the vector of an old one
+    embedded_now: int = 0  # texts that the engine embedded
+    removed_rows: int = 0  # whose text no longer stands where parts were replaced or removed
+    engine_calls: int = 0
+    engine_s: float = 0.0
+    wall_s: float = 0.0
+    engine_busy: float | None = None  # engine seconds / seconds from engine ready to last receipt
+    peak_rss_bytes: int = 0
+    cost_usd: float = 0.0
+
+
+Line = Dataset | Receipt | Seen | Run
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Line)
+_receipt_decoder = msgspec.json.Decoder(Receipt)
+
+
+@dataclass(slots=True, kw_only=True)
+class Manifest:
+    """The lines of a manifest, folded in order."""
+
+    dataset: Dataset | None = None
+    receipts: dict[str, Receipt] = field(default_factory=dict)  # by part name
+    seen: dict[str, Seen] = field(default_factory=dict)  # by source
+    run: Run | None = None
+    n_unreadable: int = 0
+
+
+def format_line(line: Line) -> bytes:
+    """Return one line of JSON with its newline."""
+    return _encoder.encode(line) + b"\n"
+
+
+def parse_receipt(text: bytes) -> Receipt:
+    """Return the receipt in a part's footer; raises msgspec.MsgspecError when it is none."""
+    return _receipt_decoder.decode(text)
+
+
+def fold(lines: Iterable[bytes]) -> Manifest:
+    """Return the state that a manifest's lines add up to."""
+    manifest = Manifest()
+    for text in lines:
+        try:
+            if not text.endswith(b"\n"):
+                raise msgspec.DecodeError("cut short")
+            line = _decoder.decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            manifest.n_unreadable += 1
+            continue
+        if isinstance(line, Dataset):
+            manifest.dataset = line
+        elif isinstance(line, Receipt):
+            manifest.receipts[line.part] = line
+        elif isinstance(line, Seen):
+            manifest.seen[line.source] = line
+        else:
+            manifest.run = line
+    return manifest
+
+
+def totals(receipts: Iterable[Receipt]) -> dict[str, int]:
+    """Return the sums over receipts that a reader of a dataset asks for, by the names of `status --json`."""
+    names = ("input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens")
+    sums = dict.fromkeys((*names, "parts"), 0)
+    for receipt in receipts:
+        sums["parts"] += 1
+        for name in names:
+            sums[name] += getattr(receipt, name)
+    return sums

@@ -1,0 +1,211 @@
+"""The output folder: where parts are published, the manifest is kept and another run is locked out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.corpus.parquet import open_file
+from pipeline.dataset.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
+from pipeline.dataset.volume import Hold, flock, is_flocked
+from pipeline.errors import CorpusError, DamageError, UsageError
+from pipeline.files import append_file, checksum, file_checksum, publish_file, remove_file
+
+NEXT = ".next"  # below the output: what waits for the swap, a folder for each recipe
+RECEIPT_KEY = b"embed_corpus.receipt"
+RECIPE_KEY = b"embed_corpus.recipe"
+ROW_GROUP_BYTES = 2 << 20  # the writer needs about ten times this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """An output folder, and what a place such as a Modal volume asks for beyond files.
+
+    `commit` makes what was written durable and seen elsewhere, `refresh` shows what others have committed, `hold`
+    keeps other runs out. A commit may need every file of the output closed, so no thread writes during one.
+    """
+
+    root: Path
+    commit: Callable[[], None] = lambda: None
+    refresh: Callable[[], None] = lambda: None
+    hold: Hold = flock
+    writing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest lies."""
+        return self.root / "manifest.jsonl"
+
+    def data_path(self, part: str) -> Path:
+        """Where a part lies."""
+        return self.root / "data" / part
+
+    def rejects_path(self, part: str) -> Path:
+        """Where the rejected rows of a part's chunk lie."""
+        return self.root / "rejects" / part
+
+    def staging(self, fingerprint: str) -> Store:
+        """Return the folder where the parts of a recipe wait for the swap; it is laid out like an output."""
+        return replace(self, root=self.root / NEXT / fingerprint)
+
+    def publish(self, receipt: Receipt, table: pa.Table, rejects: pa.Table | None, recipe: str) -> Receipt:
+        """Write a part and its rejects so that each is there whole or not at all, and return the completed receipt.
+
+        The rejects come first: a part that is there proves that everything of its chunk is.
+        """
+        with self.writing:  # encoding too: it is what takes most memory, and one at a time takes half
+            if rejects is not None:
+                rejected = _parquet(rejects)
+                receipt = msgspec.structs.replace(receipt, rejects_checksum=checksum(rejected))
+                publish_file(self.rejects_path(receipt.part), rejected)
+            else:
+                remove_file(self.rejects_path(receipt.part))
+            footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
+            data = _parquet(table.replace_schema_metadata(footer))
+            publish_file(self.data_path(receipt.part), data)
+            self.commit()
+        return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
+
+    def read_recipe(self) -> dict[str, Any] | None:
+        """Return the recipe of the dataset: of the manifest, else of its first sound part; None where there is none."""
+        with contextlib.suppress(FileNotFoundError), self.manifest_path.open("rb") as file:
+            for line in file:
+                if (dataset := fold([line]).dataset) is not None:
+                    return dataset.recipe
+        sound = (part for part in sorted(self.part_sizes()) if self.receipt_of(part) is not None)
+        return next(map(self.recipe_of, sound), None)
+
+    def read_manifest(self) -> Manifest:
+        """Return the folded manifest; an empty one where there is no file.
+
+        Raises DamageError when there is one that cannot be read.
+        """
+        try:
+            with self.manifest_path.open("rb") as file:
+                return fold(file)
+        except FileNotFoundError:
+            return Manifest()
+        except OSError as error:
+            raise DamageError(
+                f"{self.manifest_path}: expected a file that can be read, found: {error.strerror}; "
+                "move it away and run again: the parts say what they are"
+            ) from error
+
+    def rewrite_manifest(self, lines: Iterable[Line]) -> None:
+        """Replace the manifest as a whole; the caller commits."""
+        publish_file(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a small file of the output unless it already says the same."""
+        path, data = self.root / name, text.encode()
+        if not (path.exists() and path.read_bytes() == data):
+            publish_file(path, pa.py_buffer(data))
+
+    def append(self, line: Line) -> None:
+        """Add one line to the manifest, durably."""
+        append_file(self.manifest_path, format_line(line))
+
+    def part_sizes(self) -> dict[str, int]:
+        """Return the names and bytes of the published parts."""
+        try:
+            with os.scandir(self.root / "data") as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".parquet")}
+        except FileNotFoundError:
+            return {}
+
+    def receipt_of(self, part: str) -> Receipt | None:
+        """Return the completed receipt in a part's footer; None when the file is not a part of ours, whole, with its
+        rejects."""
+        path = self.data_path(part)
+        try:
+            with open_file(path) as file:
+                receipt = parse_receipt((file.metadata.metadata or {})[RECEIPT_KEY])
+                n_rows = sum(map(len, file.iter_batches()))
+            is_whole = (receipt.part, receipt.passages) == (part, n_rows) and (
+                not receipt.has_rejects or receipt.rejects_checksum == file_checksum(self.rejects_path(part))
+            )
+            if not is_whole:
+                return None
+            return msgspec.structs.replace(receipt, size_bytes=path.stat().st_size, checksum=file_checksum(path))
+        except (CorpusError, OSError, KeyError, msgspec.MsgspecError):
+            return None
+
+    def has_rejects_of(self, receipt: Receipt) -> bool:
+        """Whether the rejects of a part are there if it has any; a copy of a run at work may lack them."""
+        return not receipt.has_rejects or self.rejects_path(receipt.part).exists()
+
+    def republish(self, part: str) -> Receipt | None:
+        """Return the receipt of a part that is already there, made durable once more; None where there is none."""
+        with self.writing:
+            receipt = self.receipt_of(part)
+            if receipt is not None:
+                self.commit()
+        return receipt
+
+    def recipe_of(self, part: str) -> dict[str, Any]:
+        """Return the recipe in a part's footer."""
+        recipe: dict[str, Any] = json.loads(pq.read_metadata(self.data_path(part)).metadata[RECIPE_KEY])
+        return recipe
+
+    def remove(self, part: str) -> None:
+        """Remove a part that the manifest does not name, and its rejects."""
+        remove_file(self.data_path(part))
+        remove_file(self.rejects_path(part))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the output for one run; raises OutputLockedError naming the holder.
+
+        Leaving waits until no part is half published.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                for folder in (self.root / "data", self.root / "rejects"):
+                    folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(self.hold(self.root))
+            except OSError as error:
+                raise UsageError(
+                    f"output {self.root}: expected to write in it, found: {error}; choose another --output"
+                ) from error
+            try:
+                yield
+            finally:
+                with self.writing:
+                    pass
+
+    def is_locked(self) -> bool:
+        """Whether a run holds the output at this moment."""
+        return is_flocked(self.root)
+
+    def sweep(self) -> None:
+        """Remove what a crash left behind: temporary files, and rejects whose part was never published."""
+        for path in self.temporaries():
+            remove_file(path)
+        for path in (self.root / "rejects").glob("*.parquet"):
+            if not self.data_path(path.name).exists():
+                remove_file(path)
+        for staging in (self.root / NEXT).glob("*"):
+            replace(self, root=staging).sweep()
+
+    def temporaries(self) -> list[Path]:
+        """Return the files that were being written when a run was stopped, or are at this moment."""
+        folders = (self.root, self.root / "data", self.root / "rejects")
+        return [path for folder in folders for path in sorted(folder.glob(".*.tmp"))]
+
+
+def _parquet(table: pa.Table) -> pa.Buffer:
+    rows = max(1, ROW_GROUP_BYTES * max(1, len(table)) // max(1, table.nbytes))
+    plain = [name for name in table.column_names if name != "embedding"]
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=plain, row_group_size=rows, write_page_checksum=True)
+    return sink.getvalue()

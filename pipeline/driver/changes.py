@@ -1,0 +1,88 @@
+"""Comparing: which parts of a shard still say what its file says, ids and kept columns included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.chunk import Shard, make_chunk
+from pipeline.corpus import jsonl as lines
+from pipeline.corpus import parquet
+from pipeline.corpus.rows import Rows
+from pipeline.corpus.shards import Corpus, is_parquet, read_chunk
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.store import Store
+from pipeline.errors import CorpusError
+from pipeline.worker.table import REJECTS, content_hashes, rejects_table
+
+FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
+LATER_REASONS = pa.array(["too_long", "engine_error"])  # that only a tokenizer or an engine finds
+
+
+def unchanged(corpus: Corpus, shard: Shard, receipts: Sequence[Receipt], store: Store) -> Iterator[str]:
+    """Yield the names of those parts of a shard that its file still bears out, read row by row.
+
+    Lines have no fixed place: from the first difference on, a file of lines has no unchanged part.
+    """
+    addressed_by_row = is_parquet(corpus.path(shard))
+    next_row = 0
+    for receipt in sorted(receipts, key=lambda receipt: receipt.span.row_start):
+        in_place = addressed_by_row or receipt.span.row_start == next_row
+        if in_place and _is_unchanged(corpus, shard, receipt, store):
+            next_row = receipt.span.row_stop
+            yield receipt.part
+        elif not addressed_by_row:
+            return
+
+
+def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store) -> bool:
+    chunk = make_chunk(shard, receipt.span, receipt.fingerprint, last=receipt.last)
+    try:
+        rows = read_chunk(corpus.root, corpus.columns, chunk)
+        if rows.n_rows != receipt.input_rows or receipt.last != _ends(corpus, shard, receipt):
+            return False
+    except CorpusError:  # the file is shorter now, or damaged: whoever embeds it says so
+        return False
+    try:
+        return _holds(receipt, rows, store)
+    except (OSError, pa.ArrowException):  # a damaged part is not what the file says
+        return False
+
+
+def _ends(corpus: Corpus, shard: Shard, receipt: Receipt) -> bool:
+    path = corpus.path(shard)
+    if is_parquet(path):
+        return receipt.span.row_stop == parquet.size(path)[0]
+    return lines.ends_at(path, receipt.span.byte_stop)
+
+
+def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:
+    with pq.ParquetFile(store.data_path(receipt.part), page_checksum_verification=True) as file:
+        names = [name for name in file.schema_arrow.names if name != "embedding"]
+        entries = file.read(names, use_threads=False)
+    rejected = REJECTS.empty_table()
+    if receipt.has_rejects:
+        rejected = pq.read_table(store.rejects_path(receipt.part), page_checksum_verification=True)
+    is_later = pc.is_in(rejected.column("reason"), value_set=LATER_REASONS)
+    early = rejects_table(receipt.source, rows.rejects) or REJECTS.empty_table()
+    if not rejected.filter(pc.invert(is_later)).select(FOUND_BY_THE_READER).equals(early.select(FOUND_BY_THE_READER)):
+        return False
+    later = rejected.filter(is_later)
+    is_embedded = ~np.isin(np.array(rows.row, np.int64), later.column("row").to_numpy())
+    expected = pa.table(
+        {
+            "id": pa.array(rows.id, pa.string()),
+            "row": pa.array(rows.row, pa.int64()),
+            "content_hash": pa.array(content_hashes(rows.text), pa.binary(16)),
+            **{name: rows.kept.column(name) for name in rows.kept.column_names},
+        }
+    ).filter(pa.array(is_embedded))
+    found = entries.filter(pc.equal(entries.column("passage"), 0))
+    labels = ("source", "passage", "char_start", "char_end", "n_tokens", "truncated")
+    others = [(rows.id[at], rows.text[at]) for at in np.flatnonzero(~is_embedded)]
+    named = list(zip(later.column("id").to_pylist(), later.column("text").to_pylist(), strict=True))
+    return others == named and found.drop_columns(labels).equals(expected)

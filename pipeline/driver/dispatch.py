@@ -1,0 +1,199 @@
+"""Deaths: chunks that took their process along, counted across processes, and how the row that kills is found.
+
+An attempt is marked before it begins and unmarked when it ends; a mark that stays says that its process died. A
+chunk that died twice is embedded alone, so that no other chunk is blamed with it. At its third death it is halved;
+a half that dies is halved at once; a row that dies three times by itself is rejected. All others are embedded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from pipeline.chunk import Chunk, Span, make_chunk
+from pipeline.corpus import jsonl as lines
+from pipeline.corpus import parked
+from pipeline.corpus.shards import is_parquet
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.marks import Mark, Marks, deaths_of
+from pipeline.dataset.store import Store
+from pipeline.engines.thread import Embedded, Engine, EngineThread
+from pipeline.errors import BrokenEngineError, CorpusError
+from pipeline.recipe import fingerprint, recipe
+from pipeline.worker.embed import Failure, Job, embed_or_fail
+
+ALONE_AFTER = 2  # deaths; one may well be the fault of another chunk, of a preemption or of a reset
+MAX_DEATHS = 3
+GIVE_UP_AFTER = 12  # deaths without a success between them: what they have in common is not in the rows
+
+
+class NoEngine:
+    """In an engine's place for a row that must not meet one: refuses everything, and says why."""
+
+    ready_at = 0.0
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        """Return a refusal of every passage."""
+        vectors = np.zeros((len(token_ids), dim), np.float16)
+        return Embedded(vectors=vectors, refused=dict.fromkeys(range(len(token_ids)), self._why))
+
+
+class LoadingEngine:
+    """An engine that says when it is loaded and about to be used for the first time."""
+
+    def __init__(self, engine: EngineThread, tell: Callable[[], None]) -> None:
+        self._engine = engine
+        self._tell = tell
+
+    @property
+    def ready_at(self) -> float:
+        """Seconds since the epoch; 0 until the engine is loaded."""
+        return self._engine.ready_at
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        """Wait for the engine, tell, and return unit vectors of the first `dim` components."""
+        self._engine.wait()
+        self._tell()
+        return self._engine.embed(token_ids, dim)
+
+
+@contextlib.contextmanager
+def attempt(marks: Marks, chunk: Chunk, deaths: int, engine: EngineThread) -> Iterator[Engine]:
+    """Mark an attempt on a chunk that died `deaths` times before, and yield the engine to make it with.
+
+    A process that dies while its engine loads is no chunk's fault: until then the mark waits. An engine that breaks
+    is as good as a death.
+    """
+    mark = partial(marks.put, chunk, deaths + 1)
+    try:
+        if engine.ready_at:
+            mark()
+            yield engine
+        else:
+            yield LoadingEngine(engine, mark)
+    except BrokenEngineError:
+        raise
+    except BaseException:
+        marks.put(chunk, deaths)
+        raise
+    marks.put(chunk, 0)
+
+
+def divide(chunks: Sequence[Chunk], job: Job, marks: Sequence[Mark]) -> tuple[list[Chunk], list[Chunk]]:
+    """Return the chunks to make as usual, and those to make alone.
+
+    A chunk is cut where a mark begins or ends, so that what is known of its pieces counts.
+    """
+    of_shard: dict[str, list[Mark]] = {}
+    for mark in marks:
+        of_shard.setdefault(mark.chunk.shard.source, []).append(mark)
+    usual: list[Chunk] = []
+    alone: list[Chunk] = []
+    for chunk in chunks:
+        known = [mark for mark in of_shard.get(chunk.shard.source, ()) if mark.chunk.shard == chunk.shard]
+        for piece in _cut_at(chunk, _borders(known), job) if known else [chunk]:
+            suspect = deaths_of(piece, known) >= ALONE_AFTER or _is_part_of_a_killer(piece, known)
+            (alone if suspect else usual).append(piece)
+    return usual, alone
+
+
+def embed_alone(
+    chunks: Sequence[Chunk],
+    job: Job,
+    store: Store,
+    marks: Marks,
+    embed: Callable[[Chunk, int], Receipt | Failure],
+) -> Iterator[Receipt | Failure]:
+    """Embed chunks one after the other, those that died least first, and halve those that go on dying.
+
+    `embed` takes a chunk and its deaths; where it outlives them, it returns a Failure with their new number.
+    """
+    known = marks.read()
+    waiting = deque(sorted(chunks, key=lambda chunk: deaths_of(chunk, known)))
+    in_a_row = 0
+    while waiting and in_a_row < GIVE_UP_AFTER:
+        chunk = waiting.popleft()
+        deaths = deaths_of(chunk, known)
+        if deaths >= (1 if chunk.span.n_rows > 1 and _is_part_of_a_killer(chunk, known) else MAX_DEATHS):
+            if chunk.span.n_rows > 1:
+                try:
+                    waiting.extend(halves(chunk, job))
+                except CorpusError as error:
+                    yield Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
+            else:
+                why = f"the process died {deaths} times with this row alone"
+                yield embed_or_fail(chunk, job, NoEngine(why), store)
+                parked.release()  # on a volume that is to be reloaded, no file may stay open
+            continue
+        outcome = embed(chunk, deaths)
+        if isinstance(outcome, Failure) and outcome.deaths > deaths:
+            known = marks.read()
+            waiting.append(chunk)
+            in_a_row += 1
+            continue
+        in_a_row = 0
+        yield outcome
+    if not waiting:
+        for mark in marks.read():
+            marks.put(mark.chunk, 0)
+    for chunk in waiting:
+        why = f"died {deaths_of(chunk, known)} times, as did all others lately: not for its rows, it seems"
+        yield Failure(chunk=chunk.id, source=chunk.shard.source, error=why)
+
+
+def halves(chunk: Chunk, job: Job) -> list[Chunk]:
+    """Return the two chunks of half the rows; raises CorpusError when the shard has changed."""
+    path, span = job.root / chunk.shard.source, chunk.span
+    n_rows, byte = span.n_rows // 2, 0
+    if not is_parquet(path):
+        first = next(lines.scan(path, span, open_end=False, target_bytes=span.byte_stop, limit=n_rows), None)
+        if first is None:
+            raise CorpusError(f"{path}: expected {span.n_rows} rows from row {span.row_start}, found none; run again")
+        byte = first[0].byte_stop
+    return _cut_at(chunk, {span.row_start + n_rows: byte}, job)
+
+
+def _is_part_of_a_killer(chunk: Chunk, marks: Sequence[Mark]) -> bool:
+    return any(
+        mark.deaths >= MAX_DEATHS
+        and mark.chunk.shard == chunk.shard
+        and chunk.span in mark.chunk.span
+        and chunk.span != mark.chunk.span
+        for mark in marks
+    )
+
+
+def _borders(marks: Sequence[Mark]) -> dict[int, int]:
+    spans = [mark.chunk.span for mark in marks]
+    return {span.row_start: span.byte_start for span in spans} | {span.row_stop: span.byte_stop for span in spans}
+
+
+def _cut_at(chunk: Chunk, borders: Mapping[int, int], job: Job) -> list[Chunk]:
+    """Cut a chunk at those rows inside it, each given with the byte where it begins."""
+    span = chunk.span
+    rows = [span.row_start, *sorted(row for row in borders if span.row_start < row < span.row_stop), span.row_stop]
+    if len(rows) == 2:
+        return [chunk]
+    at = {**borders, span.row_start: span.byte_start, span.row_stop: span.byte_stop}
+    return [
+        replace(
+            make_chunk(
+                chunk.shard,
+                Span(row_start=start, row_stop=stop, byte_start=at[start], byte_stop=at[stop]),
+                fingerprint(recipe(job.config)),
+                last=chunk.last and stop == span.row_stop,
+                salt=chunk.salt,
+            ),
+            ready=chunk.ready,
+        )
+        for start, stop in itertools.pairwise(rows)
+    ]

@@ -1,0 +1,183 @@
+"""Resuming: whose output this is, and which of its parts stand for rows that the input still has."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from pipeline.chunk import Shard, Span, gaps, overlapping
+from pipeline.config import Config, Dtype, to_tables
+from pipeline.corpus.shards import Corpus
+from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Seen
+from pipeline.dataset.store import Store
+from pipeline.driver.options import Options
+from pipeline.errors import RecipeError, UsageError
+from pipeline.recipe import fingerprint, labels, recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """What an output holds, against the shards of an input."""
+
+    dataset: Dataset  # as this run makes it
+    manifest: Manifest  # as it was found
+    kept: dict[str, Receipt]  # by part name: they stand for rows that the input has
+    suspects: tuple[Receipt, ...]  # of shards that may have changed
+    stale: tuple[Receipt, ...]  # that the finished dataset will not have
+    staged: frozenset[str]  # names of parts that wait for the swap
+    cut: tuple[str, ...]  # names of parts that are not there in their full size
+
+    def done(self) -> dict[str, list[tuple[Span, bool]]]:
+        """Return the finished spans of each source, and whether each ends its shard."""
+        return _spans(self.kept.values())
+
+    @property
+    def replaces(self) -> bool:
+        """Whether parts leave the dataset or wait to join it: then all that is new joins in one swap."""
+        return bool(self.stale or self.staged)
+
+    def donors(self, shards: Iterable[Shard]) -> list[str]:
+        """Return the names of parts with vectors of this recipe for texts that may stand elsewhere now."""
+        at_hand = {shard.source for shard in shards}
+        gone = (receipt for receipt in self.kept.values() if receipt.source not in at_hand)
+        return [donor.part for donor in (*self.stale, *gone) if donor.fingerprint == self.dataset.fingerprint]
+
+    def settled(self, unchanged: Collection[str]) -> Stock:
+        """Return the stock with the suspects of these part names kept and the others stale."""
+        kept = _disjoint([*self.kept.values(), *(suspect for suspect in self.suspects if suspect.part in unchanged)])
+        stale = tuple(suspect for suspect in self.suspects if suspect.part not in kept)
+        return replace(self, kept=kept, suspects=(), stale=(*self.stale, *stale))
+
+    def seen(self, shards: Iterable[Shard]) -> list[Seen]:
+        """Return a line for each shard whose parts are of an earlier date than the file."""
+        stamps: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        for receipt in self.kept.values():
+            stamps[receipt.source].add((receipt.shard_size_bytes, receipt.shard_mtime_ns))
+        return [_seen(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
+
+
+def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: Options, corpus: Corpus) -> Stock:
+    """Read the manifest, and the footers of parts that it does not name, staged ones included.
+
+    `corpus` is what is known of the shards so far: how columns are kept, and which files are unusable.
+    A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
+    made. Raises RecipeError when the output has another recipe and is not to be rebuilt.
+    """
+    manifest = store.read_manifest()
+    wanted = recipe(config)
+    dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=to_tables(config))
+    named, unnamed = _there(store, manifest)
+    whole = {receipt.part for receipt in named}
+    if options.rebuild and options.keep_missing:
+        raise UsageError(
+            "--rebuild: expected it without --keep-missing, as rows of files that are gone cannot be made again"
+        )
+    if not options.rebuild:
+        _check_recipe(store, dataset, manifest, [*named, *unnamed])
+    staging = store.staging(dataset.fingerprint)
+    staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
+    waiting = frozenset(receipt.part for receipt in staged)
+    wanted_labels = labels(config, corpus.columns.keep_as_text)
+    at_hand = {shard.source: shard for shard in shards}
+    current, suspects = [], []
+    for receipt in (*named, *unnamed, *staged):
+        shard = at_hand.get(receipt.source)
+        if receipt.fingerprint != dataset.fingerprint:
+            continue
+        if shard is None:  # its rows cannot be made again, whatever their labels are
+            current += [receipt] if options.keep_missing else []
+        elif receipt.labels != wanted_labels and shard.source not in corpus.skipped:
+            continue
+        elif not options.rehash and stands(receipt, shard, manifest):
+            current.append(receipt)
+        elif receipt.part not in waiting:
+            suspects.append(receipt)
+    kept = _disjoint(current)
+    done = _spans(kept.values())
+    suspects = [suspect for suspect in suspects if gaps(done[suspect.source])]
+    left = kept.keys() | {suspect.part for suspect in suspects}
+    return Stock(
+        dataset=dataset,
+        manifest=manifest,
+        kept=kept,
+        suspects=tuple(suspects),
+        stale=tuple(receipt for receipt in (*named, *unnamed, *staged) if receipt.part not in left),
+        staged=waiting,
+        cut=tuple(part for part in manifest.receipts if part not in whole),
+    )
+
+
+def kept_dtype(config: Config, store: Store, *, rebuild: bool = False) -> Dtype | None:
+    """Return the dtype that an output goes on with where its config leaves that open; None for one that may choose.
+
+    A rebuild may choose, unless with that dtype there is nothing to rebuild or parts wait for the swap.
+    """
+    stored = store.read_recipe()
+    if stored is None:
+        return None
+    recipes = {dtype: recipe(replace(config, model=replace(config.model, dtype=dtype))) for dtype in get_args(Dtype)}
+    kept: Dtype = stored["model.dtype"]
+    if not rebuild or recipes[kept] == stored:
+        return kept
+    staged = (dtype for dtype in recipes if store.staging(fingerprint(recipes[dtype])).root.exists())
+    return next(staged, None)
+
+
+def _spans(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:
+    spans: dict[str, list[tuple[Span, bool]]] = defaultdict(list)
+    for receipt in receipts:
+        spans[receipt.source].append((receipt.span, receipt.last))
+    return spans
+
+
+def _there(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receipt]]:
+    """Return the receipts of the parts in a folder: those that its manifest names, then the others'."""
+    sizes = store.part_sizes()
+    full = (receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes)
+    others = (store.receipt_of(part) for part in sorted(sizes.keys() - manifest.receipts.keys()))
+    return list(filter(store.has_rejects_of, full)), [receipt for receipt in others if receipt is not None]
+
+
+def stands(receipt: Receipt, shard: Shard, manifest: Manifest) -> bool:
+    """Whether a part was made of a shard as it is now, or a later run saw that it might have been."""
+    if (receipt.shard_size_bytes, receipt.shard_mtime_ns) == (shard.size_bytes, shard.mtime_ns):
+        return True
+    return receipt.part in manifest.receipts and manifest.seen.get(shard.source) == _seen(shard)
+
+
+def _seen(shard: Shard) -> Seen:
+    return Seen(source=shard.source, size_bytes=shard.size_bytes, mtime_ns=shard.mtime_ns)
+
+
+def _disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
+    """Return receipts by part name, without those that share a row with an earlier one."""
+    by_source: dict[str, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        by_source[receipt.source].append(receipt)
+    kept: dict[str, Receipt] = {}
+    for found in by_source.values():
+        dropped = set(overlapping([receipt.span for receipt in found]))
+        kept |= {receipt.part: receipt for index, receipt in enumerate(found) if index not in dropped}
+    return kept
+
+
+def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, there: Sequence[Receipt]) -> None:
+    found = manifest.dataset.recipe if manifest.dataset else None
+    if found is None and there:
+        found = store.recipe_of(there[0].part)
+    if found is None or fingerprint(found) == wanted.fingerprint or not (manifest.receipts or there):
+        return
+    asked = wanted.recipe
+    differing = [key for key in sorted({*found, *asked}) if found.get(key) != asked.get(key)]
+    fields = "; ".join(
+        f"{key} is {json.dumps(found.get(key))}, asked for {json.dumps(asked.get(key))}" for key in differing
+    )
+    advice = "Choose another --output, or let --rebuild replace this one"
+    if differing == ["run.dim"] and asked["run.dim"] < found["run.dim"]:
+        advice += (
+            f"; `embed-corpus slice {store.root} --dim {asked['run.dim']} DEST` cuts the vectors without an engine"
+        )
+    raise RecipeError(f"output {store.root} was made with another recipe: {fields}. {advice}")

@@ -1,0 +1,192 @@
+"""The survey: what an input holds, what of it an output already has, and the chunks still to be made."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+
+from pipeline.chunk import MAX_CHUNK_BYTES, Chunk, Shard, Span, cut_rows, gaps, make_chunk, rows_per_chunk
+from pipeline.config import Config
+from pipeline.corpus import jsonl as lines
+from pipeline.corpus import parked, parquet
+from pipeline.corpus.rows import Rows
+from pipeline.corpus.shards import Corpus, find_shards, is_parquet, open_corpus
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.store import Store
+from pipeline.driver.changes import unchanged
+from pipeline.driver.inventory import Stock, take_stock
+from pipeline.driver.options import Options
+from pipeline.errors import CorpusError, UsageError
+from pipeline.model.tokens import make_tokenizer
+
+SAMPLED_SHARDS = 16
+SAMPLED_ROWS = 64
+SAMPLED_BYTES = 1 << 16
+
+DEFAULT = Options()
+Done = Mapping[str, Sequence[tuple[Span, bool]]]  # source -> finished spans, each with whether it ends the shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Density:
+    """Tokens that a corpus holds, as measured on a sample of its rows."""
+
+    tokens_per_row: float
+    tokens_per_byte: float  # of decompressed lines
+    spread: float  # standard error of tokens_per_row, as a share of it
+
+    def n_tokens(self, span: Span) -> float:
+        """Return the estimated tokens of a span."""
+        n_bytes = span.byte_stop - span.byte_start
+        return n_bytes * self.tokens_per_byte if n_bytes else span.n_rows * self.tokens_per_row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a run has before it: the corpus to read, the stock to keep and the chunks to make."""
+
+    shards: tuple[Shard, ...]  # all of the input
+    corpus: Corpus  # what is to be read of it
+    stock: Stock
+    density: Density
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def readable(self) -> list[Shard]:
+        """The shards of the input, those left out that cannot be read."""
+        return [shard for shard in self.shards if shard.source not in self.corpus.skipped]
+
+
+def survey(target: str, store: Store, config: Config, options: Options = DEFAULT) -> Survey:
+    """Find out what there is to do; loads no engine and writes nothing.
+
+    Of a shard that may have changed it reads the rows, of the others no texts but a sample. Raises CorpusError for an
+    input that cannot be used, RecipeError for an output of another recipe and UsageError for a limit on an output
+    that holds parts to replace.
+    """
+    root, shards = find_shards(target, exclude=store.root)
+    look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
+    corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
+    stock = take_stock(store, config, shards, options, corpus)
+    if not config.corpus.keep:
+        is_open = _open_ones(shards, stock)
+        corpus = look([shard for shard in shards if shard.source in is_open])
+    if len(corpus.skipped) == len(shards):
+        raise CorpusError("; ".join(corpus.skipped.values()) + ". Mend these: there is no other file")
+    stock = stock.settled(_unchanged(corpus, stock, store))
+    is_open = _open_ones(shards, stock)
+    corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))
+    if options.limit is not None and stock.stale:
+        raise UsageError(
+            f"--limit {options.limit}: expected an output without parts to replace, found {stock.stale[0].part}, whose "
+            "rows changed or left the input; run once without --limit"
+        )
+    # Over all shards: a resumed run then cuts where the first one did.
+    sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
+    density = measure(corpus, sampled, config)
+    replaced = {(stale.source, stale.shard_size_bytes, stale.shard_mtime_ns): stale.checksum for stale in stock.stale}
+    salts = {s.source: replaced.get((s.source, s.size_bytes, s.mtime_ns), "") for s in corpus.shards}
+    fingerprint = stock.dataset.fingerprint
+    chunks = tuple(plan_chunks(corpus, stock.done(), density, config, fingerprint, limit=options.limit, salts=salts))
+    return Survey(shards=tuple(shards), corpus=corpus, stock=stock, density=density, chunks=chunks)
+
+
+def _open_ones(shards: Sequence[Shard], stock: Stock) -> set[str]:
+    done = stock.done()
+    return {shard.source for shard in shards if gaps(done[shard.source])}
+
+
+def _unchanged(corpus: Corpus, stock: Stock, store: Store) -> set[str]:
+    """Return the names of the suspects that stand; those of a file that is skipped get the benefit of the doubt."""
+    of_source: dict[str, list[Receipt]] = defaultdict(list)
+    for suspect in stock.suspects:
+        of_source[suspect.source].append(suspect)
+    found = {suspect.part for source in corpus.skipped for suspect in of_source[source]}
+    for shard in corpus.shards:
+        found.update(unchanged(corpus, shard, of_source[shard.source], store))
+    return found
+
+
+def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
+    """Tokenise the first rows of some shards, spread evenly over the given ones.
+
+    Where there is nothing to measure, a token is taken for a row, and for four bytes.
+    """
+    counts: list[int] = []
+    n_bytes, of_lines = 0, 0
+    if shards:
+        tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
+    for shard in shards[:: max(1, len(shards) // SAMPLED_SHARDS)]:
+        rows, span = _head(corpus, shard)
+        windows = tokenizer.windows([config.model.document_prompt + text for text in rows.text])
+        cut = None if config.corpus.on_long == "split" else 1
+        found = [sum(len(window.ids) for window in of_text[:cut]) for of_text in windows]
+        counts += found
+        if span.byte_stop:
+            n_bytes, of_lines = n_bytes + span.byte_stop, of_lines + sum(found)
+    parked.release()
+    mean = float(np.mean(counts)) if counts else 1.0
+    error = float(np.std(counts) / np.sqrt(len(counts))) if counts else 0.0
+    return Density(
+        tokens_per_row=mean, tokens_per_byte=of_lines / n_bytes if of_lines else 0.25, spread=error / max(mean, 1.0)
+    )
+
+
+def plan_chunks(
+    corpus: Corpus,
+    done: Done,
+    density: Density,
+    config: Config,
+    fingerprint: str,
+    *,
+    limit: int | None = None,
+    salts: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Chunk]:
+    """Yield the chunks still to be made, shard by shard; a line file is read once, to find where its lines end.
+
+    `limit` counts rows over the whole corpus, finished ones included. A salt, by source, tells the chunks of a shard
+    from parts of the same shard, by size and date, that say something else.
+    """
+    left = limit
+    if left is not None:
+        left -= sum(span.n_rows for spans in done.values() for span, _ in spans)
+    for shard in corpus.shards:
+        for gap, is_open in gaps(done.get(shard.source, ())):
+            for span, last in _cut(corpus, shard, gap, is_open, density, config.run.chunk_tokens, left):
+                if left is not None:
+                    left -= span.n_rows
+                yield make_chunk(shard, span, fingerprint, last=last, salt=salts.get(shard.source, ""))
+
+
+def _cut(
+    corpus: Corpus, shard: Shard, gap: Span, is_open: bool, density: Density, chunk_tokens: int, limit: int | None
+) -> Iterator[tuple[Span, bool]]:
+    path = corpus.path(shard)
+    if limit is not None and limit <= 0:
+        return
+    if not is_parquet(path):
+        target_bytes = min(MAX_CHUNK_BYTES, max(1, int(chunk_tokens / density.tokens_per_byte)))
+        yield from lines.scan(path, gap, open_end=is_open, target_bytes=target_bytes, limit=limit)
+        return
+    n_rows, n_bytes = parquet.size(path)
+    step = rows_per_chunk(int(n_rows * density.tokens_per_row), n_rows, n_bytes, chunk_tokens)
+    stop = n_rows if is_open else gap.row_stop
+    if limit is not None:
+        stop = min(stop, gap.row_start + limit)
+    for span in cut_rows(gap.row_start, stop, step):
+        yield span, span.row_stop == n_rows
+
+
+def _head(corpus: Corpus, shard: Shard) -> tuple[Rows, Span]:
+    path = corpus.path(shard)
+    if is_parquet(path):
+        span = Span(row_start=0, row_stop=min(SAMPLED_ROWS, parquet.size(path)[0]))
+        return parquet.read(path, shard.source, span, corpus.columns), Span(row_start=0, row_stop=0)
+    first = lines.scan(path, Span(row_start=0, row_stop=0), open_end=True, target_bytes=SAMPLED_BYTES, limit=None)
+    span, _ = next(first, (Span(row_start=0, row_stop=0), True))
+    return lines.read(path, shard.source, span, corpus.columns), span

@@ -1,0 +1,185 @@
+"""Reuse: the vectors of texts that parts on their way out already have."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.chunk import Chunk
+from pipeline.corpus import parked
+from pipeline.corpus.shards import read_chunk
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.staging import lay_ready
+from pipeline.dataset.store import Store
+from pipeline.driver.plan import Survey
+from pipeline.engines.thread import Embedded
+from pipeline.errors import CorpusError, EngineError
+from pipeline.worker.embed import Job, embed_rows, is_too_long
+from pipeline.worker.table import content_hashes
+
+COLUMNS = ("content_hash", "passage", "char_start", "char_end", "n_tokens", "truncated", "embedding")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Donors:
+    """Where each text of some parts stands: arrays over distinct content hashes, in the order of these."""
+
+    paths: tuple[Path, ...]
+    hashes: NDArray[np.bytes_]  # 16 bytes each
+    path: NDArray[np.int32]  # index into paths
+    entry: NDArray[np.int64]  # of the text's first passage in the file
+    n_passages: NDArray[np.int64]
+
+    def find(self, hashes: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """Return the index of each hash that stands here, in no particular order."""
+        at = np.searchsorted(self.hashes, hashes)
+        inside = at[at < len(self.hashes)]
+        found: NDArray[np.int64] = inside[self.hashes[inside] == hashes[at < len(self.hashes)]]
+        return found
+
+    def take(self, indices: NDArray[np.int64]) -> pa.Table | None:
+        """Return the passages of the texts at these indices, with their vectors; None when there is none."""
+        tables = []
+        for path in np.unique(self.path[indices]):
+            here = indices[self.path[indices] == path]
+            counts = self.n_passages[here]
+            within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+            entries = np.sort(np.repeat(self.entry[here], counts) + within)
+            with contextlib.suppress(OSError, pa.ArrowException):  # a damaged part: its texts are embedded again
+                tables.append(_entries(self.paths[path], entries))
+        return pa.concat_tables(tables) if tables else None
+
+
+def find_donors(paths: Sequence[Path]) -> Donors:
+    """Return where the texts of these parts stand, in about 40 bytes a text; a damaged part gives nothing."""
+    hashes, path_of, entries, counts = [], [], [], []
+    for index, path in enumerate(paths):
+        try:
+            found, n_entries = _first_entries(path)
+        except (OSError, pa.ArrowException):
+            continue
+        hashes.append(found[0])
+        entries.append(found[1])
+        counts.append(np.diff(found[1], append=n_entries))
+        path_of.append(np.full(len(found[1]), index, np.int32))
+    if not hashes:
+        return Donors(
+            paths=(),
+            hashes=np.empty(0, "S16"),
+            path=np.empty(0, np.int32),
+            entry=np.empty(0, np.int64),
+            n_passages=np.empty(0, np.int64),
+        )
+    distinct, first = np.unique(np.concatenate(hashes), return_index=True)
+    return Donors(
+        paths=tuple(paths),
+        hashes=distinct,
+        path=np.concatenate(path_of)[first],
+        entry=np.concatenate(entries)[first],
+        n_passages=np.concatenate(counts)[first],
+    )
+
+
+def donors_of(survey: Survey, store: Store) -> Donors:
+    """Return where texts stand that an output may lose, or has of shards that are gone."""
+    stock = survey.stock
+    staging = store.staging(stock.dataset.fingerprint)
+    names = stock.donors(survey.shards) if survey.chunks else []
+    return find_donors([(staging if name in stock.staged else store).data_path(name) for name in names])
+
+
+def share_missing(chunks: Sequence[Chunk], job: Job, donors: Donors) -> list[float]:
+    """Return which share of the texts of each chunk is not among the donors'; reads the chunks if there are any."""
+    if not len(donors.hashes):
+        return [1.0] * len(chunks)
+    shares = []
+    for chunk in chunks:
+        distinct = np.unique(np.array(content_hashes(read_chunk(job.root, job.columns, chunk).text), "S16"))
+        shares.append(1.0 - len(donors.find(distinct)) / max(1, len(distinct)))
+    return shares
+
+
+def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, place: Store, staging: Store) -> Iterator[Receipt | Chunk]:
+    """Publish the chunks that need no engine and yield their receipts; yield the others as chunks.
+
+    Vectors that an older part has for a text of such a chunk are laid ready in the staging folder.
+    """
+    for chunk in chunks:
+        try:
+            rows = read_chunk(job.root, job.columns, chunk)
+        except CorpusError:  # whoever embeds it meets the same, and reports it
+            yield chunk
+            continue
+        hashes = content_hashes(rows.text)
+        found = donors.find(np.unique(np.array(hashes, "S16")))
+        known = donors.take(found)
+        have = set(known.column("content_hash").to_pylist()) if known is not None else set()
+        missing = [text for text, digest in zip(rows.text, hashes, strict=True) if digest not in have]
+        if all(is_too_long(missing, job.config)):
+            yield embed_rows(chunk, rows, known, job, _NoEngine(), place)
+        elif known is not None:
+            lay_ready(staging, chunk.id, known)
+            yield replace(chunk, ready=chunk.id)
+        else:
+            yield chunk
+    parked.release()
+
+
+def count_removed(old: Sequence[Path], new: Sequence[Path]) -> int:
+    """Return how many rows of the old parts have no row of the same text in the new ones, each counted once."""
+    before, after = (np.concatenate([np.empty(0, "S16"), *map(_hashes, paths)]) for paths in (old, new))
+    distinct, counts = np.unique(before, return_counts=True)
+    still, n_still = np.unique(after, return_counts=True)
+    at = np.searchsorted(distinct, still)
+    inside = at < len(distinct)
+    inside[inside] = distinct[at[inside]] == still[inside]
+    counts[at[inside]] -= np.minimum(n_still[inside], counts[at[inside]])
+    return int(counts.sum())
+
+
+class _NoEngine:
+    ready_at = 0.0
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        if token_ids:
+            raise EngineError(
+                f"reuse: expected every vector at hand, found {len(token_ids)} missing; please report this"
+            )
+        return Embedded(vectors=np.empty((0, dim), np.float16))
+
+
+def _hashes(path: Path) -> NDArray[np.bytes_]:
+    try:
+        return _first_entries(path)[0][0]
+    except (OSError, pa.ArrowException):
+        return np.empty(0, "S16")
+
+
+def _first_entries(path: Path) -> tuple[tuple[NDArray[np.bytes_], NDArray[np.int64]], int]:
+    """Return of each row its content hash and its first entry, and the number of entries."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        table = file.read(["content_hash", "passage"], use_threads=False)
+    first = np.flatnonzero(table.column("passage").to_numpy() == 0)
+    digests = table.column("content_hash").combine_chunks()
+    flat = np.frombuffer(digests.buffers()[1], "S16", count=len(digests)) if len(digests) else np.empty(0, "S16")
+    return (flat[first], first), len(table)
+
+
+def _entries(path: Path, entries: NDArray[np.int64]) -> pa.Table:
+    """Return some entries of a part, given in rising order; only the row groups that hold them are read."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        ends = np.cumsum(sizes)
+        of_entry = np.searchsorted(ends, entries, side="right")
+        groups, position = np.unique(of_entry, return_inverse=True)
+        table = file.read_row_groups(groups.tolist(), list(COLUMNS), use_threads=False)
+    starts = np.cumsum([0, *(sizes[group] for group in groups)])[:-1]
+    within = entries - (ends - sizes)[of_entry]
+    return table.take(starts[position] + within)

@@ -1,0 +1,243 @@
+"""A run makes the output reflect the input under a config: survey, fan out, reconcile."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from pipeline.chunk import Chunk
+from pipeline.config import Config
+from pipeline.corpus.shards import find_shards
+from pipeline.dataset.card import write_card
+from pipeline.dataset.manifest import Manifest, Receipt, Run, Seen, totals
+from pipeline.dataset.parts import count_duplicate_ids
+from pipeline.dataset.staging import drop, swap
+from pipeline.dataset.store import Store
+from pipeline.driver.fan_out import FanOut
+from pipeline.driver.inventory import Stock
+from pipeline.driver.options import Options
+from pipeline.driver.plan import DEFAULT, Survey, survey
+from pipeline.driver.reuse import count_removed, donors_of, reuse
+from pipeline.errors import PipelineError
+from pipeline.progress import Progress
+from pipeline.worker.embed import Failure, Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended: its record, the sums over the dataset, and the chunks that failed."""
+
+    run: Run
+    totals: dict[str, int]
+    failures: tuple[Failure, ...]
+
+    def shortfall(self) -> str:
+        """Return how many chunks did not finish and why, in one line; nothing when all did."""
+        if not self.run.missing_chunks:
+            return ""
+        causes = dict.fromkeys(f"{failure.source}: {failure.error}" for failure in self.failures[:3])
+        return f"{self.run.missing_chunks} chunks did not finish ({'; '.join(causes)}); run again"
+
+
+def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: Options = DEFAULT) -> Outcome:
+    """Embed what `target` holds and `store` lacks; a first run, a resumed run and a no-op are this same call.
+
+    Where parts are to be replaced, the new ones wait until all are there. Raises, before anything is embedded,
+    UsageError for an input that cannot be read, RecipeError for an output of another recipe and OutputLockedError for
+    one that another run holds.
+    """
+    began, record = time.monotonic(), _record(target, options)
+    if not store.root.exists():
+        find_shards(target)  # what cannot be read leaves no folder behind
+    with store.lock():
+        store.refresh()
+        store.sweep()
+        found = survey(target, store, config, options)
+        stock, chunks = found.stock, found.chunks
+        record = msgspec.structs.replace(
+            record,
+            skipped_files=tuple(found.corpus.skipped),
+            duplicate_ids=stock.manifest.run.duplicate_ids if stock.manifest.run else 0,
+        )
+        _begin(store, found, record)
+        job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config, staged=stock.replaces)
+        place = store.staging(stock.dataset.fingerprint) if job.staged else store
+        made, remaining = _reuse(found, job, store, place)
+        store.commit()
+        embedded, failures, last_at = _embed(remaining, job, place, fan_out)
+        store.refresh()
+        sizes = place.part_sizes()  # what was reported from an old view of a volume may not be there
+        made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
+        made += _unreported(chunks, made, place)
+        receipts = stock.kept | {receipt.part: receipt for receipt in made}
+        missing = _count_missing(chunks, made)
+        record = msgspec.structs.replace(
+            record,
+            state="incomplete" if missing else "complete",
+            missing_chunks=missing,
+            kept_rows=sum(receipt.embedded_rows for receipt in stock.kept.values()),
+            reused_rows=sum(receipt.reused_rows for receipt in made),
+            embedded_now=sum(receipt.engine_texts for receipt in made),
+            engine_calls=sum(receipt.engine_calls for receipt in made),
+            engine_s=round(sum(receipt.engine_s for receipt in made), 3),
+            engine_busy=_engine_busy(made, last_at),
+            cost_usd=round(_engine_held_s(made, last_at) / 3600 * config.modal.usd_per_hour, 4),
+            peak_rss_bytes=_peak_rss_bytes(),
+            wall_s=round(time.monotonic() - began, 3),
+        )
+        record, sums = _finish(store, place, found, receipts, record)
+        store.commit()
+    return Outcome(run=record, totals=sums, failures=failures)
+
+
+def _record(target: str, options: Options) -> Run:
+    return Run(
+        state="started",
+        input=target,
+        started_at=time.time(),
+        limit=options.limit,
+        keep_missing=options.keep_missing,
+    )
+
+
+def _begin(store: Store, found: Survey, record: Run) -> None:
+    """Write down that a run is at work; until a swap, the manifest goes on naming the parts that are there."""
+    stock, manifest = found.stock, found.stock.manifest
+    seen = {line.source: line for line in stock.seen(found.readable)}
+    if stock.replaces and manifest.dataset is not None and not manifest.n_unreadable:
+        store.append(record)
+    elif stock.replaces:
+        dataset = manifest.dataset or stock.dataset
+        store.rewrite_manifest([dataset, *manifest.seen.values(), *manifest.receipts.values(), record])
+    elif found.chunks or _is_outdated(manifest, stock, seen):
+        store.rewrite_manifest([stock.dataset, *seen.values(), *stock.kept.values(), record])
+
+
+def _is_outdated(manifest: Manifest, stock: Stock, seen: Mapping[str, Seen]) -> bool:
+    if manifest.dataset is None or manifest.dataset.fingerprint != stock.dataset.fingerprint or manifest.n_unreadable:
+        return True
+    return (manifest.receipts, manifest.seen) != (stock.kept, seen)
+
+
+def _reuse(found: Survey, job: Job, store: Store, place: Store) -> tuple[list[Receipt], list[Chunk]]:
+    """Make the chunks that need no engine; return their receipts and the other chunks."""
+    donors, staging = donors_of(found, store), store.staging(found.stock.dataset.fingerprint)
+    if not len(donors.hashes):
+        return [], list(found.chunks)
+    made: list[Receipt] = []
+    remaining: list[Chunk] = []
+    for outcome in reuse(found.chunks, job, donors, replace(place, commit=lambda: None), staging):
+        if isinstance(outcome, Receipt):
+            place.append(outcome)
+            made.append(outcome)
+        else:
+            remaining.append(outcome)
+    return made, remaining
+
+
+def _embed(
+    chunks: Sequence[Chunk], job: Job, store: Store, fan_out: FanOut
+) -> tuple[list[Receipt], tuple[Failure, ...], float]:
+    made: dict[str, Receipt] = {}
+    failures: list[Failure] = []
+    last_at = 0.0
+    if chunks:
+        with Progress(sum(chunk.span.n_rows for chunk in chunks)) as progress:
+            for outcome in fan_out(chunks, job):
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    continue
+                last_at = time.time()
+                store.append(outcome)
+                made[outcome.chunk] = outcome
+                progress.add(outcome)
+    return list(made.values()), tuple(failures), last_at
+
+
+def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], store: Store) -> list[Receipt]:
+    """Return the receipts of parts that are there although nobody reported them: the store is the truth."""
+    reported = {receipt.chunk for receipt in made}
+    silent = (store.receipt_of(chunk.part_name) for chunk in chunks if chunk.id not in reported)
+    found = [receipt for receipt in silent if receipt is not None]
+    for receipt in found:
+        store.append(receipt)
+    return found
+
+
+def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
+    """Return how many chunks lack a row; one that was halved is there in pieces."""
+    planned, reported = {chunk.id for chunk in chunks}, {receipt.chunk for receipt in made}
+    pieces = [receipt for receipt in made if receipt.chunk not in planned]
+
+    def is_missing(chunk: Chunk) -> bool:
+        inside = (p.span.n_rows for p in pieces if p.source == chunk.shard.source and p.span in chunk.span)
+        return chunk.id not in reported and sum(inside) < chunk.span.n_rows
+
+    return sum(map(is_missing, chunks))
+
+
+def _finish(
+    store: Store, place: Store, found: Survey, receipts: Mapping[str, Receipt], record: Run
+) -> tuple[Run, dict[str, int]]:
+    """Make the manifest say what is there now; return the record of the run, and the sums over the dataset."""
+    stock, previous = found.stock, found.stock.manifest.run
+    if stock.replaces and record.missing_chunks:
+        store.append(record)
+        return record, totals(stock.manifest.receipts.values())
+    new = {part: None for part in receipts if stock.replaces and (part in stock.staged or part not in stock.kept)}
+    stale = [receipt.part for receipt in stock.stale if receipt.part not in stock.staged]
+    old = [part for part in (*stale, *stock.cut) if part not in receipts]
+
+    def path(part: str) -> Path:
+        return (place if part in new else store).data_path(part)
+
+    if receipts.keys() != stock.kept.keys() or old or previous is None or previous.state == "started":
+        record = msgspec.structs.replace(record, duplicate_ids=count_duplicate_ids(map(path, receipts)))
+    sums = _reconciled(receipts)
+    if stock.replaces:
+        removed = count_removed([*map(store.data_path, old)], [*map(path, new)])
+        record = msgspec.structs.replace(record, removed_rows=removed)
+        swap(store, place, [stock.dataset, *stock.seen(found.readable), *receipts.values(), record], new=new, old=old)
+    else:
+        store.append(record)
+        for part in old:
+            store.remove(part)
+        drop(store.staging(stock.dataset.fingerprint))
+    write_card(store, stock.dataset, sums)
+    return record, sums
+
+
+def _engine_held_s(made: Sequence[Receipt], last_at: float) -> float:
+    """Return the seconds from each engine's being ready to the last receipt, summed over the engines."""
+    return sum(max(0.0, last_at - ready_at) for ready_at in {r.engine_ready_at for r in made if r.engine_calls})
+
+
+def _engine_busy(made: Sequence[Receipt], last_at: float) -> float | None:
+    held_s = _engine_held_s(made, last_at)
+    return round(sum(receipt.engine_s for receipt in made) / held_s, 4) if held_s else None
+
+
+def _peak_rss_bytes() -> int:
+    """Return the peak of this program alone: on Linux, getrusage also counts what its parent held before the exec."""
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    if found:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, int]:
+    sums = totals(receipts.values())
+    if sums["input_rows"] != sums["embedded_rows"] + sums["rejected_rows"]:
+        raise PipelineError(
+            f"expected every input row embedded or rejected, found {sums['input_rows']:,} rows but "
+            f"{sums['embedded_rows']:,} embedded and {sums['rejected_rows']:,} rejected; please report this"
+        )
+    return sums

@@ -1,0 +1,147 @@
+"""The engine thread: one thread owns the engine, whoever needs vectors waits for it in line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.engines import Embedder, make_embedder
+from pipeline.engines.canary import Canary, canary_ids
+from pipeline.errors import BrokenEngineError, EngineError
+from pipeline.vectors import finish_batch
+
+MAX_REFUSED = 64  # passages, one after the other and each alone, before the engine is at fault and not they
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """Finished vectors, shape (n, dim), float16, and what they cost; those of refused passages are zero."""
+
+    vectors: NDArray[np.float16]
+    refused: Mapping[int, str] = field(default_factory=dict)  # index of a passage -> what the engine said of it
+    calls: int = 0
+    seconds: float = 0.0
+
+
+class Engine(Protocol):
+    """What a chunk needs of an engine."""
+
+    @property
+    def ready_at(self) -> float:
+        """Seconds since the epoch; 0 until the engine is loaded."""
+        ...
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        """Return unit vectors of the first `dim` components."""
+        ...
+
+
+class EngineThread:
+    """Loads an engine at once and in the background; OpenMP and CUDA both want every call from one thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._n_refused = 0  # passages since the last that was embedded
+        self._broken: BrokenEngineError | None = None
+        self.ready_at = 0.0  # seconds since the epoch; 0 until the engine is loaded
+        self._loading: Future[tuple[Embedder, Canary]] = self._pool.submit(self._load)
+
+    def wait(self) -> None:
+        """Wait until the engine is loaded; raises BrokenEngineError when it does not load."""
+        try:
+            self._loading.result()
+        except EngineError as error:
+            raise BrokenEngineError(str(error)) from error
+
+    def embed(self, token_ids: Sequence[Sequence[int]], dim: int, *, checked: bool = True) -> Embedded:
+        """Return unit vectors of the first `dim` components.
+
+        A passage on which the engine fails is refused, and all others are embedded. Raises BrokenEngineError when it is
+        the engine that fails: it does not load, or no longer gives its canary the first vectors, which is found out
+        after every failure and, if `checked`, at the end.
+        """
+        self.wait()
+        return self._pool.submit(self._embed, token_ids, dim, checked).result()
+
+    def sleep(self) -> None:
+        """Let the engine sleep once it is loaded; raises what loading raised."""
+        embedder, _ = self._loading.result()
+        self._pool.submit(embedder.sleep).result()
+
+    def wake(self) -> None:
+        """Wake the engine; raises BrokenEngineError when it is not what it was."""
+        embedder, canary = self._loading.result()
+        self._pool.submit(embedder.wake).result()
+        self._pool.submit(canary.check).result()
+        self.ready_at = time.time()
+
+    def close(self, *, wait: bool = True) -> None:
+        """End the thread once the call in progress has finished, and wait for that unless told otherwise."""
+        self._pool.shutdown(wait, cancel_futures=True)
+
+    def _load(self) -> tuple[Embedder, Canary]:
+        embedder = make_embedder(self._config)
+        canary = Canary(embedder, canary_ids(self._config))
+        self.ready_at = time.time()
+        return embedder, canary
+
+    def _embed(self, token_ids: Sequence[Sequence[int]], dim: int, checked: bool) -> Embedded:
+        if self._broken is not None:
+            raise self._broken
+        embedder, canary = self._loading.result()
+        try:
+            embedded = self._bisect(embedder, canary, token_ids, dim)
+            if not (checked and token_ids):
+                return embedded
+            began = time.perf_counter()
+            canary.check()
+            return replace(embedded, seconds=embedded.seconds + time.perf_counter() - began)
+        except BrokenEngineError as error:
+            self._broken = error
+            raise
+
+    def _bisect(self, embedder: Embedder, canary: Canary, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
+        """Embed in batches; one that fails is halved until what it fails on stands alone.
+
+        For k such passages among n that takes O(k log n) calls beyond those that would have been made anyway.
+        """
+        vectors = np.zeros((len(token_ids), dim), np.float16)
+        refused: dict[int, str] = {}
+        calls, seconds = 0, 0.0
+        size = self._config.engine.batch_passages
+        waiting = [(at, min(at + size, len(token_ids))) for at in range(0, len(token_ids), size)][::-1]
+        while waiting:
+            start, stop = waiting.pop()
+            batch = token_ids[start:stop]
+            began = time.perf_counter()
+            try:
+                vectors[start:stop] = finish_batch(embedder.embed(batch), batch, dim)
+                self._n_refused = 0
+            except BrokenEngineError:
+                raise
+            except Exception as error:  # noqa: BLE001  whatever an engine raises, it is the rows or the engine
+                canary.check()
+                if stop - start > 1:
+                    middle = (start + stop) // 2
+                    waiting += [(middle, stop), (start, middle)]
+                else:
+                    refused[start] = str(error) or type(error).__name__
+                    self._refuse(error)
+            seconds += time.perf_counter() - began
+            calls += 1
+        return Embedded(vectors=vectors, refused=refused, calls=calls, seconds=seconds)
+
+    def _refuse(self, error: Exception) -> None:
+        self._n_refused += 1
+        if self._n_refused > MAX_REFUSED:
+            raise BrokenEngineError(
+                f"engine: expected it to fail on few rows, found {self._n_refused} in a row, the last with: {error}"
+            ) from error

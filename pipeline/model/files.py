@@ -1,0 +1,90 @@
+"""Where a model's files lie on this machine, and what exactly they are."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.config import ModelConfig
+from pipeline.errors import EngineError
+
+# What tells how a checkpoint is to be used, tokenizer included; and what an engine needs besides.
+SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
+WEIGHTS = ("*.safetensors",)
+CODE = ("*.py",)
+
+
+def locate(model: ModelConfig, *, settings_only: bool = False) -> Path:
+    """Return the folder of a model's files, downloading them from the Hugging Face hub when `location` is empty.
+
+    Raises EngineError when the folder or the package is not there, or the hub does not give the files.
+    """
+    if not model.location:
+        from pipeline.model import hub
+
+        return hub.fetch(model.name, hub.resolve(model.name, model.revision), _patterns(model, settings_only))
+    folder = _local_folder(model.location)
+    if not folder.is_dir():
+        raise EngineError(
+            f"model.location {model.location}: expected a folder with the model, found none; run `make venv`"
+        )
+    return folder
+
+
+def pinned(model: ModelConfig) -> ModelConfig:
+    """Return the model with its revision as what it is now: a commit of the hub, or the digest of a folder's weights.
+
+    The digest sha256:HEX is that of the bytes of all .safetensors at the top of the folder, in order of their names.
+    A revision of that form is left to `check_revision`. Raises EngineError.
+    """
+    if model.revision.startswith("sha256:"):
+        return model
+    if model.location:
+        return replace(model, revision=f"sha256:{_digest(locate(model))}")
+    from pipeline.model import hub
+
+    return replace(model, revision=hub.resolve(model.name, model.revision))
+
+
+def check_revision(model: ModelConfig, folder: Path) -> None:
+    """Compare the weights with a revision of the form sha256:HEX; any other form is the hub's to keep.
+
+    Raises EngineError with both digests.
+    """
+    kind, _, expected = model.revision.partition(":")
+    if kind != "sha256":
+        return
+    found = _digest(folder)
+    if found != expected:
+        raise EngineError(f"{folder}: expected weights with sha256 {expected} (model.revision), found {found}")
+
+
+def _patterns(model: ModelConfig, settings_only: bool) -> Sequence[str]:
+    code = CODE if model.trust_remote_code else ()
+    return SETTINGS if settings_only else (*SETTINGS, *WEIGHTS, *code)
+
+
+def _digest(folder: Path) -> str:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise EngineError(f"{folder}: expected weights as .safetensors, found none")
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _local_folder(location: str) -> Path:
+    kind, _, rest = location.partition(":")
+    if kind != "package":
+        return Path(location).expanduser()
+    module, _, below = rest.partition("/")
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineError(f"model.location {location}: package {module} is not installed; run `make venv`")
+    return Path(spec.submodule_search_locations[0]) / below

@@ -1,0 +1,107 @@
+"""Text to token ids, with the model's own tokenizer and without its engine."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import tokenizers
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError, EngineError
+from pipeline.model.files import locate
+
+
+class Window(NamedTuple):
+    """Token ids, special tokens included, of the characters [start, stop) of a text."""
+
+    ids: list[int]
+    start: int
+    stop: int
+
+
+class Tokenizer(Protocol):
+    """Cuts texts into windows of at most `max_tokens` tokens; a text that fits is one window."""
+
+    def windows(self, texts: Sequence[str]) -> list[list[Window]]:
+        """Return the windows of each text, in order; the first always starts at character 0."""
+        ...
+
+
+def make_tokenizer(config: Config, *, max_tokens: int, overlap: int = 0) -> Tokenizer:
+    """Return the tokenizer of the configured model, which loads no engine.
+
+    Raises EngineError when the model has no tokenizer.json, and ConfigError for limits that leave no room for a text.
+    """
+    if config.engine.kind == "hashing":
+        return WordTokenizer(max_tokens=max_tokens, overlap=overlap)
+    folder = locate(config.model, settings_only=True)
+    return ModelTokenizer(folder / "tokenizer.json", max_tokens=max_tokens, overlap=overlap)
+
+
+class ModelTokenizer:
+    """The tokenizer a model was trained with; cutting keeps its final special token."""
+
+    def __init__(self, path: Path, *, max_tokens: int, overlap: int) -> None:
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise EngineError(f"{path}: expected a tokenizer.json, found: {error}") from error
+        _check_room(max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False), overlap)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens, stride=overlap)
+
+    def windows(self, texts: Sequence[str]) -> list[list[Window]]:
+        """Return the windows of each text."""
+        return [
+            [Window(encoding.ids, 0, len(text))]
+            if not encoding.overflowing
+            else _from_start([_window(part) for part in (encoding, *encoding.overflowing)])
+            for text, encoding in zip(texts, self._tokenizer.encode_batch(texts), strict=True)
+        ]
+
+
+def _check_room(max_tokens: int, overlap: int) -> None:
+    if max_tokens - max(overlap, 0) < 1:
+        raise ConfigError(
+            f"model.max_tokens: expected room for a token beside the special ones, the prompt and an overlap of "
+            f"{overlap}, found {max_tokens}"
+        )
+
+
+def _from_start(windows: list[Window]) -> list[Window]:
+    return [windows[0]._replace(start=0), *windows[1:]]
+
+
+def _window(encoding: tokenizers.Encoding) -> Window:
+    spans = [span for span, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True) if not special]
+    return Window(encoding.ids, min(s for s, _ in spans), max(e for _, e in spans))
+
+
+class WordTokenizer:
+    """One token a word, for the hashing engine: no model, no vocabulary, the same everywhere."""
+
+    def __init__(self, *, max_tokens: int, overlap: int) -> None:
+        _check_room(max_tokens, overlap)
+        self._max_tokens = max_tokens
+        self._step = max_tokens - overlap
+
+    def windows(self, texts: Sequence[str]) -> list[list[Window]]:
+        """Return the windows of each text."""
+        return [self._cut(text) for text in texts]
+
+    def _cut(self, text: str) -> list[Window]:
+        ids = [zlib.crc32(word.encode()) for word in text.split()]
+        if len(ids) <= self._max_tokens:
+            return [Window(ids, 0, len(text))]
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        starts = range(0, len(ids) - self._max_tokens + self._step, self._step)
+        return _from_start(
+            [
+                Window(ids[i : i + self._max_tokens], words[i][0], words[min(i + self._max_tokens, len(words)) - 1][1])
+                for i in starts
+            ]
+        )

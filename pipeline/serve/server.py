@@ -1,0 +1,131 @@
+"""The HTTP server as a process: started, watched until it answers, and ended with everything it started."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from typing import NoReturn, Self
+
+from pipeline.config import Config
+from pipeline.errors import EngineError, UsageError
+from pipeline.model.checkpoint import open_checkpoint
+from pipeline.quiet import DEBUG_VARIABLE
+from pipeline.serve.command import server_command, server_environment
+
+PROBE_EVERY_S = 0.25
+GRACE_S = 10.0  # from SIGTERM to SIGKILL
+LAST_LINES = 10
+
+
+class Server:
+    """One server from its start to its end; it dies with the thread that made it.
+
+    What it prints is kept, and goes to stderr once it is ready, or at once under EMBED_DEBUG.
+    """
+
+    def __init__(self, config: Config, *, host: str, port: int, key: str | None) -> None:
+        """Start it; raises UsageError for a config or an address that it cannot serve, EngineError without a model."""
+        if config.engine.kind != "vllm":
+            raise UsageError(f"server: expected engine.kind vllm, found {config.engine.kind}")
+        _check_free(host, port)
+        folder = open_checkpoint(config)
+        self._config, self._address, self._key = config, (host, port), key
+        self._shown = bool(os.environ.get(DEBUG_VARIABLE))
+        self._lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+        self._process = subprocess.Popen(
+            server_command(config, folder, host=host, port=port),
+            env=server_environment(config, key, os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,  # so that the whole tree can be ended, and Ctrl-C is ours to pass on
+        )
+        self._reader = threading.Thread(target=self._follow, args=[self._process.stdout], daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def wait_until_ready(self) -> None:
+        """Return when the server is healthy and has embedded a text; raises EngineError when it ends first."""
+        while self._ask("GET", "/health")[0] != 200:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(PROBE_EVERY_S)
+                raise self._ended()
+        width, asked = self._config.model.dims[0], {"model": self._config.model.name, "input": "ready?"}
+        status, body = self._ask("POST", "/v1/embeddings", asked)
+        if status != 200 or len(json.loads(body)["data"][0]["embedding"]) != width:
+            raise EngineError(
+                f"server: expected an embedding of {width} numbers, found status {status}: {body[:200]!r}"
+            )
+        self._shown = True
+
+    def wait(self) -> NoReturn:
+        """Wait until the server ends by itself, which it never should; raises the EngineError that says how it did."""
+        self._process.wait()
+        raise self._ended()
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code for whoever ends because the server did: its own as a shell tells it, but never 0."""
+        code: int = self._process.returncode
+        return 128 - code if code < 0 else code or 1
+
+    def stop(self) -> None:
+        """End the server and whatever it started."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+        self._end_group()
+
+    def _ended(self) -> EngineError:
+        self._end_group()
+        code = self._process.returncode
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return EngineError(f"server: ended {how}; its last lines: {' | '.join(self._lines) or 'none'}")
+
+    def _end_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join()
+
+    def _follow(self, output: Iterable[str]) -> None:
+        for line in output:
+            if line.strip():
+                self._lines.append(line.strip())
+            if self._shown:
+                sys.stderr.write(line)
+
+    def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """Return status and body of a request to the server; the status is 0 while nobody listens."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        connection = http.client.HTTPConnection(*self._address)
+        with contextlib.closing(connection):
+            try:
+                connection.request(method, path, json.dumps(body), headers)
+                response = connection.getresponse()
+                return response.status, response.read()
+            except (OSError, http.client.HTTPException):
+                return 0, b""
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"server: expected an address to listen on, found {host} port {port}: {error}") from error

@@ -1,0 +1,125 @@
+"""Coverage: is every row of an input in a dataset, embedded or rejected? By file and row, in constant memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.chunk import overlapping
+from pipeline.corpus import jsonl as lines
+from pipeline.corpus import parquet
+from pipeline.corpus.shards import find_shards, is_parquet
+from pipeline.dataset.manifest import Manifest, Receipt
+from pipeline.dataset.store import Store
+from pipeline.driver.inventory import stands
+from pipeline.errors import CorpusError
+from pipeline.tools.verify import Problem
+
+BLOCK_ROWS = 1 << 16
+NO_ROWS = np.array([], np.int64)
+
+RowNumbers = Iterator[NDArray[np.int64]]
+
+
+def coverage(target: str, store: Store, manifest: Manifest) -> Iterator[Problem]:
+    """Yield where an input and a dataset differ; raises CorpusError when the input cannot be read.
+
+    The kinds: `row`, a part does not have exactly the rows of its span; `lost`, rows that are in no part's span;
+    `outdated`, a file that is new, has changed, is gone or was skipped.
+    """
+    root, shards = find_shards(target, exclude=store.root)
+    by_source: dict[str, list[Receipt]] = defaultdict(list)
+    for receipt in sorted(manifest.receipts.values(), key=lambda receipt: receipt.span.row_start):
+        by_source[receipt.source].append(receipt)
+    skipped = manifest.run.skipped_files if manifest.run else ()
+
+    for shard in shards:
+        receipts, path = by_source.pop(shard.source, []), root / shard.source
+
+        def outdated(why: str, where: str = str(path)) -> Problem:
+            return Problem(kind="outdated", path=where, detail=f"{why}; run again")
+
+        if shard.source in skipped:
+            yield outdated("expected a file of rows, found one that --skip-bad-files left out")
+        elif not receipts:
+            if any(len(rows) for rows in _input_rows(path)):
+                yield outdated("not in the dataset yet")
+        elif not all(stands(receipt, shard, manifest) for receipt in receipts):
+            yield outdated("changed after it was embedded")
+        else:
+            limited = manifest.run is not None and manifest.run.limit is not None
+            for problem in _shard_problems(path, store, receipts):
+                yield outdated("rows are left out by --limit") if limited and problem.kind == "lost" else problem
+    for source in () if manifest.run and manifest.run.keep_missing else by_source:
+        yield Problem(kind="outdated", path=source, detail="no longer in the input; run again")
+
+
+def _shard_problems(path: Path, store: Store, receipts: Sequence[Receipt]) -> Iterator[Problem]:
+    twice = set(overlapping([receipt.span for receipt in receipts]))
+    apart = [receipt for index, receipt in enumerate(receipts) if index not in twice]
+    ends = [edge for receipt in apart for edge in (receipt.span.row_start, receipt.span.row_stop)]
+    n_lost, n_extra = np.zeros(len(ends) + 1, int), np.zeros(len(ends) + 1, int)
+    first: dict[int, int] = {}  # row of each place in `ends`
+    for expected, found in _aligned(_input_rows(path), (_part_rows(store, receipt) for receipt in apart)):
+        for counts, rows in (
+            (n_lost, np.setdiff1d(expected, found, assume_unique=True)),
+            (n_extra, np.setdiff1d(found, expected)),
+        ):
+            where = np.searchsorted(ends, rows, "right")  # odd inside a part's span, even between two
+            counts += np.bincount(where, minlength=len(counts))
+            for at in np.unique(where):
+                first.setdefault(int(at), int(rows[np.argmax(where == at)]))
+    for at, row in sorted(first.items()):
+        if at % 2:
+            detail = (
+                f"{n_lost[at]:,} rows of {path.name} are not there and {n_extra[at]:,} are not its own, as row {row}"
+            )
+            yield Problem(kind="row", path=f"data/{apart[at // 2].part}", detail=detail)
+        else:
+            detail = f"{n_lost[at]:,} rows from row {row} on are neither embedded nor rejected; run again"
+            yield Problem(kind="lost", path=str(path), detail=detail)
+
+
+def _aligned(expected: RowNumbers, found: RowNumbers) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield two rising sequences piece by piece, both cut at the same numbers."""
+    left, right = NO_ROWS, NO_ROWS
+    while True:
+        left = left if len(left) else next((rows for rows in expected if len(rows)), NO_ROWS)
+        right = right if len(right) else next((rows for rows in found if len(rows)), NO_ROWS)
+        if not len(left) and not len(right):
+            return
+        stop = min(rows[-1] for rows in (left, right) if len(rows))
+        cut_left, cut_right = np.searchsorted(left, stop, "right"), np.searchsorted(right, stop, "right")
+        yield left[:cut_left], right[:cut_right]
+        left, right = left[cut_left:], right[cut_right:]
+
+
+def _input_rows(path: Path) -> RowNumbers:
+    if not is_parquet(path):
+        yield from lines.row_numbers(path)
+        return
+    n_rows = parquet.size(path)[0]
+    for start in range(0, n_rows, BLOCK_ROWS):
+        yield np.arange(start, min(start + BLOCK_ROWS, n_rows))
+
+
+def _part_rows(store: Store, receipt: Receipt) -> NDArray[np.int64]:
+    """Return the rows that a part has, embedded or rejected; none where its files cannot be read."""
+    found = [NO_ROWS]
+    try:
+        with parquet.open_file(store.data_path(receipt.part)) as file:
+            for batch in file.iter_batches(columns=["row", "passage"], use_threads=False):
+                found.append(batch.column("row").filter(pc.equal(batch.column("passage"), 0)).to_numpy())
+        if receipt.has_rejects:
+            with parquet.open_file(store.rejects_path(receipt.part)) as file:
+                found += [
+                    batch.column("row").to_numpy() for batch in file.iter_batches(columns=["row"], use_threads=False)
+                ]
+    except CorpusError:  # `verify` has said so
+        return NO_ROWS
+    return np.unique(np.concatenate(found))

@@ -1,0 +1,59 @@
+"""Search: the passages nearest to a query, by reading every vector once."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.corpus.parquet import open_file
+from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.store import Store
+from pipeline.engines import make_embedder
+from pipeline.errors import CorpusError, DamageError, UsageError
+from pipeline.model.tokens import make_tokenizer
+from pipeline.vectors import finish, matrix
+
+
+def embed_query(query: str, config: Config) -> NDArray[np.float32]:
+    """Return the unit vector of a query behind the model's query prompt, shape (dim,)."""
+    if not query.strip():
+        raise UsageError("search: expected a query, found nothing but white space")
+    tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
+    ids = tokenizer.windows([config.model.query_prompt + query])[0][0].ids
+    vector: NDArray[np.float32] = finish(make_embedder(config).embed([ids]), config.dim)[0].astype(np.float32)
+    return vector
+
+
+@contextlib.contextmanager
+def _sound(store: Store, part: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with open_file(store.data_path(part)) as file:
+            yield file
+    except CorpusError as error:
+        raise DamageError(f"{error}; `embed-corpus verify` says more") from error
+
+
+def nearest(store: Store, manifest: Manifest, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
+    """Return the `k` entries with the largest cosine to `vector`, shape (dim,), best first, as score and columns."""
+    best: list[tuple[float, int, dict[str, Any]]] = []
+    n_seen = 0
+    for part in manifest.receipts:
+        with _sound(store, part) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                scores = matrix(table.column("embedding")).astype(np.float32) @ vector
+                columns = table.drop_columns(["embedding", "content_hash"])
+                for at in np.argsort(-scores, kind="stable")[:k]:
+                    if len(best) < k or scores[at] > best[0][0]:
+                        entry = columns.slice(int(at), 1).to_pylist()[0]
+                        item = (float(scores[at]), -(n_seen + int(at)), entry)
+                        (heapq.heappush if len(best) < k else heapq.heappushpop)(best, item)
+                n_seen += len(table)
+    return [{"score": round(score, 4), **entry} for score, _, entry in sorted(best, reverse=True)]

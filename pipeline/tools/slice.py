@@ -1,0 +1,116 @@
+"""Slicing: a dataset of narrower vectors out of one of wider ones, without an engine."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.chunk import Shard, make_chunk
+from pipeline.dataset.card import write_card
+from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, totals
+from pipeline.dataset.store import Store
+from pipeline.dataset.volume import NAME as LOCK
+from pipeline.errors import DamageError, RecipeError, UsageError
+from pipeline.recipe import fingerprint
+from pipeline.vectors import finish, fixed_size_list, matrix
+
+
+def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> dict[str, int]:
+    """Make `place` hold the first `dim` components of every vector of a dataset, of unit length again; return its sums.
+
+    One part is in memory at a time. What an earlier call made stays, what the dataset no longer has leaves. Raises
+    UsageError for a width that the vectors do not have, RecipeError when `place` holds another dataset and DamageError
+    for a part that cannot be read.
+    """
+    wide = manifest.dataset
+    if wide is None:
+        raise DamageError(f"dataset {store.root}: the manifest has no dataset line; `embed-corpus run` mends it")
+    if not 1 <= dim < wide.recipe["run.dim"]:
+        raise UsageError(f"slice: expected --dim of 1 to {wide.recipe['run.dim'] - 1}, found {dim}")
+    began = time.monotonic()
+    dataset = _narrowed(wide, dim)
+    _check_destination(place, manifest, dataset)
+    with place.lock():
+        place.sweep()
+        there = place.read_manifest()
+        if there.dataset is None:  # so that what is interrupted is known for what it is
+            place.rewrite_manifest([dataset, Run(state="started", input="", started_at=time.time())])
+        sizes = place.part_sizes()
+        made: dict[str, Receipt] = {}
+        for receipt in manifest.receipts.values():
+            narrow = _renamed(receipt, dataset.fingerprint)
+            found = there.receipts.get(narrow.part)
+            is_there = found is not None and found.size_bytes == sizes.get(narrow.part)
+            made[narrow.part] = found if found and is_there else _cut(store, receipt, narrow, dataset, place)
+        last = manifest.run or Run(state="incomplete", input="", started_at=time.time())
+        run = Run(
+            state=last.state,
+            input=last.input,
+            started_at=time.time(),
+            duplicate_ids=last.duplicate_ids,
+            missing_chunks=last.missing_chunks,
+            skipped_files=last.skipped_files,
+            wall_s=round(time.monotonic() - began, 3),
+        )
+        place.rewrite_manifest([dataset, *manifest.seen.values(), *made.values(), run])
+        for part in there.receipts.keys() - made.keys():
+            place.remove(part)
+        sums = totals(made.values())
+        write_card(place, dataset, sums)
+        place.commit()
+    return sums
+
+
+def _check_destination(place: Store, manifest: Manifest, dataset: Dataset) -> None:
+    """Raise RecipeError unless a folder is empty or holds an earlier slice of the same dataset."""
+    there = place.read_manifest()
+    if not any(path.is_file() and path.name != LOCK for path in place.root.rglob("*")):
+        return
+    ours, theirs = ({receipt.source for receipt in found.receipts.values()} for found in (manifest, there))
+    stranger = ours and theirs and not ours & theirs
+    if there.dataset is None or there.dataset.fingerprint != dataset.fingerprint or stranger:
+        raise RecipeError(f"{place.root}: expected an empty folder or an earlier slice of this dataset, found another")
+
+
+def _narrowed(wide: Dataset, dim: int) -> Dataset:
+    recipe = wide.recipe | {"run.dim": dim}
+    config = wide.config | {"run": wide.config["run"] | {"dim": dim}}
+    return Dataset(fingerprint=fingerprint(recipe), recipe=recipe, config=config)
+
+
+def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
+    """Return the receipt that a run of the narrower recipe would make, so that such a run finds it done."""
+    shard = Shard(source=receipt.source, size_bytes=receipt.shard_size_bytes, mtime_ns=receipt.shard_mtime_ns)
+    chunk = make_chunk(shard, receipt.span, fingerprint, last=receipt.last, salt=receipt.checksum)
+    return msgspec.structs.replace(
+        receipt,
+        chunk=chunk.id,
+        part=chunk.part_name,
+        fingerprint=fingerprint,
+        reused_rows=0,
+        engine_calls=0,
+        engine_texts=0,
+        engine_s=0.0,
+        engine_ready_at=0.0,
+        size_bytes=0,
+        checksum="",
+    )
+
+
+def _cut(store: Store, receipt: Receipt, narrow: Receipt, dataset: Dataset, place: Store) -> Receipt:
+    try:
+        with pq.ParquetFile(store.data_path(receipt.part), page_checksum_verification=True) as file:
+            table = file.read()
+        rejects = pq.read_table(store.rejects_path(receipt.part)) if receipt.has_rejects else None
+    except (OSError, pa.ArrowException) as error:
+        raise DamageError(
+            f"{store.data_path(receipt.part)}: cannot be read: {error}; see `embed-corpus verify`"
+        ) from error
+    dim = dataset.recipe["run.dim"]
+    vectors = finish(matrix(table.column("embedding")), dim)
+    table = table.set_column(table.schema.get_field_index("embedding"), "embedding", fixed_size_list(vectors))
+    return place.publish(narrow, table, rejects, json.dumps(dataset.recipe))

@@ -1,0 +1,224 @@
+"""Verify: does every file of a dataset say what the manifest and the part's own receipt say? From the files alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.chunk import overlapping
+from pipeline.corpus.parquet import open_file
+from pipeline.corpus.rows import Reason
+from pipeline.dataset.manifest import Manifest, Receipt
+from pipeline.dataset.parts import count_duplicate_ids
+from pipeline.dataset.store import RECEIPT_KEY, Store
+from pipeline.errors import CorpusError
+from pipeline.files import file_checksum
+from pipeline.recipe import fingerprint
+from pipeline.vectors import defects
+from pipeline.worker.table import FIXED, REJECTS
+
+BATCH_BYTES = 2 << 20  # of vectors
+
+# What a run that was stopped leaves behind, and what the next one mends: no damage in a dataset that is incomplete.
+LEFT_BY_A_RUN = ("orphan", "temporary", "torn", "lost")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is not as it should be."""
+
+    kind: str
+    path: str
+    detail: str
+
+
+def verify(store: Store, manifest: Manifest, *, at_rest: bool = True) -> tuple[list[Problem], int]:
+    """Return what is wrong with a dataset, and how many rows have the id of an earlier row.
+
+    Files are read in pieces. `at_rest`: no run writes to it, so that what the manifest does not name is a problem.
+    """
+    problems = list(_manifest_problems(manifest))
+    manifest = trusted(manifest)
+    whole = []
+    for receipt in manifest.receipts.values():
+        found = list(part_problems(store, manifest, receipt))
+        problems += found
+        if not found:
+            whole.append(store.data_path(receipt.part))
+    problems += _overlaps(manifest.receipts.values())
+    if at_rest:
+        problems += _strangers(store, manifest)
+    return problems, count_duplicate_ids(whole)
+
+
+def trusted(manifest: Manifest) -> Manifest:
+    """Return a manifest without its dataset line where that contradicts itself."""
+    dataset = manifest.dataset
+    is_right = dataset is not None and dataset.fingerprint == fingerprint(dataset.recipe)
+    return manifest if is_right else dataclasses.replace(manifest, dataset=None)
+
+
+def _manifest_problems(manifest: Manifest) -> Iterator[Problem]:
+    def problem(detail: str, kind: str = "manifest") -> Problem:
+        return Problem(kind=kind, path="manifest.jsonl", detail=detail)
+
+    if manifest.dataset is None:
+        yield problem("expected a dataset line, found none")
+    elif trusted(manifest).dataset is None:
+        yield problem(f"the recipe is not that of the fingerprint {manifest.dataset.fingerprint}")
+    if manifest.n_unreadable:
+        yield problem(f"{manifest.n_unreadable} lines cannot be read; `run` mends them", "torn")
+
+
+def part_problems(store: Store, manifest: Manifest, receipt: Receipt) -> Iterator[Problem]:
+    """Yield what is wrong with a part and with its rejects."""
+    data, rejects = (f"{folder}/{receipt.part}" for folder in ("data", "rejects"))
+    for kind, detail in _data_problems(store, manifest, receipt):
+        yield Problem(kind=kind, path=data, detail=detail)
+    if receipt.has_rejects:
+        for kind, detail in _rejects_problems(store, receipt):
+            yield Problem(kind=kind, path=rejects, detail=detail)
+
+
+def _data_problems(store: Store, manifest: Manifest, receipt: Receipt) -> Iterator[tuple[str, str]]:
+    path = store.data_path(receipt.part)
+    try:
+        n_bytes, found = path.stat().st_size, file_checksum(path)
+        if (n_bytes, found) != (receipt.size_bytes, receipt.checksum):
+            yield (
+                "checksum",
+                f"expected {receipt.checksum} of {receipt.size_bytes:,} bytes, found {found} of {n_bytes:,}",
+            )
+        with open_file(path) as file:
+            yield from _content_problems(file, manifest, receipt)
+    except (OSError, CorpusError) as error:
+        yield _unreadable(error)
+    if receipt.input_rows != receipt.embedded_rows + receipt.rejected_rows:
+        yield "count", f"{receipt.input_rows:,} rows are not {receipt.embedded_rows:,} and {receipt.rejected_rows:,}"
+
+
+def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt) -> Iterator[tuple[str, str]]:
+    dataset = manifest.dataset
+    own = (file.metadata.metadata or {}).get(RECEIPT_KEY, b"")
+    if own != msgspec.json.encode(msgspec.structs.replace(receipt, size_bytes=0, checksum="")):
+        yield "receipt", "the receipt in the footer is not the manifest's"
+    if dataset is not None and receipt.fingerprint != dataset.fingerprint:
+        yield "fingerprint", f"expected {dataset.fingerprint}, found {receipt.fingerprint}"
+    schema = file.schema_arrow
+    if any(name not in schema.names or schema.field(name).type != FIXED.field(name).type for name in FIXED.names):
+        yield "schema", f"expected columns {', '.join(FIXED.names)}, found {', '.join(schema.names)}"
+        return
+    kind = schema.field("embedding").type if "embedding" in schema.names else None
+    dim = dataset.recipe.get("run.dim") if dataset else getattr(kind, "list_size", 0)
+    if not isinstance(dim, int) or dim < 1 or kind != pa.list_(pa.float16(), dim):
+        yield "schema", f"expected embedding fixed_size_list<float16>[{dim}], found {kind}"
+        return
+    sums = dict.fromkeys(("passages", "tokens", "embedded_rows", "truncated"), 0)
+    before = (-1, -1)
+    for batch in file.iter_batches(max(1, BATCH_BYTES // (2 * dim)), use_threads=False):
+        batch.validate(full=True)
+        yield from _value_problems(batch, receipt, sums["passages"], before)
+        row, passage = _numbers(batch, "row"), _numbers(batch, "passage")
+        before = (int(row[-1]), int(passage[-1])) if len(batch) else before
+        sums["passages"] += len(batch)
+        sums["tokens"] += int(_numbers(batch, "n_tokens").sum())
+        sums["embedded_rows"] += int(np.count_nonzero(passage == 0))
+        sums["truncated"] += batch.column("truncated").true_count
+    for name, found in sums.items():
+        expected = getattr(receipt, name)
+        if expected != found:
+            yield "count", f"expected {expected:,} {name.replace('_', ' ')}, found {found:,}"
+
+
+def _value_problems(
+    batch: pa.RecordBatch, receipt: Receipt, first: int, before: tuple[int, int]
+) -> Iterator[tuple[str, str]]:
+    for name in FIXED.names:
+        if batch.column(name).null_count:
+            yield "null", f"{batch.column(name).null_count} nulls in column {name}"
+    if pc.any(pc.equal(batch.column("id"), "")).as_py():
+        yield "id", "an id is empty"
+    row, passage = _numbers(batch, "row"), _numbers(batch, "passage")
+    outside = (row < receipt.span.row_start) | (row >= receipt.span.row_stop)
+    if outside.any() or pc.any(pc.not_equal(batch.column("source"), receipt.source)).as_py():
+        yield "row", f"entry {first + int(outside.argmax())} is of another chunk"
+    row_step, passage_step = np.diff(row, prepend=before[0]), np.diff(passage, prepend=before[1])
+    falls = np.where(row_step == 0, passage_step != 1, (row_step < 0) | (passage != 0))
+    if falls.any():
+        at = int(falls.argmax())
+        yield "row", f"entry {first + at} has row {row[at]}, passage {passage[at]}, after one that it cannot follow"
+    flat = batch.column("embedding").flatten().to_numpy(zero_copy_only=False).astype(np.float16, copy=False)
+    bad = defects(flat.reshape(len(batch), -1)) if len(batch) else np.array([], bool)
+    if bad.any():
+        at = first + int(bad.argmax())
+        yield "vector", f"{int(bad.sum())} vectors not finite or not of unit length, the first is entry {at}"
+
+
+def _numbers(batch: pa.RecordBatch, name: str) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = batch.column(name).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
+
+
+def _rejects_problems(store: Store, receipt: Receipt) -> Iterator[tuple[str, str]]:
+    path = store.rejects_path(receipt.part)
+    try:
+        if (found := file_checksum(path)) != receipt.rejects_checksum:
+            yield "checksum", f"expected {receipt.rejects_checksum}, found {found}"
+        with open_file(path) as file:
+            if not file.schema_arrow.equals(REJECTS):
+                yield "schema", f"expected columns {', '.join(REJECTS.names)}, found {file.schema_arrow.names}"
+                return
+            if file.metadata.num_rows != receipt.rejected_rows:
+                yield "count", f"expected {receipt.rejected_rows:,} rejected rows, found {file.metadata.num_rows:,}"
+            before, reasons = receipt.span.row_start - 1, pa.array(get_args(Reason))
+            for batch in file.iter_batches(use_threads=False):
+                batch.validate(full=True)
+                row = _numbers(batch, "row")
+                if (np.diff(row, prepend=before) <= 0).any() or (row >= receipt.span.row_stop).any():
+                    yield "row", "a row is there twice or is of another chunk"
+                if not pc.all(pc.is_in(batch.column("reason"), reasons)).as_py():
+                    yield "reason", f"expected {', '.join(get_args(Reason))}"
+                before = int(row[-1]) if len(row) else before
+    except (OSError, CorpusError) as error:
+        yield _unreadable(error)
+
+
+def _unreadable(error: OSError | CorpusError) -> tuple[str, str]:
+    return "missing" if isinstance(error, FileNotFoundError) else "unreadable", str(error)
+
+
+def _overlaps(receipts: Iterable[Receipt]) -> Iterator[Problem]:
+    shards: dict[tuple[str, int, int], list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        shards[receipt.source, receipt.shard_size_bytes, receipt.shard_mtime_ns].append(receipt)
+    for group in shards.values():
+        for index in overlapping([receipt.span for receipt in group]):
+            yield Problem(kind="overlap", path=f"data/{group[index].part}", detail="has rows that another part has")
+
+
+def _strangers(store: Store, manifest: Manifest) -> Iterator[Problem]:
+    named = {
+        "data": manifest.receipts.keys(),
+        "rejects": {receipt.part for receipt in manifest.receipts.values() if receipt.has_rejects},
+    }
+    for folder, parts in named.items():
+        for path in sorted((store.root / folder).glob("*.parquet")):
+            if path.name not in parts:
+                yield Problem(kind="orphan", path=f"{folder}/{path.name}", detail="not in the manifest")
+    for path in store.temporaries():
+        yield Problem(kind="temporary", path=str(path.relative_to(store.root)), detail="left by a run that was stopped")
+
+
+def as_tables(problems: list[Problem]) -> list[dict[str, Any]]:
+    """Return problems as plain objects."""
+    return [msgspec.to_builtins(problem) for problem in problems]

@@ -1,0 +1,135 @@
+"""The service: what one container with an engine does, wherever that container runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.chunk import Chunk
+from pipeline.config import Config
+from pipeline.corpus import parked
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.marks import Marks, deaths_of
+from pipeline.dataset.store import Store
+from pipeline.driver.dispatch import attempt
+from pipeline.engines.thread import EngineThread
+from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
+from pipeline.model.checkpoint import prepare
+from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, place_of
+
+
+class Service:
+    """One engine, which starts to load at once, for chunks and for lists of texts."""
+
+    def __init__(
+        self,
+        config: Config,
+        outputs: Path,
+        *,
+        commit: Callable[[], None],
+        refresh: Callable[[], None],
+        marks: Callable[[str], Marks],
+    ) -> None:
+        config = prepare(config)
+        self._config = config
+        self._outputs = outputs
+        self._commit = commit
+        self._refresh = refresh
+        self._marks = marks
+        self._writing = threading.Lock()  # one for all outputs: they share a volume
+        self._engine = EngineThread(config)
+        self._sleeps = False
+
+    def sleep(self) -> None:
+        """Embed once, so that everything is loaded that ever will be, and let the engine sleep."""
+        self.embed(["warm up"])
+        self._engine.sleep()
+        self._sleeps = True
+
+    def wake(self) -> None:
+        """Wake the engine, if it sleeps; raises EngineError when it then embeds otherwise than before it slept."""
+        if not self._sleeps:
+            return
+        try:
+            self._engine.wake()
+        except BrokenEngineError as error:
+            raise EngineError(f"{error}; after a snapshot: deploy again, or set modal.snapshot to false") from error
+        self._sleeps = False
+
+    def close(self) -> None:
+        """Let the call in progress finish."""
+        self._engine.close()
+
+    def embed(self, sentences: Sequence[str]) -> list[list[float]]:
+        """Return for each text the very vector that a dataset of this config has for it."""
+        if isinstance(sentences, str) or not all(isinstance(text, str) for text in sentences):
+            raise UsageError("embed: expected a list of strings")
+        vectors: list[list[float]] = embed_texts(sentences, self._config, self._engine).tolist()
+        return vectors
+
+    def embed_with_metadata(self, sentences: Sequence[str]) -> list[dict[str, Any]]:
+        """Return for each text an object with itself, its vector and the vector's dimension."""
+        return [
+            {"text": text, "embedding": vector, "dimension": len(vector)}
+            for text, vector in zip(sentences, self.embed(sentences), strict=True)
+        ]
+
+    def embed_chunk(
+        self, chunk: Mapping[str, Any], job: Mapping[str, Any], output: str, deaths: int = 0
+    ) -> dict[str, Any]:
+        """Embed a chunk into an output; takes and returns what `pack` makes of Chunk, Job and Receipt or Failure.
+
+        A chunk that died oftener than the `deaths` that the run knows of is not tried again: the run is told. A file
+        that is not as the run found it is looked at once more, because a container may have an old view of it.
+        Raises RecipeError when the run asks for another model than this service has loaded, and BrokenEngineError.
+        """
+        asked = _unpack_job(job)
+        if (asked.config.model, asked.config.engine.kind) != (self._config.model, self._config.engine.kind):
+            raise RecipeError(
+                f"service: expected a run with {self._config.model.name} as its config had it when it was deployed, "
+                f"found one with {asked.config.model.name} or other settings of it; deploy again"
+            )
+        store = Store(root=self._outputs / output, commit=self._commit, writing=self._writing)
+        wanted, marks = msgspec.convert(chunk, Chunk), self._marks(output)
+        failed = partial(Failure, chunk=wanted.id, source=wanted.shard.source)
+        if (found := deaths_of(wanted, marks.read())) > deaths:
+            return pack(failed(error=f"its container died, {found} times by now", deaths=found))
+        if place_of(asked, store).data_path(wanted.part_name).exists():
+            with self._writing:  # a container that has been warm for long may see a part that is gone
+                self._refresh()
+        with attempt(marks, wanted, deaths, self._engine) as engine:
+            made = partial(embed_chunk, wanted, asked, engine, store)
+            try:
+                try:
+                    return pack(made())
+                except CorpusError:
+                    parked.release()
+                    with self._writing:  # nothing of the output may be open while it is refreshed
+                        self._refresh()
+                    return pack(made())
+            except BrokenEngineError:
+                raise
+            except (CorpusError, EngineError) as error:
+                return pack(failed(error=str(error)))
+
+
+def pack(record: Chunk | Job | Receipt | Failure) -> dict[str, Any]:
+    """Return a record as plain values, a few hundred bytes or, for a job, a few thousand."""
+    packed: dict[str, Any] = msgspec.to_builtins(record, enc_hook=str)
+    return packed
+
+
+def unpack_outcome(packed: Mapping[str, Any]) -> Receipt | Failure:
+    """Return what `embed_chunk` reported."""
+    if packed.get("kind") == "receipt":
+        return msgspec.convert(packed, Receipt)
+    return msgspec.convert(packed, Failure)
+
+
+def _unpack_job(packed: Mapping[str, Any]) -> Job:
+    return msgspec.convert(packed, Job, dec_hook=lambda kind, value: kind(value))

@@ -1,0 +1,203 @@
+"""The worker: a chunk's whole life, from its rows to its receipt."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.chunk import Chunk
+from pipeline.config import Config
+from pipeline.corpus.rows import Columns, Reject, Rows
+from pipeline.corpus.shards import read_chunk
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.staging import read_ready
+from pipeline.dataset.store import Store
+from pipeline.engines.thread import Engine, EngineThread
+from pipeline.errors import BrokenEngineError, CorpusError, EngineError
+from pipeline.model.passages import RETOKENISATION_MARGIN, make_passages
+from pipeline.model.tokens import Tokenizer, make_tokenizer
+from pipeline.recipe import fingerprint, labels, recipe
+from pipeline.vectors import matrix
+from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What all chunks of a run have in common."""
+
+    root: Path  # of the input
+    columns: Columns
+    config: Config
+    staged: bool = False  # whether parts wait for the swap instead of joining the dataset at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A chunk that did not finish, and why; the next run makes it."""
+
+    chunk: str
+    source: str
+    error: str
+    deaths: int = 0  # how often it took its process along; 0 for one that failed without
+
+
+def place_of(job: Job, store: Store) -> Store:
+    """Return where the parts of a job are published: in the output, or where they wait for the swap."""
+    return _staging(job, store) if job.staged else store
+
+
+def _staging(job: Job, store: Store) -> Store:
+    return store.staging(fingerprint(recipe(job.config)))
+
+
+def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt:
+    """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
+
+    A part that is already there, because only its receipt was lost on the way, is left as it is. A row of which the
+    engine refuses a passage is rejected.
+    Raises CorpusError when the shard has changed and EngineError when the engine fails; nothing is published then.
+    """
+    place = place_of(job, store)
+    if (found := place.republish(chunk.part_name)) is not None:
+        return found
+    rows = read_chunk(job.root, job.columns, chunk)
+    known = read_ready(_staging(job, store), chunk.ready) if chunk.ready else None
+    return embed_rows(chunk, rows, known, job, engine, place)
+
+
+def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engine: Engine, place: Store) -> Receipt:
+    """Tokenise and embed the texts of a chunk that are not among the `known` passages, and publish its part."""
+    config, source = job.config, chunk.shard.source
+    n_rows = rows.n_rows
+    hashes = content_hashes(rows.text)
+    first, text_of_row = _distinct(hashes)
+    reused, reused_vectors = _reused(known, [hashes[row] for row in first], config.dim)
+    is_known = np.isin(np.arange(len(first)), reused.column("text").to_numpy())
+    fresh = np.flatnonzero(~is_known).tolist()
+    tokenizer, splitter = _tokenizers(config)
+    passages = make_passages(
+        [rows.text[first[text]] for text in fresh],
+        tokenizer,
+        splitter,
+        prompt=config.model.document_prompt,
+        on_long=config.corpus.on_long,
+    )
+    embedded = engine.embed(passages.ids, config.dim)
+    too_long = Reject(reason="too_long", detail=f"over {config.model.max_tokens} tokens")
+    why_not = {fresh[text]: too_long for text in passages.too_long}
+    for passage, why in embedded.refused.items():
+        why_not[fresh[passages.text[passage]]] = Reject(reason="engine_error", detail=why)
+    for row, text in enumerate(text_of_row):
+        if text in why_not:
+            rows.rejects.append((rows.row[row], rows.id[row], replace(why_not[text], text=rows.text[row])))
+    columns = pa.concat_tables([passage_table(passages, fresh), reused])
+    text, passage = columns.column("text").to_numpy(), columns.column("passage").to_numpy()
+    n_passages = np.bincount(text, minlength=len(first))
+    of_row, of_passage = _spread(text_of_row, n_passages, without=list(why_not))
+    of_passage = np.lexsort((passage, text))[of_passage]
+    vectors = np.concatenate([embedded.vectors, reused_vectors])
+    table = part_table(source, rows, hashes, columns, of_row, of_passage, vectors)
+    receipt = Receipt(
+        chunk=chunk.id,
+        part=chunk.part_name,
+        has_rejects=bool(rows.rejects),
+        fingerprint=fingerprint(recipe(config)),
+        source=source,
+        shard_size_bytes=chunk.shard.size_bytes,
+        shard_mtime_ns=chunk.shard.mtime_ns,
+        span=chunk.span,
+        last=chunk.last,
+        input_rows=n_rows,
+        embedded_rows=n_rows - len(rows.rejects),
+        rejected_rows=len(rows.rejects),
+        passages=len(table),
+        truncated=int(np.count_nonzero(table.column("truncated"))),
+        tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
+        labels=labels(config, job.columns.keep_as_text),
+        reused_rows=int(np.count_nonzero(is_known[text_of_row])),
+        engine_calls=embedded.calls,
+        engine_texts=len(passages.ids) - len(embedded.refused),
+        engine_s=round(embedded.seconds, 3),
+        engine_ready_at=engine.ready_at,
+    )
+    return place.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
+
+
+def is_too_long(texts: Sequence[str], config: Config) -> list[bool]:
+    """Return for each text whether it would be rejected for its length."""
+    if config.corpus.on_long != "reject":
+        return [False] * len(texts)
+    tokenizer, _ = _tokenizers(config)
+    return [len(windows) > 1 for windows in tokenizer.windows([config.model.document_prompt + text for text in texts])]
+
+
+def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt | Failure:
+    """Embed and publish a chunk, or say why that is not possible; raises BrokenEngineError alone."""
+    try:
+        return embed_chunk(chunk, job, engine, store)
+    except BrokenEngineError:
+        raise
+    except (CorpusError, EngineError) as error:
+        return Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
+
+
+def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> NDArray[np.float16]:
+    """Return one vector a text as a dataset would hold it, shape (n, dim); what is too long is truncated.
+
+    Raises EngineError when the engine refuses one.
+    """
+    tokenizer, splitter = _tokenizers(config)
+    prompt = config.model.document_prompt
+    passages = make_passages(texts, tokenizer, splitter, prompt=prompt, on_long="truncate")
+    embedded = engine.embed(passages.ids, config.dim, checked=False)
+    for why in embedded.refused.values():
+        raise EngineError(f"engine: {len(embedded.refused)} of {len(texts)} texts were not embedded: {why}")
+    return embedded.vectors
+
+
+def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
+    """Return the row where each distinct hash first stands, and for each row which of those its hash is."""
+    texts: dict[bytes, int] = {}
+    of_row = [texts.setdefault(digest, len(texts)) for digest in hashes]
+    first = np.unique(np.array(of_row, np.int64), return_index=True)[1]
+    return first.tolist(), np.array(of_row, np.int64)
+
+
+def _reused(known: pa.Table | None, digests: Sequence[bytes], dim: int) -> tuple[pa.Table, NDArray[np.float16]]:
+    """Return known passages with the numbers of their texts among the distinct ones, and their vectors."""
+    if known is None:
+        return PASSAGES.empty_table(), np.empty((0, dim), np.float16)
+    text = pc.index_in(known.column("content_hash"), value_set=pa.array(digests, pa.binary(16))).cast(pa.int64())
+    known = known.append_column("text", text).filter(pc.is_valid(text))
+    return known.select(PASSAGES.names), matrix(known.column("embedding"))
+
+
+def _spread(
+    text_of_row: NDArray[np.int64], n_passages: NDArray[np.int64], *, without: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each entry of a part its row and its passage, given how many passages each text has.
+
+    The texts `without` have no entries.
+    """
+    counts = np.where(np.isin(text_of_row, without), 0, n_passages[text_of_row])
+    row_starts, text_starts = np.cumsum(counts) - counts, np.cumsum(n_passages) - n_passages
+    of_row = np.repeat(np.arange(len(counts)), counts)
+    return of_row, np.arange(len(of_row)) - row_starts[of_row] + text_starts[text_of_row[of_row]]
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizers(config: Config) -> tuple[Tokenizer, Tokenizer]:
+    model = config.model
+    tokenizer = make_tokenizer(config, max_tokens=model.max_tokens)
+    if not model.document_prompt:
+        return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens, overlap=config.corpus.overlap)
+    n_prompt = len(tokenizer.windows([model.document_prompt])[0][0].ids) + RETOKENISATION_MARGIN
+    return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens - n_prompt, overlap=config.corpus.overlap)

@@ -1,0 +1,105 @@
+"""Parts: the columns of the one Parquet file that a chunk becomes, and of the file of its rejected rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.corpus.rows import Reject, Rows
+from pipeline.model.passages import Passages
+from pipeline.vectors import fixed_size_list
+
+FIXED = pa.schema(
+    {
+        "id": pa.string(),
+        "source": pa.string(),
+        "row": pa.int64(),
+        "passage": pa.int32(),
+        "char_start": pa.int32(),
+        "char_end": pa.int32(),
+        "n_tokens": pa.int32(),
+        "truncated": pa.bool_(),
+        "content_hash": pa.binary(16),
+    }
+)
+PASSAGES = pa.schema(
+    {
+        "text": pa.int64(),
+        **{name: FIXED.field(name).type for name in ("passage", "char_start", "char_end", "n_tokens", "truncated")},
+    }
+)
+REJECTS = pa.schema(
+    {
+        "id": pa.string(),
+        "source": pa.string(),
+        "row": pa.int64(),
+        "reason": pa.string(),
+        "detail": pa.string(),
+        "text": pa.string(),
+    }
+)
+
+
+def content_hashes(texts: Sequence[str]) -> list[bytes]:
+    """Return 16 bytes of BLAKE2b over the UTF-8 of each rendered text."""
+    return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+
+
+def part_table(
+    source: str,
+    rows: Rows,
+    hashes: Sequence[bytes],
+    passages: pa.Table,
+    of_row: NDArray[np.int64],
+    of_passage: NDArray[np.int64],
+    vectors: NDArray[np.float16],
+) -> pa.Table:
+    """Return the table of a part: entry i is passage `of_passage[i]`, with vector `vectors[of_passage[i]]`, of row
+    `of_row[i]`; `passages` has the columns of PASSAGES and `vectors` the shape (passages, dim)."""
+    at_row, at_passage = pa.array(of_row), pa.array(of_passage)
+
+    def by_row(values: Sequence[object], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(at_row)
+
+    of_passages = passages.select(PASSAGES.names[1:]).combine_chunks().take(at_passage)
+    fixed = [
+        by_row(rows.id, pa.string()),
+        pa.repeat(pa.scalar(source, pa.string()), len(of_row)),
+        by_row(rows.row, pa.int64()),
+        *of_passages.columns,
+        by_row(hashes, pa.binary(16)),
+    ]
+    table = pa.Table.from_arrays(fixed, schema=FIXED)
+    for name in rows.kept.column_names:
+        table = table.append_column(name, rows.kept.column(name).take(at_row))
+    return table.append_column("embedding", fixed_size_list(vectors[of_passage]))
+
+
+def passage_table(passages: Passages, texts: Sequence[int]) -> pa.Table:
+    """Return the columns of PASSAGES; `texts` gives the number of each text by its number in `passages`."""
+    columns = [
+        [texts[text] for text in passages.text],
+        passages.passage,
+        passages.start,
+        passages.stop,
+        [len(ids) for ids in passages.ids],
+        passages.truncated,
+    ]
+    return pa.table(columns, schema=PASSAGES)
+
+
+def rejects_table(source: str, rejects: Sequence[tuple[int, str, Reject]]) -> pa.Table | None:
+    """Return the table of rejected rows in row order, or None when there is none."""
+    if not rejects:
+        return None
+    return pa.Table.from_pylist(
+        [
+            {"id": i, "source": source, "row": row, "reason": why.reason, "detail": why.detail, "text": why.text}
+            for row, i, why in sorted(rejects, key=lambda reject: reject[0])
+        ],
+        REJECTS,
+    )

@@ -34,5 +34,7 @@ def released() -> Iterator[None]:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of tiny checkpoints, one folder each; copy one before changing it."""
     root = tmp_path_factory.mktemp("checkpoints")
-    subprocess.run([sys.executable, "-m", "tests.checkpoints", root], cwd=REPOSITORY, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.checkpoints", root], cwd=REPOSITORY, check=True, capture_output=True
+    )
     return root

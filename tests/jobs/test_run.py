@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from tests.modal_jobs import CLASS, HASHING_TOML, ROWS, house, needs_plane
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl
+from tests.support.modal_jobs import CLASS, HASHING_TOML, ROWS, house, needs_plane
 
 pytestmark = needs_plane
 

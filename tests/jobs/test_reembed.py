@@ -12,9 +12,9 @@ import pytest
 
 from jobs.schedule import Target, load_schedule
 from pipeline.errors import ConfigError, IncompleteError
-from tests.crash import hashing_run
-from tests.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane
 from tests.support import REPOSITORY, embed_corpus, read_dataset, write_jsonl
+from tests.support.crash import hashing_run
+from tests.support.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane
 
 APP = "embedding-reembed"
 CRON = """

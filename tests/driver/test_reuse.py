@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from pipeline.driver.options import Options
 from pipeline.engines.canary import canary_ids
 from pipeline.engines.hashing import HashingEmbedder
-from tests.crash import crashing_run, hashing_run
-from tests.edits import Corpus, Row
 from tests.support import by_manifest, embed_corpus, ids, local_config, read_dataset, status, texts
+from tests.support.crash import crashing_run, hashing_run
+from tests.support.edits import Corpus, Row
 
 SEED = 5
 CHUNK: dict[str, Any] = {"run__chunk_tokens": 2000}

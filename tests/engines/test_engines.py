@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import load_config
 from pipeline.engines.vllm import engine_arguments, pooler_arguments
-from tests.many import Call, run_all
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl
+from tests.support.many import Call, run_all
 
 PROGRESS = re.compile(r"[\d,]+ of [\d,]+ rows, [\d,]+ tokens/s, about [\d,]+ s left")
 ROWS = [

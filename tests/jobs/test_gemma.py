@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.config import parse_config
 from pipeline.model.tokens import make_tokenizer
-from tests.checkpoints import MAX_TOKENS, model_tables, write_config
-from tests.hub import Hub, hub
-from tests.modal_jobs import CLASS, House, house, needs_plane
-from tests.parity import eager
 from tests.support import read_dataset, status, texts, write_jsonl
+from tests.support.checkpoints import MAX_TOKENS, model_tables, write_config
+from tests.support.hub import Hub, hub
+from tests.support.modal_jobs import CLASS, House, house, needs_plane
+from tests.support.parity import eager
 
 pytestmark = [needs_plane, pytest.mark.filterwarnings("ignore")]  # of torch and transformers, about themselves
 ROWS = texts(20)

@@ -16,9 +16,9 @@ from pipeline.config import Dtype, load_config
 from pipeline.dataset.store import RECIPE_KEY, Store
 from pipeline.model import dtype
 from pipeline.model.dtype import Device, modal_device, settle_dtype, this_device
-from tests.many import Call, run_all
-from tests.sabotage import Tree
 from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, texts, write_jsonl
+from tests.support.many import Call, run_all
+from tests.support.sabotage import Tree
 
 AUTO = load_config(REPOSITORY / "configs/local.toml")
 LAPTOP = "fpu sse2 ssse3 fma sse4_2 avx f16c avx2 bmi2 avx_vnni"  # Alder Lake

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.modal_jobs import CLASS, ROWS, embedded, house, needs_plane
 from tests.modal_loopback import DropResult, FailCommit, KillAtInput, PreemptAtInput
 from tests.modal_loopback.knobs import Rule
 from tests.support import texts, write_jsonl
+from tests.support.modal_jobs import CLASS, ROWS, embedded, house, needs_plane
 
 pytestmark = needs_plane
 SLOW = pytest.mark.slow

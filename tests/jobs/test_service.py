@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset.store import RECIPE_KEY
-from tests.modal_jobs import CLASS, ROWS, house, needs_plane
 from tests.support import read_dataset, status
+from tests.support.modal_jobs import CLASS, ROWS, house, needs_plane
 
 pytestmark = needs_plane
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.sabotage import Tree
 from tests.support import embed_corpus, ids, status, texts, write_jsonl, write_parquet
+from tests.support.sabotage import Tree
 
 ROWS = texts(300)
 SMALL = ("--set", "run.chunk_tokens=1000", "--set", "engine.batch_passages=32")

@@ -20,7 +20,7 @@ from tests.support import local_config
 
 CHANGES = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}  # audit event -> its path
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.crash"])
+_processes.set_forkserver_preload(["tests.support.crash"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

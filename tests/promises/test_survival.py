@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset import volume as lock
-from tests.sabotage import Tree
 from tests.support import HASHING, embed_corpus, ids, texts, write_jsonl, write_parquet
+from tests.support.sabotage import Tree
 
 SEED = 11
 N_RACERS = 10

@@ -28,7 +28,7 @@ from tests.modal_loopback import (
 from tests.modal_loopback.volumes import Copy, Volume
 
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 APPS = "tests/modal_loopback_apps"
 Ask = Callable[[str], Any]
 

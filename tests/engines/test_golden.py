@@ -20,8 +20,8 @@ from pipeline.engines import make_embedder
 from pipeline.engines.golden import check_golden, read_golden
 from pipeline.errors import ConfigError, EngineError
 from pipeline.model.checkpoint import prepare
-from tests.checkpoints import DIMS, change_config, model_tables, write_config, write_tokenizer
 from tests.support import embed_corpus, local_config
+from tests.support.checkpoints import DIMS, change_config, model_tables, write_config, write_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch and transformers, about themselves
 PROMPTS = {"document_prompt": "passage: ", "query_prompt": "query: "}

@@ -12,9 +12,9 @@ import pytest
 from pipeline.dataset.store import NEXT, Store
 from pipeline.driver.options import Options
 from pipeline.tools.verify import verify
-from tests.crash import crashing_run, hashing_run
-from tests.edits import Corpus
 from tests.support import by_manifest, read_dataset, texts
+from tests.support.crash import crashing_run, hashing_run
+from tests.support.edits import Corpus
 
 SETTINGS: dict[str, Any] = {"run__chunk_tokens": 400}
 REJECTED = [{"id": "bad", "text": " "}]

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.vectors import finish
-from tests.checkpoints import DIMS
 from tests.support import REPOSITORY
+from tests.support.checkpoints import DIMS
 
 Vectors = Mapping[str, NDArray[np.float32]]
 SHORT = ("causal-st", "bidirectional-text")
@@ -21,7 +21,7 @@ ALL = ("causal-lm", "causal-text", "causal-st", "bidirectional-text")
 
 
 def run(checkpoints: Path, out: Path, dtype: str, *names: str) -> Vectors:
-    command = [sys.executable, "-m", "tests.parity", str(checkpoints), str(out), dtype, *names]
+    command = [sys.executable, "-m", "tests.support.parity", str(checkpoints), str(out), dtype, *names]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(out) as file:

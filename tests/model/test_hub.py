@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.checkpoints import model_tables, write_config
-from tests.hub import Hub, hub
 from tests.support import REPOSITORY, embed_corpus, status, texts, write_jsonl
+from tests.support.checkpoints import model_tables, write_config
+from tests.support.hub import Hub, hub
 
 NAME = "tests/gemma"
 READ = 10 << 20  # bytes that the client reads before it writes them

@@ -14,9 +14,9 @@ from pipeline.dataset.store import NEXT, Store
 from pipeline.driver.options import Options
 from pipeline.errors import CorpusError, DamageError, RecipeError
 from pipeline.recipe import fingerprint, recipe
-from tests.crash import crashing_run, hashing_run
-from tests.edits import Corpus
 from tests.support import REPOSITORY, by_manifest, embed_corpus, ids, read_dataset, status, texts, write_jsonl
+from tests.support.crash import crashing_run, hashing_run
+from tests.support.edits import Corpus
 
 CHUNK = 400
 

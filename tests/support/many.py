@@ -29,7 +29,11 @@ def run_all(calls: Sequence[Call]) -> list[subprocess.CompletedProcess[str]]:
     """Run command lines as `embed_corpus` does, all in one process that is not this one."""
     told = [([str(word) for word in call.arguments], call.cpuinfo) for call in calls]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.many"], input=json.dumps(told), capture_output=True, text=True, cwd=REPOSITORY
+        [sys.executable, "-m", "tests.support.many"],
+        input=json.dumps(told),
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
     )
     assert done.returncode == 0, done.stderr
     return [

@@ -1,6 +1,6 @@
 """Our vLLM engine and Hugging Face eager over the same checkpoints, in a process of its own: vectors into one .npz.
 
-python -m tests.parity CHECKPOINTS OUT DTYPE NAME…
+python -m tests.support.parity CHECKPOINTS OUT DTYPE NAME…
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.engines import vllm
 from pipeline.engines.golden import Golden, golden_cosines, make_golden
 from pipeline.model.checkpoint import prepare
 from pipeline.model.tokens import make_tokenizer
-from tests.checkpoints import MAX_TOKENS, model_tables
+from tests.support.checkpoints import MAX_TOKENS, model_tables
 
 TEXTS = ["the other then", "x", "words " * 60, "漢字 emoji 🙂", "a text that the window of sixteen tokens cannot hold"]
 REFUSED = "bidirectional-lm"  # by the guard; here it is loaded all the same, to show why

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2 as api
 
-from tests.http_server import alive, engine_of, free_port, tree
-from tests.modal_jobs import House, house, needs_plane
 from tests.support import REPOSITORY
+from tests.support.http_server import alive, engine_of, free_port, tree
+from tests.support.modal_jobs import House, house, needs_plane
 
 SECRETS = {"vllm-embedding-api-key": {"VLLM_API_KEY": "sk-of-a-test"}}
 SERVE = """
@@ -79,7 +79,7 @@ def test_the_container_serves_with_the_key_of_its_environment_and_dies_with_the_
         assert process.stdout.readline() == "serving\n"
         environment = {**os.environ, "BASE_URL": f"http://127.0.0.1:{port}", "OPENAI_API_KEY": "sk-of-a-test"}
         client = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "tests/test_embedding_client.py"],
+            [sys.executable, "-m", "pytest", "-q", "tests/serve/test_embedding_client.py"],
             cwd=REPOSITORY,
             env=environment,
             capture_output=True,

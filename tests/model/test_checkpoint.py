@@ -15,8 +15,8 @@ from pipeline.errors import ConfigError, EngineError
 from pipeline.model.checkpoint import open_checkpoint, prepare, read_checkpoint
 from pipeline.model.files import locate
 from pipeline.model.tokens import make_tokenizer
-from tests.checkpoints import DIMS, FINAL_TOKEN, change_config, model_tables, write_modules, write_tokenizer
 from tests.support import embed_corpus, local_config, write_jsonl
+from tests.support.checkpoints import DIMS, FINAL_TOKEN, change_config, model_tables, write_modules, write_tokenizer
 
 LOCAL = local_config()
 

@@ -17,8 +17,8 @@ import pytest
 from pipeline.config import Config
 from pipeline.corpus.rows import Reason
 from scripts.sample_corpus import build_sample
-from tests.modal_jobs import house, needs_plane
 from tests.support import REPOSITORY, embed_corpus, ids, texts, write_jsonl
+from tests.support.modal_jobs import house, needs_plane
 
 README = (REPOSITORY / "README.md").read_text()
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.toml"))

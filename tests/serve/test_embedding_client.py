@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from pipeline.config import load_config
 from pipeline.model.tokens import make_tokenizer
 from scripts.sample_corpus import CLASSES, FUNCTIONS, build_sample
-from tests.http_server import KEY, Served, alive, engine_of, serving, tree, words
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, write_jsonl
+from tests.support.http_server import KEY, Served, alive, engine_of, serving, tree, words
 
 BASE_URL = os.environ.get("BASE_URL", "").rstrip("/").removesuffix("/v1")
 SETS = () if BASE_URL else ("--set", "model.dims=[384,128]")  # a second size, as if MiniLM were trained for it

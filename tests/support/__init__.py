@@ -20,7 +20,7 @@ from pipeline.config import Config, load_config
 from pipeline.dataset.store import Store
 from pipeline.model.dtype import settle_dtype, this_device
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 HASHING = ("--set", "engine.kind=hashing")
 
 

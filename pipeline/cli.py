@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from pipeline import commands
+from pipeline.console import Stopped, stoppable
 from pipeline.errors import PipelineError, UsageError
-from pipeline.stop import Stopped, stoppable
 
 EXIT_CODES = """exit codes:
   0  complete and reconciled (rejected rows are reported, and fail only under --strict)

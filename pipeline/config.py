@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.errors import ConfigError
+from pipeline.schema import RESERVED
 
 Dtype = Literal["bfloat16", "float32", "float16"]
 
@@ -102,19 +103,6 @@ class Config:
         return self.run.dim or self.model.dims[0]
 
 
-# The columns that every part has; a kept column cannot take the name of one.
-PART_COLUMNS = (
-    "id",
-    "source",
-    "row",
-    "passage",
-    "char_start",
-    "char_end",
-    "n_tokens",
-    "truncated",
-    "content_hash",
-    "embedding",
-)
 _POSITIVE = (
     "model.max_tokens",
     "engine.max_num_seqs",
@@ -167,7 +155,7 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
             f"({config.model.max_tokens}), found {config.corpus.overlap}"
         )
     for name in config.corpus.keep:
-        if name in PART_COLUMNS or config.corpus.keep.count(name) > 1:
+        if name in RESERVED or config.corpus.keep.count(name) > 1:
             raise ConfigError(f"{where}: corpus.keep expected names that no other column of a part has, found {name!r}")
     return config
 

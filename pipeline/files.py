@@ -1,4 +1,4 @@
-"""Files of an output: written whole or not at all, and made durable; an error says which file and what to do."""
+"""Files: written whole or not at all and made durable, Parquet opened; an error says which file and what to do."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipeline.errors import OutputError
+from pipeline.errors import CorpusError, OutputError
+
+# What pyarrow raises for bytes that make no sense.
+UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
 
 
 def publish_file(path: Path, data: pa.Buffer) -> None:
@@ -79,3 +83,38 @@ def writing(path: Path) -> Iterator[None]:
             f"output {path}: expected to write it, found: {error.strerror}; mend that and run again: what is finished "
             "stays"
         ) from error
+
+
+@contextlib.contextmanager
+def open_parquet(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file to be read in pieces; the checksums of pages are checked where there are any.
+
+    Raises CorpusError naming the file and `rows` when the footer, or within the context a page, cannot be read.
+    """
+    with parquet_file(path, rows) as file, readable(path, rows, "pages that can be read"):
+        yield file
+
+
+def parquet_file(path: Path, rows: str = "") -> pq.ParquetFile:
+    """Return an open Parquet file, which the caller closes; raises CorpusError when its footer cannot be read."""
+    with readable(path, rows, "a Parquet file"), contextlib.ExitStack() as on_failure:
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18, page_checksum_verification=True)
+        on_failure.callback(file.close)
+        _check_counts(file.metadata)
+        on_failure.pop_all()
+        return file
+
+
+@contextlib.contextmanager
+def readable(path: Path, rows: str, expected: str) -> Iterator[None]:
+    """Translate what pyarrow says about a file that cannot be read."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise CorpusError(f"{path}{rows}: expected {expected}, found: {error}") from error
+
+
+def _check_counts(metadata: pq.FileMetaData) -> None:
+    counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
+        raise ValueError(f"{metadata.num_rows} rows in a footer whose row groups have {sum(counts)}")

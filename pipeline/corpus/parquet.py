@@ -11,49 +11,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.chunk import Span
 from pipeline.corpus import parked
 from pipeline.corpus.rows import Columns, Reject, Rows, as_text, render
-from pipeline.errors import CorpusError
+from pipeline.files import open_parquet, parquet_file, readable
 
 BATCH_ROWS = 4096
-
-# What pyarrow raises for bytes that make no sense.
-UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
-
-
-@contextlib.contextmanager
-def open_file(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file to be read in pieces; the checksums of pages are checked where there are any.
-
-    Raises CorpusError naming the file and `rows` when the footer, or within the context a page, cannot be read.
-    """
-    with _open(path, rows) as file, _translated(path, rows, "pages that can be read"):
-        yield file
-
-
-def _open(path: Path, rows: str) -> pq.ParquetFile:
-    with _translated(path, rows, "a Parquet file"), contextlib.ExitStack() as on_failure:
-        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18, page_checksum_verification=True)
-        on_failure.callback(file.close)
-        _check_counts(file.metadata)
-        on_failure.pop_all()
-        return file
-
-
-@contextlib.contextmanager
-def _translated(path: Path, rows: str, expected: str) -> Iterator[None]:
-    try:
-        yield
-    except UNREADABLE as error:
-        raise CorpusError(f"{path}{rows}: expected {expected}, found: {error}") from error
 
 
 def schema(path: Path) -> pa.Schema:
     """Return the Arrow schema of a file; raises CorpusError when its footer cannot be read."""
-    with open_file(path) as file:
+    with open_parquet(path) as file:
         return file.schema_arrow
 
 
@@ -63,7 +32,7 @@ def size(path: Path) -> tuple[int, int]:
     Raises CorpusError when its footer cannot be read.
     """
     # Not the bytes of the text columns alone: to ask for a column whose statistics are damaged kills the process.
-    with open_file(path) as file:
+    with open_parquet(path) as file:
         metadata = file.metadata
         n_bytes = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
         return metadata.num_rows, n_bytes
@@ -95,7 +64,7 @@ def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
     rows = Rows(kept=pa.table({}))
     kept: list[pa.Table] = []
     where = f" rows {span.row_start}-{span.row_stop - 1}"
-    with _translated(path, where, "pages that can be read"), contextlib.ExitStack() as on_leaving:
+    with readable(path, where, "pages that can be read"), contextlib.ExitStack() as on_leaving:
         stat = path.stat()
         key = (path, stat.st_size, stat.st_mtime_ns, columns)
         reader: _Reader | None = parked.take(key)
@@ -119,7 +88,7 @@ class _Reader:
     """Reads a file forwards, and goes on in the middle of a row group, which can only be decoded from its start."""
 
     def __init__(self, path: Path, rows: str, columns: Columns) -> None:
-        self._file = _open(path, rows)
+        self._file = parquet_file(path, rows)
         if columns.id is not None and field_type(self._file.schema_arrow, columns.id) is None:
             columns = dataclasses.replace(columns, id=None)
         self.columns = columns
@@ -165,12 +134,6 @@ class _Reader:
             for batch in self._file.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
                 yield first, batch
                 first += len(batch)
-
-
-def _check_counts(metadata: pq.FileMetaData) -> None:
-    counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
-    if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
-        raise ValueError(f"{metadata.num_rows} rows in a footer whose row groups have {sum(counts)}")
 
 
 def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns: Columns) -> pa.Table:

@@ -6,16 +6,14 @@ import json
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.schema import Reason
 
-Reason = Literal[
-    "malformed_json", "null_text", "not_a_string", "empty_text", "invalid_utf8", "too_long", "engine_error"
-]
 Render = Callable[[Sequence[Any]], "str | Reject"]
 
 

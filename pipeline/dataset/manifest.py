@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pipeline.chunk import Span
+from pipeline.chunk import Shard, Span
 
 FORMAT_VERSION = 1
 
@@ -65,6 +65,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="see
     size_bytes: int
     mtime_ns: int
 
+    @classmethod
+    def of(cls, shard: Shard) -> Seen:
+        """Return the line for a shard as it is now."""
+        return cls(source=shard.source, size_bytes=shard.size_bytes, mtime_ns=shard.mtime_ns)
+
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"):
     """How a run went; `status` tells the newest one."""
@@ -104,6 +109,12 @@ class Manifest:
     seen: dict[str, Seen] = field(default_factory=dict)  # by source
     run: Run | None = None
     n_unreadable: int = 0
+
+    def is_current(self, receipt: Receipt, shard: Shard) -> bool:
+        """Whether a part was made of a shard as it is now, or a later run saw that it might have been."""
+        if (receipt.shard_size_bytes, receipt.shard_mtime_ns) == (shard.size_bytes, shard.mtime_ns):
+            return True
+        return receipt.part in self.receipts and self.seen.get(shard.source) == Seen.of(shard)
 
 
 def format_line(line: Line) -> bytes:

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.corpus.parquet import open_file
 from pipeline.errors import CorpusError, DamageError
+from pipeline.files import open_parquet
 
 N_BUCKETS = 64
 
@@ -20,7 +20,7 @@ N_BUCKETS = 64
 @contextlib.contextmanager
 def _sound(part: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with open_file(part) as file:
+        with open_parquet(part) as file:
             yield file
     except CorpusError as error:
         raise DamageError(f"{error}; `embed-corpus verify --repair` drops the part and a run makes it again") from error

@@ -15,11 +15,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpus.parquet import open_file
 from pipeline.dataset.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
 from pipeline.dataset.volume import Hold, flock, is_flocked
 from pipeline.errors import CorpusError, DamageError, UsageError
-from pipeline.files import append_file, checksum, file_checksum, publish_file, remove_file
+from pipeline.files import append_file, checksum, file_checksum, open_parquet, publish_file, remove_file
 
 NEXT = ".next"  # below the output: what waits for the swap, a folder for each recipe
 RECEIPT_KEY = b"embed_corpus.receipt"
@@ -128,7 +127,7 @@ class Store:
         rejects."""
         path = self.data_path(part)
         try:
-            with open_file(path) as file:
+            with open_parquet(path) as file:
                 receipt = parse_receipt((file.metadata.metadata or {})[RECEIPT_KEY])
                 n_rows = sum(map(len, file.iter_batches()))
             is_whole = (receipt.part, receipt.passages) == (part, n_rows) and (

@@ -17,10 +17,10 @@ from pipeline.corpus.shards import Corpus, is_parquet, read_chunk
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.errors import CorpusError
-from pipeline.worker.table import REJECTS, content_hashes, rejects_table
+from pipeline.schema import LATER_REASONS, PASSAGE, REJECTS
+from pipeline.worker.table import content_hashes, rejects_table
 
 FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
-LATER_REASONS = pa.array(["too_long", "engine_error"])  # that only a tokenizer or an engine finds
 
 
 def unchanged(corpus: Corpus, shard: Shard, receipts: Sequence[Receipt], store: Store) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:
     rejected = REJECTS.empty_table()
     if receipt.has_rejects:
         rejected = pq.read_table(store.rejects_path(receipt.part), page_checksum_verification=True)
-    is_later = pc.is_in(rejected.column("reason"), value_set=LATER_REASONS)
+    is_later = pc.is_in(rejected.column("reason"), value_set=pa.array(LATER_REASONS))
     early = rejects_table(receipt.source, rows.rejects) or REJECTS.empty_table()
     if not rejected.filter(pc.invert(is_later)).select(FOUND_BY_THE_READER).equals(early.select(FOUND_BY_THE_READER)):
         return False
@@ -82,7 +82,6 @@ def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:
         }
     ).filter(pa.array(is_embedded))
     found = entries.filter(pc.equal(entries.column("passage"), 0))
-    labels = ("source", "passage", "char_start", "char_end", "n_tokens", "truncated")
     others = [(rows.id[at], rows.text[at]) for at in np.flatnonzero(~is_embedded)]
     named = list(zip(later.column("id").to_pylist(), later.column("text").to_pylist(), strict=True))
-    return others == named and found.drop_columns(labels).equals(expected)
+    return others == named and found.drop_columns(["source", *PASSAGE.names]).equals(expected)

@@ -7,12 +7,10 @@ a half that dies is halved at once; a row that dies three times by itself is rej
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -23,8 +21,8 @@ from pipeline.corpus.shards import is_parquet
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.marks import Mark, Marks, deaths_of
 from pipeline.dataset.store import Store
-from pipeline.engines.thread import Embedded, Engine, EngineThread
-from pipeline.errors import BrokenEngineError, CorpusError
+from pipeline.engines.thread import Embedded
+from pipeline.errors import CorpusError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.worker.embed import Failure, Job, embed_or_fail
 
@@ -45,47 +43,6 @@ class NoEngine:
         """Return a refusal of every passage."""
         vectors = np.zeros((len(token_ids), dim), np.float16)
         return Embedded(vectors=vectors, refused=dict.fromkeys(range(len(token_ids)), self._why))
-
-
-class LoadingEngine:
-    """An engine that says when it is loaded and about to be used for the first time."""
-
-    def __init__(self, engine: EngineThread, tell: Callable[[], None]) -> None:
-        self._engine = engine
-        self._tell = tell
-
-    @property
-    def ready_at(self) -> float:
-        """Seconds since the epoch; 0 until the engine is loaded."""
-        return self._engine.ready_at
-
-    def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
-        """Wait for the engine, tell, and return unit vectors of the first `dim` components."""
-        self._engine.wait()
-        self._tell()
-        return self._engine.embed(token_ids, dim)
-
-
-@contextlib.contextmanager
-def attempt(marks: Marks, chunk: Chunk, deaths: int, engine: EngineThread) -> Iterator[Engine]:
-    """Mark an attempt on a chunk that died `deaths` times before, and yield the engine to make it with.
-
-    A process that dies while its engine loads is no chunk's fault: until then the mark waits. An engine that breaks
-    is as good as a death.
-    """
-    mark = partial(marks.put, chunk, deaths + 1)
-    try:
-        if engine.ready_at:
-            mark()
-            yield engine
-        else:
-            yield LoadingEngine(engine, mark)
-    except BrokenEngineError:
-        raise
-    except BaseException:
-        marks.put(chunk, deaths)
-        raise
-    marks.put(chunk, 0)
 
 
 def divide(chunks: Sequence[Chunk], job: Job, marks: Sequence[Mark]) -> tuple[list[Chunk], list[Chunk]]:

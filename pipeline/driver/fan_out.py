@@ -13,8 +13,9 @@ from pipeline.corpus import parked
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.marks import MarkFiles, deaths_of
 from pipeline.dataset.store import Store
-from pipeline.driver.dispatch import attempt, divide, embed_alone
+from pipeline.driver.dispatch import divide, embed_alone
 from pipeline.engines.thread import EngineThread
+from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_or_fail
 
 IN_FLIGHT = 2  # chunks: one in the engine, the other being read, tokenised or written

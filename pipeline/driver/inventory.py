@@ -56,7 +56,7 @@ class Stock:
         stamps: dict[str, set[tuple[int, int]]] = defaultdict(set)
         for receipt in self.kept.values():
             stamps[receipt.source].add((receipt.shard_size_bytes, receipt.shard_mtime_ns))
-        return [_seen(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
+        return [Seen.of(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
 
 
 def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: Options, corpus: Corpus) -> Stock:
@@ -91,7 +91,7 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
             current += [receipt] if options.keep_missing else []
         elif receipt.labels != wanted_labels and shard.source not in corpus.skipped:
             continue
-        elif not options.rehash and stands(receipt, shard, manifest):
+        elif not options.rehash and manifest.is_current(receipt, shard):
             current.append(receipt)
         elif receipt.part not in waiting:
             suspects.append(receipt)
@@ -139,17 +139,6 @@ def _there(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receip
     full = (receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes)
     others = (store.receipt_of(part) for part in sorted(sizes.keys() - manifest.receipts.keys()))
     return list(filter(store.has_rejects_of, full)), [receipt for receipt in others if receipt is not None]
-
-
-def stands(receipt: Receipt, shard: Shard, manifest: Manifest) -> bool:
-    """Whether a part was made of a shard as it is now, or a later run saw that it might have been."""
-    if (receipt.shard_size_bytes, receipt.shard_mtime_ns) == (shard.size_bytes, shard.mtime_ns):
-        return True
-    return receipt.part in manifest.receipts and manifest.seen.get(shard.source) == _seen(shard)
-
-
-def _seen(shard: Shard) -> Seen:
-    return Seen(source=shard.source, size_bytes=shard.size_bytes, mtime_ns=shard.mtime_ns)
 
 
 def _disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:

@@ -21,10 +21,11 @@ from pipeline.dataset.store import Store
 from pipeline.driver.plan import Survey
 from pipeline.engines.thread import Embedded
 from pipeline.errors import CorpusError, EngineError
+from pipeline.schema import EMBEDDING, PASSAGE
 from pipeline.worker.embed import Job, embed_rows, is_too_long
 from pipeline.worker.table import content_hashes
 
-COLUMNS = ("content_hash", "passage", "char_start", "char_end", "n_tokens", "truncated", "embedding")
+COLUMNS = ("content_hash", *PASSAGE.names, EMBEDDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

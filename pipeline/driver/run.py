@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +11,7 @@ import msgspec
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
+from pipeline.console import Progress, peak_rss_bytes
 from pipeline.corpus.shards import find_shards
 from pipeline.dataset.card import write_card
 from pipeline.dataset.manifest import Manifest, Receipt, Run, Seen, totals
@@ -26,7 +24,6 @@ from pipeline.driver.options import Options
 from pipeline.driver.plan import DEFAULT, Survey, survey
 from pipeline.driver.reuse import count_removed, donors_of, reuse
 from pipeline.errors import PipelineError
-from pipeline.progress import Progress
 from pipeline.worker.embed import Failure, Job
 
 
@@ -89,7 +86,7 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
             engine_s=round(sum(receipt.engine_s for receipt in made), 3),
             engine_busy=_engine_busy(made, last_at),
             cost_usd=round(_engine_held_s(made, last_at) / 3600 * config.modal.usd_per_hour, 4),
-            peak_rss_bytes=_peak_rss_bytes(),
+            peak_rss_bytes=peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
         record, sums = _finish(store, place, found, receipts, record)
@@ -157,7 +154,7 @@ def _embed(
                 last_at = time.time()
                 store.append(outcome)
                 made[outcome.chunk] = outcome
-                progress.add(outcome)
+                progress.add(outcome.input_rows, outcome.tokens, outcome.engine_ready_at)
     return list(made.values()), tuple(failures), last_at
 
 
@@ -222,15 +219,6 @@ def _engine_held_s(made: Sequence[Receipt], last_at: float) -> float:
 def _engine_busy(made: Sequence[Receipt], last_at: float) -> float | None:
     held_s = _engine_held_s(made, last_at)
     return round(sum(receipt.engine_s for receipt in made) / held_s, 4) if held_s else None
-
-
-def _peak_rss_bytes() -> int:
-    """Return the peak of this program alone: on Linux, getrusage also counts what its parent held before the exec."""
-    status = Path("/proc/self/status")
-    found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
-    if found:
-        return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, int]:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.console import notice
+from pipeline.console import notice, quiet
 from pipeline.errors import EngineError
 from pipeline.model.checkpoint import open_checkpoint
-from pipeline.quiet import quiet
 
 POOLING = {"mean": "MEAN", "last": "LAST", "cls": "CLS"}
 

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import NoReturn, Self
 
 from pipeline.config import Config
+from pipeline.console import DEBUG_VARIABLE
 from pipeline.errors import EngineError, UsageError
 from pipeline.model.checkpoint import open_checkpoint
-from pipeline.quiet import DEBUG_VARIABLE
 from pipeline.serve.command import server_command, server_environment
 
 PROBE_EVERY_S = 0.25

@@ -16,8 +16,8 @@ from pipeline.corpus import parquet
 from pipeline.corpus.shards import find_shards, is_parquet
 from pipeline.dataset.manifest import Manifest, Receipt
 from pipeline.dataset.store import Store
-from pipeline.driver.inventory import stands
 from pipeline.errors import CorpusError
+from pipeline.files import open_parquet
 from pipeline.tools.verify import Problem
 
 BLOCK_ROWS = 1 << 16
@@ -49,7 +49,7 @@ def coverage(target: str, store: Store, manifest: Manifest) -> Iterator[Problem]
         elif not receipts:
             if any(len(rows) for rows in _input_rows(path)):
                 yield outdated("not in the dataset yet")
-        elif not all(stands(receipt, shard, manifest) for receipt in receipts):
+        elif not all(manifest.is_current(receipt, shard) for receipt in receipts):
             yield outdated("changed after it was embedded")
         else:
             limited = manifest.run is not None and manifest.run.limit is not None
@@ -112,11 +112,11 @@ def _part_rows(store: Store, receipt: Receipt) -> NDArray[np.int64]:
     """Return the rows that a part has, embedded or rejected; none where its files cannot be read."""
     found = [NO_ROWS]
     try:
-        with parquet.open_file(store.data_path(receipt.part)) as file:
+        with open_parquet(store.data_path(receipt.part)) as file:
             for batch in file.iter_batches(columns=["row", "passage"], use_threads=False):
                 found.append(batch.column("row").filter(pc.equal(batch.column("passage"), 0)).to_numpy())
         if receipt.has_rejects:
-            with parquet.open_file(store.rejects_path(receipt.part)) as file:
+            with open_parquet(store.rejects_path(receipt.part)) as file:
                 found += [
                     batch.column("row").to_numpy() for batch in file.iter_batches(columns=["row"], use_threads=False)
                 ]

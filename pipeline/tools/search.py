@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.corpus.parquet import open_file
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.store import Store
 from pipeline.engines import make_embedder
 from pipeline.errors import CorpusError, DamageError, UsageError
+from pipeline.files import open_parquet
 from pipeline.model.tokens import make_tokenizer
 from pipeline.vectors import finish, matrix
 
@@ -34,7 +34,7 @@ def embed_query(query: str, config: Config) -> NDArray[np.float32]:
 @contextlib.contextmanager
 def _sound(store: Store, part: str) -> Iterator[pq.ParquetFile]:
     try:
-        with open_file(store.data_path(part)) as file:
+        with open_parquet(store.data_path(part)) as file:
             yield file
     except CorpusError as error:
         raise DamageError(f"{error}; `embed-corpus verify` says more") from error

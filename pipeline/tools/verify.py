@@ -6,7 +6,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,16 +16,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import overlapping
-from pipeline.corpus.parquet import open_file
-from pipeline.corpus.rows import Reason
 from pipeline.dataset.manifest import Manifest, Receipt
 from pipeline.dataset.parts import count_duplicate_ids
 from pipeline.dataset.store import RECEIPT_KEY, Store
 from pipeline.errors import CorpusError
-from pipeline.files import file_checksum
+from pipeline.files import file_checksum, open_parquet
 from pipeline.recipe import fingerprint
+from pipeline.schema import PART, REASONS, REJECTS, embedding_type
 from pipeline.vectors import defects
-from pipeline.worker.table import FIXED, REJECTS
 
 BATCH_BYTES = 2 << 20  # of vectors
 
@@ -99,7 +97,7 @@ def _data_problems(store: Store, manifest: Manifest, receipt: Receipt) -> Iterat
                 "checksum",
                 f"expected {receipt.checksum} of {receipt.size_bytes:,} bytes, found {found} of {n_bytes:,}",
             )
-        with open_file(path) as file:
+        with open_parquet(path) as file:
             yield from _content_problems(file, manifest, receipt)
     except (OSError, CorpusError) as error:
         yield _unreadable(error)
@@ -115,12 +113,12 @@ def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt
     if dataset is not None and receipt.fingerprint != dataset.fingerprint:
         yield "fingerprint", f"expected {dataset.fingerprint}, found {receipt.fingerprint}"
     schema = file.schema_arrow
-    if any(name not in schema.names or schema.field(name).type != FIXED.field(name).type for name in FIXED.names):
-        yield "schema", f"expected columns {', '.join(FIXED.names)}, found {', '.join(schema.names)}"
+    if any(name not in schema.names or schema.field(name).type != PART.field(name).type for name in PART.names):
+        yield "schema", f"expected columns {', '.join(PART.names)}, found {', '.join(schema.names)}"
         return
     kind = schema.field("embedding").type if "embedding" in schema.names else None
     dim = dataset.recipe.get("run.dim") if dataset else getattr(kind, "list_size", 0)
-    if not isinstance(dim, int) or dim < 1 or kind != pa.list_(pa.float16(), dim):
+    if not isinstance(dim, int) or dim < 1 or kind != embedding_type(dim):
         yield "schema", f"expected embedding fixed_size_list<float16>[{dim}], found {kind}"
         return
     sums = dict.fromkeys(("passages", "tokens", "embedded_rows", "truncated"), 0)
@@ -143,7 +141,7 @@ def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt
 def _value_problems(
     batch: pa.RecordBatch, receipt: Receipt, first: int, before: tuple[int, int]
 ) -> Iterator[tuple[str, str]]:
-    for name in FIXED.names:
+    for name in PART.names:
         if batch.column(name).null_count:
             yield "null", f"{batch.column(name).null_count} nulls in column {name}"
     if pc.any(pc.equal(batch.column("id"), "")).as_py():
@@ -174,20 +172,20 @@ def _rejects_problems(store: Store, receipt: Receipt) -> Iterator[tuple[str, str
     try:
         if (found := file_checksum(path)) != receipt.rejects_checksum:
             yield "checksum", f"expected {receipt.rejects_checksum}, found {found}"
-        with open_file(path) as file:
+        with open_parquet(path) as file:
             if not file.schema_arrow.equals(REJECTS):
                 yield "schema", f"expected columns {', '.join(REJECTS.names)}, found {file.schema_arrow.names}"
                 return
             if file.metadata.num_rows != receipt.rejected_rows:
                 yield "count", f"expected {receipt.rejected_rows:,} rejected rows, found {file.metadata.num_rows:,}"
-            before, reasons = receipt.span.row_start - 1, pa.array(get_args(Reason))
+            before, reasons = receipt.span.row_start - 1, pa.array(REASONS)
             for batch in file.iter_batches(use_threads=False):
                 batch.validate(full=True)
                 row = _numbers(batch, "row")
                 if (np.diff(row, prepend=before) <= 0).any() or (row >= receipt.span.row_stop).any():
                     yield "row", "a row is there twice or is of another chunk"
                 if not pc.all(pc.is_in(batch.column("reason"), reasons)).as_py():
-                    yield "reason", f"expected {', '.join(get_args(Reason))}"
+                    yield "reason", f"expected {', '.join(REASONS)}"
                 before = int(row[-1]) if len(row) else before
     except (OSError, CorpusError) as error:
         yield _unreadable(error)

@@ -16,10 +16,10 @@ from pipeline.corpus import parked
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.marks import Marks, deaths_of
 from pipeline.dataset.store import Store
-from pipeline.driver.dispatch import attempt
 from pipeline.engines.thread import EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
 from pipeline.model.checkpoint import prepare
+from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, place_of
 
 

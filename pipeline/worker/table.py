@@ -11,37 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.rows import Reject, Rows
 from pipeline.model.passages import Passages
+from pipeline.schema import EMBEDDING, PART, PASSAGE, REJECTS
 from pipeline.vectors import fixed_size_list
 
-FIXED = pa.schema(
-    {
-        "id": pa.string(),
-        "source": pa.string(),
-        "row": pa.int64(),
-        "passage": pa.int32(),
-        "char_start": pa.int32(),
-        "char_end": pa.int32(),
-        "n_tokens": pa.int32(),
-        "truncated": pa.bool_(),
-        "content_hash": pa.binary(16),
-    }
-)
-PASSAGES = pa.schema(
-    {
-        "text": pa.int64(),
-        **{name: FIXED.field(name).type for name in ("passage", "char_start", "char_end", "n_tokens", "truncated")},
-    }
-)
-REJECTS = pa.schema(
-    {
-        "id": pa.string(),
-        "source": pa.string(),
-        "row": pa.int64(),
-        "reason": pa.string(),
-        "detail": pa.string(),
-        "text": pa.string(),
-    }
-)
+PASSAGES = pa.schema([pa.field("text", pa.int64()), *PASSAGE])  # of distinct texts, by the number of the text
 
 
 def content_hashes(texts: Sequence[str]) -> list[bytes]:
@@ -60,23 +33,16 @@ def part_table(
 ) -> pa.Table:
     """Return the table of a part: entry i is passage `of_passage[i]`, with vector `vectors[of_passage[i]]`, of row
     `of_row[i]`; `passages` has the columns of PASSAGES and `vectors` the shape (passages, dim)."""
-    at_row, at_passage = pa.array(of_row), pa.array(of_passage)
-
-    def by_row(values: Sequence[object], kind: pa.DataType) -> pa.Array:
-        return pa.array(values, kind).take(at_row)
-
-    of_passages = passages.select(PASSAGES.names[1:]).combine_chunks().take(at_passage)
-    fixed = [
-        by_row(rows.id, pa.string()),
-        pa.repeat(pa.scalar(source, pa.string()), len(of_row)),
-        by_row(rows.row, pa.int64()),
-        *of_passages.columns,
-        by_row(hashes, pa.binary(16)),
-    ]
-    table = pa.Table.from_arrays(fixed, schema=FIXED)
+    at_row = pa.array(of_row)
+    of_rows = {"id": rows.id, "row": rows.row, "content_hash": hashes}
+    columns = {name: pa.array(values, PART.field(name).type).take(at_row) for name, values in of_rows.items()}
+    columns["source"] = pa.repeat(pa.scalar(source, pa.string()), len(of_row))
+    of_passages = passages.select(PASSAGE.names).combine_chunks().take(pa.array(of_passage))
+    columns |= {name: of_passages.column(name) for name in PASSAGE.names}
+    table = pa.table(columns).select(PART.names).cast(PART)
     for name in rows.kept.column_names:
         table = table.append_column(name, rows.kept.column(name).take(at_row))
-    return table.append_column("embedding", fixed_size_list(vectors[of_passage]))
+    return table.append_column(EMBEDDING, fixed_size_list(vectors[of_passage]))
 
 
 def passage_table(passages: Passages, texts: Sequence[int]) -> pa.Table:

@@ -19,12 +19,13 @@ from pipeline.corpus.shards import open_corpus, read_chunk, shard_at
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.marks import Mark, MarkFiles, deaths_of
 from pipeline.dataset.store import Store
-from pipeline.driver.dispatch import GIVE_UP_AFTER, attempt, divide, embed_alone, halves
+from pipeline.driver.dispatch import GIVE_UP_AFTER, divide, embed_alone, halves
 from pipeline.driver.run import run
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.thread import Embedded, EngineThread
 from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.vectors import finish
+from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_or_fail
 from tests.support import REPOSITORY, write_jsonl, write_parquet
 

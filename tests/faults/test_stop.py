@@ -109,7 +109,7 @@ def test_a_second_signal_ends_a_process_that_does_not_stop(tmp_path: Path) -> No
     script = tmp_path / "stuck.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from pipeline.stop import stoppable\n"
+        "from pipeline.console import stoppable\n"
         "with stoppable():\n"
         "    try:\n"
         "        Path('ready').touch()\n"

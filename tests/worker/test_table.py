@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.corpus.rows import Reject, Rows
 from pipeline.model.passages import Passages
-from pipeline.worker.table import FIXED, PASSAGES, REJECTS, content_hashes, part_table, passage_table, rejects_table
+from pipeline.schema import PART, REJECTS
+from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
 
 
 def a_table(kept: pa.Table | None = None) -> pa.Table:
@@ -61,7 +62,7 @@ def test_equal_texts_have_equal_hashes_and_others_do_not() -> None:
 
 def test_the_schema_is_the_promised_one() -> None:
     schema = a_table(pa.table({"year": [1, 2, 3]})).schema
-    assert list(schema)[:9] == list(FIXED)
+    assert list(schema)[:9] == list(PART)
     assert [(field.name, str(field.type)) for field in list(schema)[9:]] == [
         ("year", "int64"),
         ("embedding", "fixed_size_list<item: halffloat>[4]"),

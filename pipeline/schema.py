@@ -1,0 +1,51 @@
+"""What stands in a part and in its rejects: each column, each type and each reason for a reject, once."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import pyarrow as pa
+
+# What a passage says of itself.
+PASSAGE = pa.schema(
+    {
+        "passage": pa.int32(),
+        "char_start": pa.int32(),
+        "char_end": pa.int32(),
+        "n_tokens": pa.int32(),
+        "truncated": pa.bool_(),
+    }
+)
+# The columns of every part; kept columns and the embedding come after them.
+PART = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("row", pa.int64()),
+        *PASSAGE,
+        pa.field("content_hash", pa.binary(16)),
+    ]
+)
+EMBEDDING = "embedding"
+RESERVED = (*PART.names, EMBEDDING)  # no kept column can have one of these names
+REJECTS = pa.schema(
+    {
+        "id": pa.string(),
+        "source": pa.string(),
+        "row": pa.int64(),
+        "reason": pa.string(),
+        "detail": pa.string(),
+        "text": pa.string(),
+    }
+)
+
+ReaderReason = Literal["malformed_json", "null_text", "not_a_string", "empty_text", "invalid_utf8"]
+LaterReason = Literal["too_long", "engine_error"]  # that only a tokenizer or an engine finds
+Reason = ReaderReason | LaterReason
+LATER_REASONS: tuple[str, ...] = get_args(LaterReason)
+REASONS: tuple[str, ...] = (*get_args(ReaderReason), *LATER_REASONS)
+
+
+def embedding_type(dim: int) -> pa.DataType:
+    """Return the type of the embedding column."""
+    return pa.list_(pa.float16(), dim)

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 
 from pipeline.chunk import Chunk
-from pipeline.corpus import parked
+from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.marks import MarkFiles, deaths_of
 from pipeline.dataset.store import Store
@@ -33,19 +33,20 @@ def fan_out_here(store: Store) -> FanOut:
 
     def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         engine = EngineThread(job.config)
+        reader = ChunkReader()
         marks = MarkFiles(store.root / MARKS)
         known = marks.read()
         usual, alone = divide(chunks, job, known)
 
         def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
             with attempt(marks, chunk, deaths, engine) as marked:
-                return embed_or_fail(chunk, job, marked, store)
+                return embed_or_fail(chunk, job, marked, store, reader)
 
         waiting = ((chunk, deaths_of(chunk, known)) for chunk in usual)
         pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
         with ExitStack() as on_leaving:
             on_leaving.push(partial(_end, engine.close))
-            on_leaving.callback(parked.release)
+            on_leaving.callback(reader.close)
             on_leaving.push(partial(_end, pool.shutdown))
             flying: set[Future[Receipt | Failure]] = {pool.submit(embed, *one) for one in islice(waiting, IN_FLIGHT)}
             while flying:

@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.corpus import parked
+from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.marks import Marks, deaths_of
 from pipeline.dataset.store import Store
@@ -43,6 +43,7 @@ class Service:
         self._marks = marks
         self._writing = threading.Lock()  # one for all outputs: they share a volume
         self._engine = EngineThread(config)
+        self._reader = ChunkReader()
         self._sleeps = False
 
     def sleep(self) -> None:
@@ -103,12 +104,12 @@ class Service:
             with self._writing:  # a container that has been warm for long may see a part that is gone
                 self._refresh()
         with attempt(marks, wanted, deaths, self._engine) as engine:
-            made = partial(embed_chunk, wanted, asked, engine, store)
+            made = partial(embed_chunk, wanted, asked, engine, store, self._reader)
             try:
                 try:
                     return pack(made())
                 except CorpusError:
-                    parked.release()
+                    self._reader.close()
                     with self._writing:  # nothing of the output may be open while it is refreshed
                         self._refresh()
                     return pack(made())

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import Chunk, Span, make_chunk
 from pipeline.config import load_config
-from pipeline.corpus.shards import open_corpus, read_chunk, shard_at
+from pipeline.corpus.reader import ChunkReader, shard_at
+from pipeline.corpus.shards import open_corpus
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.marks import Mark, MarkFiles, deaths_of
 from pipeline.dataset.store import Store
@@ -78,7 +79,8 @@ def test_halves_hold_the_rows_of_their_chunk(tmp_path: Path, rows: list[str], ne
         waiting += [one, other]
     found.sort(key=lambda chunk: chunk.span.row_start)
     assert [chunk.span.row_start for chunk in found] == list(range(len(rows)))
-    read = [read_chunk(job.root, job.columns, chunk) for chunk in found]
+    with ChunkReader() as reader:
+        read = [reader.read(job.root, job.columns, chunk) for chunk in found]
     assert [of_row.text[0] if of_row.text else None for of_row in read] == [t if t.strip() else None for t in rows]
 
 
@@ -103,6 +105,8 @@ def test_only_the_rows_that_kill_are_rejected(
     config = load_config(REPOSITORY / "configs/hashing.toml", [f"run.chunk_tokens={80 // n_chunks}"])
     marks = MarkFiles(folder / "marks")
 
+    reader = ChunkReader()
+
     def fan_out(chunks, job):
         def embed(chunk: Chunk, deaths: int, beside: Chunk | None = None) -> Receipt | Failure:
             nonlocal n_deaths
@@ -115,7 +119,7 @@ def test_only_the_rows_that_kill_are_rejected(
                     return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
                 raise Died
             marks.put(chunk, 0)
-            return embed_or_fail(chunk, job, Fine(), store)
+            return embed_or_fail(chunk, job, Fine(), store, reader)
 
         usual, alone = divide(chunks, job, marks.read())
         for chunk in usual:

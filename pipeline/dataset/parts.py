@@ -1,4 +1,4 @@
-"""Duplicate ids, counted over any number of parts in constant memory."""
+"""Parts as a reader of a dataset has them: opened, and their ids counted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ N_BUCKETS = 64
 
 
 @contextlib.contextmanager
-def _sound(part: Path) -> Iterator[pq.ParquetFile]:
+def open_part(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a part, or the rejects of one, to be read in pieces; raises DamageError when it cannot be read."""
     try:
-        with open_parquet(part) as file:
+        with open_parquet(path) as file:
             yield file
     except CorpusError as error:
         raise DamageError(f"{error}; `embed-corpus verify --repair` drops the part and a run makes it again") from error
@@ -38,7 +39,7 @@ def count_duplicate_ids(parts: Iterable[Path]) -> int:
     with contextlib.ExitStack() as stack:
         buckets = [stack.enter_context(tempfile.SpooledTemporaryFile(1 << 14)) for _ in range(N_BUCKETS)]
         for part in parts:
-            with _sound(part) as file:
+            with open_part(part) as file:
                 for batch in file.iter_batches(columns=["id", "passage"], use_threads=False):
                     ids = batch.column("id").filter(pc.equal(batch.column("passage"), 0))
                     hashes = hash_array(ids.to_numpy(zero_copy_only=False), categorize=False)

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.chunk import Shard, make_chunk
 from pipeline.corpus.reader import ChunkReader
 from pipeline.corpus.rows import Rows
 from pipeline.corpus.shards import Corpus
 from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.parts import open_part
 from pipeline.dataset.store import Store
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, DamageError
 from pipeline.schema import LATER_REASONS, PASSAGE, REJECTS
 from pipeline.worker.table import content_hashes, rejects_table
 
@@ -50,17 +50,18 @@ def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store, 
         return False
     try:
         return _holds(receipt, rows, store)
-    except (OSError, pa.ArrowException):  # a damaged part is not what the file says
+    except DamageError:  # a damaged part is not what the file says
         return False
 
 
 def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:
-    with pq.ParquetFile(store.data_path(receipt.part), page_checksum_verification=True) as file:
+    with open_part(store.data_path(receipt.part)) as file:
         names = [name for name in file.schema_arrow.names if name != "embedding"]
         entries = file.read(names, use_threads=False)
     rejected = REJECTS.empty_table()
     if receipt.has_rejects:
-        rejected = pq.read_table(store.rejects_path(receipt.part), page_checksum_verification=True)
+        with open_part(store.rejects_path(receipt.part)) as file:
+            rejected = file.read(use_threads=False)
     is_later = pc.is_in(rejected.column("reason"), value_set=pa.array(LATER_REASONS))
     early = rejects_table(receipt.source, rows.rejects) or REJECTS.empty_table()
     if not rejected.filter(pc.invert(is_later)).select(FOUND_BY_THE_READER).equals(early.select(FOUND_BY_THE_READER)):

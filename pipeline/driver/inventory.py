@@ -39,6 +39,11 @@ class Stock:
         """Whether parts leave the dataset or wait to join it: then all that is new joins in one swap."""
         return bool(self.stale or self.staged)
 
+    @property
+    def leaving(self) -> list[str]:
+        """Names of the parts in the dataset's own folder that the finished dataset will not have, unless made again."""
+        return [*(receipt.part for receipt in self.stale if receipt.part not in self.staged), *self.cut]
+
     def donors(self, shards: Iterable[Shard]) -> list[str]:
         """Return the names of parts with vectors of this recipe for texts that may stand elsewhere now."""
         at_hand = {shard.source for shard in shards}

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
 from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.staging import lay_ready
+from pipeline.dataset.parts import open_part
 from pipeline.dataset.store import Store
+from pipeline.dataset.transaction import save_prefilled
 from pipeline.driver.plan import Survey
 from pipeline.engines.thread import Embedded
-from pipeline.errors import CorpusError, EngineError
+from pipeline.errors import CorpusError, DamageError, EngineError
 from pipeline.schema import EMBEDDING, PASSAGE
 from pipeline.worker.embed import Job, embed_rows, is_too_long
 from pipeline.worker.table import content_hashes
@@ -52,7 +52,7 @@ class Donors:
             counts = self.n_passages[here]
             within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
             entries = np.sort(np.repeat(self.entry[here], counts) + within)
-            with contextlib.suppress(OSError, pa.ArrowException):  # a damaged part: its texts are embedded again
+            with contextlib.suppress(DamageError):  # a damaged part: its texts are embedded again
                 tables.append(_entries(self.paths[path], entries))
         return pa.concat_tables(tables) if tables else None
 
@@ -63,7 +63,7 @@ def find_donors(paths: Sequence[Path]) -> Donors:
     for index, path in enumerate(paths):
         try:
             found, n_entries = _first_entries(path)
-        except (OSError, pa.ArrowException):
+        except DamageError:
             continue
         hashes.append(found[0])
         entries.append(found[1])
@@ -127,7 +127,7 @@ def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, place: Store, stagi
             if all(is_too_long(missing, job.config)):
                 yield embed_rows(chunk, rows, known, job, _NoEngine(), place)
             elif known is not None:
-                lay_ready(staging, chunk.id, known)
+                save_prefilled(staging, chunk.id, known)
                 yield replace(chunk, ready=chunk.id)
             else:
                 yield chunk
@@ -159,13 +159,13 @@ class _NoEngine:
 def _hashes(path: Path) -> NDArray[np.bytes_]:
     try:
         return _first_entries(path)[0][0]
-    except (OSError, pa.ArrowException):
+    except DamageError:
         return np.empty(0, "S16")
 
 
 def _first_entries(path: Path) -> tuple[tuple[NDArray[np.bytes_], NDArray[np.int64]], int]:
     """Return of each row its content hash and its first entry, and the number of entries."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with open_part(path) as file:
         table = file.read(["content_hash", "passage"], use_threads=False)
     first = np.flatnonzero(table.column("passage").to_numpy() == 0)
     digests = table.column("content_hash").combine_chunks()
@@ -175,7 +175,7 @@ def _first_entries(path: Path) -> tuple[tuple[NDArray[np.bytes_], NDArray[np.int
 
 def _entries(path: Path, entries: NDArray[np.int64]) -> pa.Table:
     """Return some entries of a part, given in rising order; only the row groups that hold them are read."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with open_part(path) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
         of_entry = np.searchsorted(ends, entries, side="right")

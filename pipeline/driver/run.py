@@ -14,12 +14,11 @@ from pipeline.config import Config
 from pipeline.console import Progress, peak_rss_bytes
 from pipeline.corpus.shards import find_shards
 from pipeline.dataset.card import write_card
-from pipeline.dataset.manifest import Manifest, Receipt, Run, Seen, totals
+from pipeline.dataset.manifest import Receipt, Run, totals
 from pipeline.dataset.parts import count_duplicate_ids
-from pipeline.dataset.staging import drop, swap
 from pipeline.dataset.store import Store
+from pipeline.dataset.transaction import Transaction
 from pipeline.driver.fan_out import FanOut
-from pipeline.driver.inventory import Stock
 from pipeline.driver.options import Options
 from pipeline.driver.plan import DEFAULT, Survey, survey
 from pipeline.driver.reuse import count_removed, donors_of, reuse
@@ -63,16 +62,17 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
             skipped_files=tuple(found.corpus.skipped),
             duplicate_ids=stock.manifest.run.duplicate_ids if stock.manifest.run else 0,
         )
-        _begin(store, found, record)
+        change = Transaction(store=store, dataset=stock.dataset, replaces=stock.replaces)
+        seen = {line.source: line for line in stock.seen(found.readable)}
+        change.begin(stock.manifest, record, stock.kept, seen, adds=bool(found.chunks))
         job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config, staged=stock.replaces)
-        place = store.staging(stock.dataset.fingerprint) if job.staged else store
-        made, remaining = _reuse(found, job, store, place)
+        made, remaining = _reuse(found, job, change)
         store.commit()
-        embedded, failures, last_at = _embed(remaining, job, place, fan_out)
+        embedded, failures, last_at = _embed(remaining, job, change, fan_out)
         store.refresh()
-        sizes = place.part_sizes()  # what was reported from an old view of a volume may not be there
+        sizes = change.place.part_sizes()  # what was reported from an old view of a volume may not be there
         made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
-        made += _unreported(chunks, made, place)
+        made += _unreported(chunks, made, change)
         receipts = stock.kept | {receipt.part: receipt for receipt in made}
         missing = _count_missing(chunks, made)
         record = msgspec.structs.replace(
@@ -89,7 +89,7 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
             peak_rss_bytes=peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
-        record, sums = _finish(store, place, found, receipts, record)
+        record, sums = _finish(change, found, receipts, record)
         store.commit()
     return Outcome(run=record, totals=sums, failures=failures)
 
@@ -104,35 +104,16 @@ def _record(target: str, options: Options) -> Run:
     )
 
 
-def _begin(store: Store, found: Survey, record: Run) -> None:
-    """Write down that a run is at work; until a swap, the manifest goes on naming the parts that are there."""
-    stock, manifest = found.stock, found.stock.manifest
-    seen = {line.source: line for line in stock.seen(found.readable)}
-    if stock.replaces and manifest.dataset is not None and not manifest.n_unreadable:
-        store.append(record)
-    elif stock.replaces:
-        dataset = manifest.dataset or stock.dataset
-        store.rewrite_manifest([dataset, *manifest.seen.values(), *manifest.receipts.values(), record])
-    elif found.chunks or _is_outdated(manifest, stock, seen):
-        store.rewrite_manifest([stock.dataset, *seen.values(), *stock.kept.values(), record])
-
-
-def _is_outdated(manifest: Manifest, stock: Stock, seen: Mapping[str, Seen]) -> bool:
-    if manifest.dataset is None or manifest.dataset.fingerprint != stock.dataset.fingerprint or manifest.n_unreadable:
-        return True
-    return (manifest.receipts, manifest.seen) != (stock.kept, seen)
-
-
-def _reuse(found: Survey, job: Job, store: Store, place: Store) -> tuple[list[Receipt], list[Chunk]]:
+def _reuse(found: Survey, job: Job, change: Transaction) -> tuple[list[Receipt], list[Chunk]]:
     """Make the chunks that need no engine; return their receipts and the other chunks."""
-    donors, staging = donors_of(found, store), store.staging(found.stock.dataset.fingerprint)
+    donors = donors_of(found, change.store)
     if not len(donors.hashes):
         return [], list(found.chunks)
     made: list[Receipt] = []
     remaining: list[Chunk] = []
-    for outcome in reuse(found.chunks, job, donors, replace(place, commit=lambda: None), staging):
+    for outcome in reuse(found.chunks, job, donors, replace(change.place, commit=lambda: None), change.staging):
         if isinstance(outcome, Receipt):
-            place.append(outcome)
+            change.add(outcome)
             made.append(outcome)
         else:
             remaining.append(outcome)
@@ -140,7 +121,7 @@ def _reuse(found: Survey, job: Job, store: Store, place: Store) -> tuple[list[Re
 
 
 def _embed(
-    chunks: Sequence[Chunk], job: Job, store: Store, fan_out: FanOut
+    chunks: Sequence[Chunk], job: Job, change: Transaction, fan_out: FanOut
 ) -> tuple[list[Receipt], tuple[Failure, ...], float]:
     made: dict[str, Receipt] = {}
     failures: list[Failure] = []
@@ -152,19 +133,19 @@ def _embed(
                     failures.append(outcome)
                     continue
                 last_at = time.time()
-                store.append(outcome)
+                change.add(outcome)
                 made[outcome.chunk] = outcome
                 progress.add(outcome.input_rows, outcome.tokens, outcome.engine_ready_at)
     return list(made.values()), tuple(failures), last_at
 
 
-def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], store: Store) -> list[Receipt]:
+def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], change: Transaction) -> list[Receipt]:
     """Return the receipts of parts that are there although nobody reported them: the store is the truth."""
     reported = {receipt.chunk for receipt in made}
-    silent = (store.receipt_of(chunk.part_name) for chunk in chunks if chunk.id not in reported)
+    silent = (change.place.receipt_of(chunk.part_name) for chunk in chunks if chunk.id not in reported)
     found = [receipt for receipt in silent if receipt is not None]
     for receipt in found:
-        store.append(receipt)
+        change.add(receipt)
     return found
 
 
@@ -181,32 +162,27 @@ def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
 
 
 def _finish(
-    store: Store, place: Store, found: Survey, receipts: Mapping[str, Receipt], record: Run
+    change: Transaction, found: Survey, receipts: Mapping[str, Receipt], record: Run
 ) -> tuple[Run, dict[str, int]]:
     """Make the manifest say what is there now; return the record of the run, and the sums over the dataset."""
-    stock, previous = found.stock, found.stock.manifest.run
-    if stock.replaces and record.missing_chunks:
+    stock, store = found.stock, change.store
+    if change.replaces and record.missing_chunks:
         store.append(record)
         return record, totals(stock.manifest.receipts.values())
-    new = {part: None for part in receipts if stock.replaces and (part in stock.staged or part not in stock.kept)}
-    stale = [receipt.part for receipt in stock.stale if receipt.part not in stock.staged]
-    old = [part for part in (*stale, *stock.cut) if part not in receipts]
+    new = {part: None for part in receipts if change.replaces and (part in stock.staged or part not in stock.kept)}
+    old = [part for part in stock.leaving if part not in receipts]
 
     def path(part: str) -> Path:
-        return (place if part in new else store).data_path(part)
+        return (change.place if part in new else store).data_path(part)
 
+    previous = stock.manifest.run
     if receipts.keys() != stock.kept.keys() or old or previous is None or previous.state == "started":
         record = msgspec.structs.replace(record, duplicate_ids=count_duplicate_ids(map(path, receipts)))
     sums = _reconciled(receipts)
-    if stock.replaces:
+    if change.replaces:
         removed = count_removed([*map(store.data_path, old)], [*map(path, new)])
         record = msgspec.structs.replace(record, removed_rows=removed)
-        swap(store, place, [stock.dataset, *stock.seen(found.readable), *receipts.values(), record], new=new, old=old)
-    else:
-        store.append(record)
-        for part in old:
-            store.remove(part)
-        drop(store.staging(stock.dataset.fingerprint))
+    change.commit(record, receipts.values(), stock.seen(found.readable), new=new, old=old)
     write_card(store, stock.dataset, sums)
     return record, sums
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.config import Config
 from pipeline.dataset.manifest import Manifest
+from pipeline.dataset.parts import open_part
 from pipeline.dataset.store import Store
 from pipeline.engines import make_embedder
-from pipeline.errors import CorpusError, DamageError, UsageError
-from pipeline.files import open_parquet
+from pipeline.errors import UsageError
 from pipeline.model.tokens import make_tokenizer
 from pipeline.vectors import finish, matrix
 
@@ -31,21 +28,12 @@ def embed_query(query: str, config: Config) -> NDArray[np.float32]:
     return vector
 
 
-@contextlib.contextmanager
-def _sound(store: Store, part: str) -> Iterator[pq.ParquetFile]:
-    try:
-        with open_parquet(store.data_path(part)) as file:
-            yield file
-    except CorpusError as error:
-        raise DamageError(f"{error}; `embed-corpus verify` says more") from error
-
-
 def nearest(store: Store, manifest: Manifest, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
     """Return the `k` entries with the largest cosine to `vector`, shape (dim,), best first, as score and columns."""
     best: list[tuple[float, int, dict[str, Any]]] = []
     n_seen = 0
     for part in manifest.receipts:
-        with _sound(store, part) as file:
+        with open_part(store.data_path(part)) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
                 scores = matrix(table.column("embedding")).astype(np.float32) @ vector

@@ -6,12 +6,11 @@ import json
 import time
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.chunk import Shard, make_chunk
 from pipeline.dataset.card import write_card
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, totals
+from pipeline.dataset.parts import open_part
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import NAME as LOCK
 from pipeline.errors import DamageError, RecipeError, UsageError
@@ -102,14 +101,12 @@ def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
 
 
 def _cut(store: Store, receipt: Receipt, narrow: Receipt, dataset: Dataset, place: Store) -> Receipt:
-    try:
-        with pq.ParquetFile(store.data_path(receipt.part), page_checksum_verification=True) as file:
-            table = file.read()
-        rejects = pq.read_table(store.rejects_path(receipt.part)) if receipt.has_rejects else None
-    except (OSError, pa.ArrowException) as error:
-        raise DamageError(
-            f"{store.data_path(receipt.part)}: cannot be read: {error}; see `embed-corpus verify`"
-        ) from error
+    with open_part(store.data_path(receipt.part)) as file:
+        table = file.read()
+    rejects = None
+    if receipt.has_rejects:
+        with open_part(store.rejects_path(receipt.part)) as file:
+            rejects = file.read()
     dim = dataset.recipe["run.dim"]
     vectors = finish(matrix(table.column("embedding")), dim)
     table = table.set_column(table.schema.get_field_index("embedding"), "embedding", fixed_size_list(vectors))

@@ -18,8 +18,8 @@ from pipeline.config import Config
 from pipeline.corpus.reader import ChunkReader
 from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.staging import read_ready
 from pipeline.dataset.store import Store
+from pipeline.dataset.transaction import load_prefilled
 from pipeline.engines.thread import Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
 from pipeline.model.passages import RETOKENISATION_MARGIN, make_passages
@@ -69,7 +69,7 @@ def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: Ch
     if (found := place.republish(chunk.part_name)) is not None:
         return found
     rows = reader.read(job.root, job.columns, chunk)
-    known = read_ready(_staging(job, store), chunk.ready) if chunk.ready else None
+    known = load_prefilled(_staging(job, store), chunk.ready) if chunk.ready else None
     return embed_rows(chunk, rows, known, job, engine, place)
 
 

@@ -19,6 +19,25 @@ Dtype = Literal["bfloat16", "float32", "float16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineKind:
+    """How an engine is made, and what other rooms have to know of it."""
+
+    make: str  # MODULE:NAME, called with the Config; imported only when an engine is made
+    needs_weights: bool = True  # reads a checkpoint: tokenizer, weights, reference vectors
+    serves_http: bool = False
+    loads_as_vllm: bool = False  # gives each architecture the attention that vLLM gives it
+    computes_in: Dtype | None = None  # None = the configured dtype
+
+
+# By `engine.kind`. A new engine is a file in pipeline/engines/ and an entry here.
+ENGINES = {
+    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", serves_http=True, loads_as_vllm=True),
+    "sentence-transformers": EngineKind(make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder"),
+    "hashing": EngineKind(make="pipeline.engines.hashing:HashingEmbedder", needs_weights=False, computes_in="float32"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """The model and how its vectors are meant to be made."""
 
@@ -47,7 +66,7 @@ class ModelConfig:
 class EngineConfig:
     """How the engine runs; only `kind` can change a vector."""
 
-    kind: Literal["vllm", "sentence-transformers", "hashing"] = "vllm"
+    kind: str = "vllm"  # a name of ENGINES
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     enforce_eager: bool = True
@@ -142,6 +161,8 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
         config = msgspec.convert(tables, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
+    if config.engine.kind not in ENGINES:
+        raise ConfigError(f"{where}: engine.kind expected one of {', '.join(ENGINES)}, found {config.engine.kind!r}")
     for key in _POSITIVE:
         table, name = key.split(".")
         value = getattr(getattr(config, table), name)

@@ -16,6 +16,7 @@ from msgspec import Meta
 from pipeline.errors import ConfigError
 from pipeline.schema import RESERVED
 
+REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
 Positive = Annotated[int, Meta(ge=1)]
 

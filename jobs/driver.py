@@ -17,7 +17,7 @@ from jobs.lock import OutputLock
 from jobs.marks import DictMarks
 from jobs.mount import check_inside, check_relative
 from pipeline.chunk import Chunk
-from pipeline.config import Config, load_config
+from pipeline.config import ENGINES, Config, load_config
 from pipeline.corpus.shards import find_shards
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.marks import deaths_of
@@ -208,7 +208,7 @@ def _configured(request: Request) -> Config:
     kept = kept_dtype(config, Store(root=resources.OUTPUT / request.output), rebuild=request.rebuild)
     config = settle_dtype(config, modal_device(gpu), kept=kept)
     check_memory(config, gpu)
-    if config.engine.kind != "hashing":
+    if ENGINES[config.engine.kind].needs_weights:
         locate(config.model)  # all of it: a container without the weights would be paid for before it says so
     return config
 

@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import modal
 
+from pipeline.config import REPOSITORY as REPOSITORY
 from pipeline.config import load_config
 from pipeline.serve.key import KEY_VARIABLE
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = os.environ.get("EMBED_CONFIG", "configs/kalm-gemma3-12b.toml")  # below the repository
 RENTED = load_config(REPOSITORY / CONFIG).modal
 

@@ -14,13 +14,12 @@ from typing import Any
 
 import msgspec
 
-from pipeline.config import Config, load_config, parse_config
+from pipeline.config import REPOSITORY, Config, load_config, parse_config
 from pipeline.console import notice
 from pipeline.dataset.store import Store
 from pipeline.driver.options import Options
 from pipeline.errors import DamageError, IncompleteError, UsageError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = "configs/local.toml"
 
 

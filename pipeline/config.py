@@ -8,14 +8,36 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from pipeline.errors import ConfigError
 from pipeline.schema import RESERVED
 
+REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
+Positive = Annotated[int, Meta(ge=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineKind:
+    """How an engine is made, and what other rooms have to know of it."""
+
+    make: str  # MODULE:NAME, called with the Config; imported only when an engine is made
+    needs_weights: bool = True  # reads a checkpoint: tokenizer, weights, reference vectors
+    serves_http: bool = False
+    loads_as_vllm: bool = False  # gives each architecture the attention that vLLM gives it
+    computes_in: Dtype | None = None  # None = the configured dtype
+
+
+# By `engine.kind`. A new engine is a file in pipeline/engines/ and an entry here.
+ENGINES = {
+    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", serves_http=True, loads_as_vllm=True),
+    "sentence-transformers": EngineKind(make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder"),
+    "hashing": EngineKind(make="pipeline.engines.hashing:HashingEmbedder", needs_weights=False, computes_in="float32"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +49,8 @@ class ModelConfig:
     location: str = ""  # "" = Hugging Face hub, a folder, or package:MODULE/SUBFOLDER
     dtype: Dtype | Literal["auto"] = "bfloat16"  # "auto" never leaves `settle_dtype`
     pooling: Literal["mean", "last", "cls"]
-    dims: tuple[int, ...]
-    max_tokens: int
+    dims: Annotated[tuple[Positive, ...], Meta(min_length=1)]
+    max_tokens: Positive
     document_prompt: str = ""
     query_prompt: str = ""
     attention: Literal["causal", "bidirectional", ""] = ""  # "" = whatever the checkpoint says
@@ -47,14 +69,14 @@ class ModelConfig:
 class EngineConfig:
     """How the engine runs; only `kind` can change a vector."""
 
-    kind: Literal["vllm", "sentence-transformers", "hashing"] = "vllm"
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
+    kind: str = "vllm"  # a name of ENGINES
+    max_num_seqs: Positive = 256
+    max_num_batched_tokens: Positive = 8192
     enforce_eager: bool = True
     gpu_memory_utilization: float = 0.9
     kv_cache_bytes: int = 0
     sleep_mode: bool = False
-    batch_passages: int = 1024
+    batch_passages: Positive = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +87,7 @@ class CorpusConfig:
     id: str = ""
     keep: tuple[str, ...] = ()
     on_long: Literal["truncate", "split", "reject"] = "truncate"
-    overlap: int = 0
+    overlap: Annotated[int, Meta(ge=0)] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +95,7 @@ class RunConfig:
     """What one run makes and in which steps."""
 
     dim: int = 0
-    chunk_tokens: int = 65_536
+    chunk_tokens: Positive = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +103,7 @@ class ModalConfig:
     """What a run on Modal rents, and at which price."""
 
     gpu: str = ""  # "" = CPU
-    max_containers: int = 1
+    max_containers: Positive = 1
     usd_per_hour: float = 0.0  # of one container with its GPU
     driver_hours: float = 22.0
     snapshot: bool = True
@@ -101,16 +123,6 @@ class Config:
     def dim(self) -> int:
         """Width of the stored vectors: `run.dim`, or the model's full width."""
         return self.run.dim or self.model.dims[0]
-
-
-_POSITIVE = (
-    "model.max_tokens",
-    "engine.max_num_seqs",
-    "engine.max_num_batched_tokens",
-    "engine.batch_passages",
-    "run.chunk_tokens",
-    "modal.max_containers",
-)
 
 
 def load_config(
@@ -141,15 +153,12 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
     try:
         config = msgspec.convert(tables, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    for key in _POSITIVE:
-        table, name = key.split(".")
-        value = getattr(getattr(config, table), name)
-        if value < 1:
-            raise ConfigError(f"{where}: {key} expected a positive number, found {value}")
-    if not config.model.dims or list(config.model.dims) != sorted(set(config.model.dims), reverse=True):
+        raise ConfigError(f"{where}: {_explained(error, tables)}") from error
+    if config.engine.kind not in ENGINES:
+        raise ConfigError(f"{where}: engine.kind expected one of {', '.join(ENGINES)}, found {config.engine.kind!r}")
+    if list(config.model.dims) != sorted(set(config.model.dims), reverse=True):
         raise ConfigError(f"{where}: model.dims expected sizes in falling order, found {config.model.dims}")
-    if not 0 <= config.corpus.overlap < config.model.max_tokens // 2:
+    if config.corpus.overlap >= config.model.max_tokens // 2:
         raise ConfigError(
             f"{where}: corpus.overlap expected 0 to under half of model.max_tokens "
             f"({config.model.max_tokens}), found {config.corpus.overlap}"
@@ -194,16 +203,19 @@ def _refuse_unknown(tables: Mapping[str, Any], record: type, where: str, prefix:
         if not prefix:
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: expected a table [{key}], found {value!r}")
-            _refuse_unknown(value, _TABLES[key], where, f"{key}.")
+            _refuse_unknown(value, get_type_hints(Config)[key], where, f"{key}.")
 
 
-_TABLES: dict[str, type] = {
-    "model": ModelConfig,
-    "engine": EngineConfig,
-    "corpus": CorpusConfig,
-    "run": RunConfig,
-    "modal": ModalConfig,
-}
+def _explained(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:
+    """Turn "Expected `int`, got `str` - at `$.table.key`" into "table.key expected int, found 'x'"."""
+    problem, _, path = str(error).replace("`", "").partition(" - at $.")
+    table, _, key = path.partition(".")
+    if problem.startswith("Object missing required field"):
+        return f"expected {f'{path}.' if path else ''}{problem.split()[-1]}, found none"
+    if not problem.startswith("Expected"):
+        return f"{path}: {problem}"
+    expected = problem.removeprefix("Expected ").partition(", got ")[0]
+    return f"{path} expected {expected}, found {tables[table][key.partition('[')[0]]!r}"
 
 
 def _check_dim(config: Config, allow_untrained_dim: bool) -> None:

@@ -167,12 +167,17 @@ def test_a_malformed_override_is_refused(override: str) -> None:
         "model.max_tokens=many",
         "model.max_tokens=0",
         "model.max_tokens=true",
+        "model.max_tokens=1",  # leaves no overlap
         "model.dims=[]",
         "model.dims=[128, 384]",
         "model.dims=[384, 384]",
+        "model.dims=[384, 0]",
+        "engine.max_num_seqs=0",
+        "engine.max_num_batched_tokens=0",
         "engine.batch_passages=-1",
         "engine.kind=onnx",
         "run.chunk_tokens=0",
+        "modal.max_containers=0",
         "corpus.keep=year",
         "corpus.on_long=drop",
         "corpus.overlap=-1",
@@ -182,7 +187,33 @@ def test_a_malformed_override_is_refused(override: str) -> None:
 def test_a_value_out_of_range_is_refused_by_its_key(override: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         config(override)
-    assert override.split("=")[0].split(".")[1] in str(refusal.value)
+    assert str(refusal.value).startswith(f"{LOCAL}: ")
+    assert override.split("=")[0] in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.max_tokens=0", "model.max_tokens expected int >= 1, found 0"),
+        ("model.max_tokens=many", "model.max_tokens expected int, found 'many'"),
+        ("model.dims=[384, 0]", "model.dims[1] expected int >= 1, found [384, 0]"),
+        ("model.dims=[]", "model.dims expected array of length >= 1, found []"),
+        ("model.dtype=int8", "model.dtype: Invalid enum value 'int8'"),
+        ("engine.kind=onnx", "engine.kind expected one of vllm, sentence-transformers, hashing, found 'onnx'"),
+        ("corpus.overlap=-1", "corpus.overlap expected int >= 0, found -1"),
+        ("corpus.overlap=128", "corpus.overlap expected 0 to under half of model.max_tokens (256), found 128"),
+    ],
+)
+def test_a_refusal_says_what_was_expected_and_what_was_found(override: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        config(override)
+    assert str(refusal.value) == f"{LOCAL}: {words}"
+
+
+@pytest.mark.parametrize(("tables", "key"), [({}, "model"), ({"model": {"name": "x"}}, "model.revision")])
+def test_a_key_that_is_missing_is_named(tables: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=f"^here: expected {key}, found none$"):
+        parse_config(tables, where="here")
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,7 @@ from pipeline.dataset.store import Store
 
 CARD = """\
 ---
-configs:
-- config_name: default
-  data_files: data/*.parquet
-license: other
-license_name: {licence}
-tags:
-- embeddings
+{metadata}
 ---
 # Embeddings by {name}
 
@@ -38,10 +32,18 @@ Made with embed-corpus; `embed-corpus verify` checks the files against `manifest
 
 def write_card(store: Store, dataset: Dataset, sums: Mapping[str, int]) -> None:
     """Write the card of a dataset unless it already says the same."""
+    from huggingface_hub import DatasetCardData
+
     model = dataset.config["model"]
+    metadata = DatasetCardData(
+        configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
+        license="other",
+        license_name=model["licence"],
+        tags=["embeddings"],
+    )
     text = CARD.format(
         name=model["name"],
-        licence=model["licence"],
+        metadata=metadata.to_yaml(original_order=["configs"]),
         dim=dataset.recipe["run.dim"],
         fingerprint=dataset.fingerprint,
         rows="\n".join(f"| {key} | `{value!r}` |" for key, value in dataset.recipe.items()),

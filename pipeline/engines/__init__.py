@@ -1,15 +1,18 @@
-"""Engines turn token ids into full-width vectors. One protocol, three makers; heavy imports wait until one is made."""
+"""Engines turn token ids into full-width vectors. One protocol, one file each, imported when an engine is made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from pkgutil import resolve_name
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Config
+from pipeline.config import ENGINES, Config, EngineKind
 from pipeline.engines.golden import check_golden
+
+__all__ = ["ENGINES", "Embedder", "EngineKind", "Sleeper", "make_embedder"]
 
 
 class Embedder(Protocol):
@@ -19,8 +22,13 @@ class Embedder(Protocol):
         """Return one vector of the model's full width for each list of token ids, shape (n, width)."""
         ...
 
+
+@runtime_checkable
+class Sleeper(Embedder, Protocol):
+    """An embedder that can free the accelerator's memory for a snapshot of the process."""
+
     def sleep(self) -> None:
-        """Let go of the accelerator's memory where the engine can, before a snapshot of the process is taken."""
+        """Let go of the accelerator's memory, before a snapshot of the process is taken."""
         ...
 
     def wake(self) -> None:
@@ -34,20 +42,8 @@ def make_embedder(config: Config) -> Embedder:
     Raises EngineError when it does not start or gives other vectors, and ConfigError for a checkpoint that is not as
     the config says.
     """
-    if config.engine.kind == "hashing":
-        from pipeline.engines.hashing import HashingEmbedder
-
-        return HashingEmbedder(config.model.dims[0])
-    engine = _load(config)
-    check_golden(config, engine.embed)
-    return engine
-
-
-def _load(config: Config) -> Embedder:
-    if config.engine.kind == "sentence-transformers":
-        from pipeline.engines.sentence_transformers import SentenceTransformersEmbedder
-
-        return SentenceTransformersEmbedder(config)
-    from pipeline.engines.vllm import VLLMEmbedder
-
-    return VLLMEmbedder(config)
+    engine = ENGINES[config.engine.kind]
+    embedder: Embedder = resolve_name(engine.make)(config)
+    if engine.needs_weights:
+        check_golden(config, embedder.embed)
+    return embedder

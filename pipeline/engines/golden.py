@@ -13,12 +13,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Config, ModelConfig
+from pipeline.config import REPOSITORY, Config, ModelConfig
 from pipeline.console import notice
 from pipeline.errors import ConfigError, EngineError, UsageError
 from pipeline.model.tokens import make_tokenizer
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 DIMS = 256  # leading components that are kept of a vector, or all of a narrower one
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.995, "float16": 0.995}
 TEXTS = (

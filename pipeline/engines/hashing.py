@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import Config
+
 
 class HashingEmbedder:
-    """Spreads a digest of the token ids over `width` components with SplitMix64 (Steele, Lea and Flood, 2014)."""
+    """Spreads a digest of the token ids over the model's width with SplitMix64 (Steele, Lea and Flood, 2014)."""
 
-    def __init__(self, width: int) -> None:
-        self._steps = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    def __init__(self, config: Config) -> None:
+        self._steps = np.arange(1, config.model.dims[0] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Return components in [-1, 1), shape (n, width)."""
@@ -26,9 +28,3 @@ class HashingEmbedder:
         state ^= state >> np.uint64(31)
         vectors: NDArray[np.float32] = (state >> np.uint64(40)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
         return vectors
-
-    def sleep(self) -> None:
-        """Hold nothing that could be let go of."""
-
-    def wake(self) -> None:
-        """Take nothing back."""

@@ -37,12 +37,6 @@ class SentenceTransformersEmbedder:
         restored[order] = full
         return restored
 
-    def sleep(self) -> None:
-        """Hold nothing that could be let go of."""
-
-    def wake(self) -> None:
-        """Take nothing back."""
-
     def _forward(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         import torch
 

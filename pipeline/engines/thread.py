@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.engines import Embedder, make_embedder
+from pipeline.engines import Embedder, Sleeper, make_embedder
 from pipeline.engines.canary import Canary, canary_ids
 from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.vectors import finish_batch
@@ -72,14 +72,16 @@ class EngineThread:
         return self._pool.submit(self._embed, token_ids, dim, checked).result()
 
     def sleep(self) -> None:
-        """Let the engine sleep once it is loaded; raises what loading raised."""
+        """Let the engine sleep once it is loaded, if it can; raises what loading raised."""
         embedder, _ = self._loading.result()
-        self._pool.submit(embedder.sleep).result()
+        if isinstance(embedder, Sleeper):
+            self._pool.submit(embedder.sleep).result()
 
     def wake(self) -> None:
         """Wake the engine; raises BrokenEngineError when it is not what it was."""
         embedder, canary = self._loading.result()
-        self._pool.submit(embedder.wake).result()
+        if isinstance(embedder, Sleeper):
+            self._pool.submit(embedder.wake).result()
         self._pool.submit(canary.check).result()
         self.ready_at = time.time()
 

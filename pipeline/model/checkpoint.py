@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import tokenizers
 
-from pipeline.config import Config
+from pipeline.config import ENGINES, Config
 from pipeline.errors import ConfigError, EngineError
 from pipeline.model.files import check_revision, locate, pinned
 
@@ -49,7 +49,7 @@ def prepare(config: Config) -> Config:
 
     Raises ConfigError as `check` does, and EngineError when the model is not to be had.
     """
-    if config.engine.kind == "hashing":
+    if not ENGINES[config.engine.kind].needs_weights:
         return config
     config = replace(config, model=pinned(config.model))
     check(config, read_checkpoint(locate(config.model, settings_only=True)))
@@ -60,7 +60,7 @@ def open_checkpoint(config: Config) -> Path:
     """Return the folder with everything an engine needs, once revision and guard have passed."""
     folder = locate(config.model)
     check_revision(config.model, folder)
-    if config.engine.kind != "hashing":
+    if ENGINES[config.engine.kind].needs_weights:
         check(config, read_checkpoint(folder))
     return folder
 
@@ -86,7 +86,7 @@ def _mismatches(config: Config, found: Checkpoint) -> Iterator[tuple[str, object
         yield "name", model.name, sorted(unknown), "no engine here applies that module"
     if model.attention and model.attention != found.attention:
         yield "attention", model.attention, found.attention, "each token would see others than it was trained to see"
-    if config.engine.kind == "vllm" and found.attention != found.vllm_attention:
+    if ENGINES[config.engine.kind].loads_as_vllm and found.attention != found.vllm_attention:
         yield (
             "attention",
             f"{found.vllm_attention} as vLLM loads {found.architecture}",

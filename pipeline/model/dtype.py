@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.config import Config, Dtype
+from pipeline.config import ENGINES, Config, Dtype
 from pipeline.console import notice
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -55,8 +55,8 @@ def settle_dtype(config: Config, device: Device, *, kept: Dtype | None = None) -
     """
     if config.model.dtype != "auto":
         return config
-    if config.engine.kind == "hashing":  # computes in float32 wherever it runs
-        return replace(config, model=replace(config.model, dtype=kept or "float32"))
+    if computes_in := ENGINES[config.engine.kind].computes_in:
+        return replace(config, model=replace(config.model, dtype=kept or computes_in))
     dtype = kept or device.dtype
     if dtype != device.dtype:
         notice(f"model.dtype auto is {dtype} as in the output; {device.name} computes {device.dtype} faster")

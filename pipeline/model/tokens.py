@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import tokenizers
 
-from pipeline.config import Config
+from pipeline.config import ENGINES, Config
 from pipeline.errors import ConfigError, EngineError
 from pipeline.model.files import locate
 
@@ -36,7 +36,7 @@ def make_tokenizer(config: Config, *, max_tokens: int, overlap: int = 0) -> Toke
 
     Raises EngineError when the model has no tokenizer.json, and ConfigError for limits that leave no room for a text.
     """
-    if config.engine.kind == "hashing":
+    if not ENGINES[config.engine.kind].needs_weights:
         return WordTokenizer(max_tokens=max_tokens, overlap=overlap)
     folder = locate(config.model, settings_only=True)
     return ModelTokenizer(folder / "tokenizer.json", max_tokens=max_tokens, overlap=overlap)
@@ -82,7 +82,7 @@ def _window(encoding: tokenizers.Encoding) -> Window:
 
 
 class WordTokenizer:
-    """One token a word, for the hashing engine: no model, no vocabulary, the same everywhere."""
+    """One token a word, for an engine without weights: no vocabulary, the same everywhere."""
 
     def __init__(self, *, max_tokens: int, overlap: int) -> None:
         _check_room(max_tokens, overlap)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import REPOSITORY, Config
 from pipeline.engines import vllm
 from pipeline.serve import middleware as door
 from pipeline.serve.key import KEY_VARIABLE, digest
@@ -39,7 +39,7 @@ def server_environment(config: Config, key: str | None, base: Mapping[str, str])
     """Return `base` without the key and with what the server needs, among it what its door lets in."""
     settings = door.Settings(key_sha256=key and digest(key), dims=config.model.dims)
     kept = {name: value for name, value in base.items() if name != KEY_VARIABLE}
-    sources = [str(Path(__file__).resolve().parent.parent.parent), *filter(None, [base.get("PYTHONPATH")])]
+    sources = [str(REPOSITORY), *filter(None, [base.get("PYTHONPATH")])]
     return kept | vllm.environment() | {door.VARIABLE: settings.to_json(), "PYTHONPATH": os.pathsep.join(sources)}
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable
 from typing import NoReturn, Self
 
-from pipeline.config import Config
+from pipeline.config import ENGINES, Config
 from pipeline.console import DEBUG_VARIABLE
 from pipeline.errors import EngineError, UsageError
 from pipeline.model.checkpoint import open_checkpoint
@@ -34,8 +34,9 @@ class Server:
 
     def __init__(self, config: Config, *, host: str, port: int, key: str | None) -> None:
         """Start it; raises UsageError for a config or an address that it cannot serve, EngineError without a model."""
-        if config.engine.kind != "vllm":
-            raise UsageError(f"server: expected engine.kind vllm, found {config.engine.kind}")
+        if not ENGINES[config.engine.kind].serves_http:
+            able = " or ".join(kind for kind, engine in ENGINES.items() if engine.serves_http)
+            raise UsageError(f"server: expected engine.kind {able}, found {config.engine.kind}")
         _check_free(host, port)
         folder = open_checkpoint(config)
         self._config, self._address, self._key = config, (host, port), key

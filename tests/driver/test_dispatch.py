@@ -147,7 +147,7 @@ class Fine:
     ready_at = 1.0
 
     def embed(self, token_ids, dim):
-        return Embedded(vectors=finish(HashingEmbedder(384).embed(token_ids or [[0]]), dim)[: len(token_ids)])
+        return Embedded(vectors=finish(HashingEmbedder(CONFIG).embed(token_ids or [[0]]), dim)[: len(token_ids)])
 
 
 def test_a_rejected_row_leaves_no_shard_open(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_mark_stays_after_a_death_alone(
 ) -> None:
     may_load = threading.Event()
     monkeypatch.setattr(
-        "pipeline.engines.thread.make_embedder", lambda config: may_load.wait() and HashingEmbedder(384)
+        "pipeline.engines.thread.make_embedder", lambda config: may_load.wait() and HashingEmbedder(CONFIG)
     )
     write_parquet(tmp_path / "in/a.parquet", [{"text": "t"}])
     chunk = chunk_of(job_of(tmp_path / "in"), "a.parquet", 0, 1)

@@ -14,13 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.cli import main
-from pipeline.commands import REPOSITORY
 from pipeline.config import Config, parse_config
 from pipeline.engines import make_embedder
 from pipeline.engines.golden import check_golden, read_golden
 from pipeline.errors import ConfigError, EngineError
 from pipeline.model.checkpoint import prepare
-from tests.support import embed_corpus, local_config
+from tests.support import REPOSITORY, embed_corpus, local_config
 from tests.support.checkpoints import DIMS, change_config, model_tables, write_config, write_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch and transformers, about themselves

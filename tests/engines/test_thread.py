@@ -31,7 +31,7 @@ class Spoilt(HashingEmbedder):
     """The hashing engine, with `spoil` between its vectors and the world; it notes the sizes of its calls."""
 
     def __init__(self, spoil: Callable[[Sequence[Sequence[int]], Vectors], Vectors]) -> None:
-        super().__init__(CONFIG.model.dims[0])
+        super().__init__(CONFIG)
         self.spoil = spoil
         self.sizes: list[int] = []
 

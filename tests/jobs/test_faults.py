@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -53,14 +52,11 @@ def test_a_row_that_kills_its_container_is_found_and_rejected_alone(tmp_path: Pa
     """Modal starts an input of a deployed app again for ever; background commits show what is half done."""
     rows = texts(48)
     rows[43]["text"] = "killer"
-    with house(tmp_path, delay_s=0.05, seeded=False, background_commit_s=0.05) as home:
+    with house(tmp_path, seeded=False, background_commit_s=0.05) as home:
         write_jsonl(tmp_path / "corpus/books/a.jsonl.gz", rows[:40])
         write_jsonl(tmp_path / "corpus/books/b.jsonl.gz", rows[40:])
         home.plane.seed("embedding-corpus", tmp_path / "corpus")
-        engine = home.folder / "pipeline/engines/hashing.py"
-        kill = f"        if [{zlib.crc32(b'killer')}] in token_ids:\n            os.kill(os.getpid(), 9)\n"
-        told = '        print(f"ENGINE'
-        engine.write_text(engine.read_text().replace(told, f"        import os\n{kill}{told}"))
+        home.engine(0.05, "if holds('killer'): os.kill(os.getpid(), signal.SIGKILL)")
         if deployed:
             assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0
         assert "47 embedded, 1 rejected" in home.run("--input", "books/")
@@ -74,15 +70,13 @@ def test_a_row_that_kills_its_container_is_found_and_rejected_alone(tmp_path: Pa
 
 @SLOW
 def test_a_container_whose_engine_breaks_is_replaced(tmp_path: Path) -> None:
-    with house(tmp_path, chunk_tokens=2000, delay_s=0.0) as home:
-        engine = home.folder / "pipeline/engines/hashing.py"
-        broken = """
+    broken = """
         self.n_calls = getattr(self, "n_calls", 0) + 1
         if self.n_calls > 14:
             raise RuntimeError("device-side assert triggered")
-        return self.hashed(token_ids)
-"""
-        engine.write_text(engine.read_text().replace("\n        return self.hashed(token_ids)\n", broken))
+    """
+    with house(tmp_path, chunk_tokens=2000) as home:
+        home.engine(0.0, broken)
         printed = home.run("--input", "books/")
         home.check_complete("books", tmp_path / "out", ROWS)
         assert "0 rejected" in printed

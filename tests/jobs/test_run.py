@@ -81,7 +81,7 @@ def test_four_containers_make_the_same_dataset_all_at_work_at_once(
     with house(tmp_path, chunk_tokens=2600) as home:
         for n in (1, 4):
             if n > 1:
-                home.delay(delay_s)  # long against the start of a container, so that all find work
+                home.engine(delay_s)  # long against the start of a container, so that all find work
             home.run("--input", "books/", "--output", f"by-{n}", "--max-containers", str(n))
             home.check_complete(f"by-{n}", tmp_path / f"out-{n}", ROWS)
             tables[n] = read_dataset(tmp_path / f"out-{n}")

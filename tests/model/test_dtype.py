@@ -18,7 +18,7 @@ from pipeline.model import dtype
 from pipeline.model.dtype import Device, modal_device, settle_dtype, this_device
 from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, texts, write_jsonl
 from tests.support.many import Call, run_all
-from tests.support.sabotage import Tree
+from tests.support.sabotage import FakedCommand
 
 AUTO = load_config(REPOSITORY / "configs/local.toml")
 LAPTOP = "fpu sse2 ssse3 fma sse4_2 avx f16c avx2 bmi2 avx_vnni"  # Alder Lake
@@ -219,14 +219,14 @@ def test_a_rebuild_chooses_anew_unless_there_is_nothing_else_to_rebuild(
 
 def test_a_rebuild_that_was_stopped_goes_on_with_its_dtype(tmp_path: Path, begun: tuple[str | Path, ...]) -> None:
     rebuild = (*begun, "--rebuild", "--set", "model.max_tokens=9")
-    tree = Tree(tmp_path / "tree", "if holds('15'): os._exit(9)")
+    faked = FakedCommand(tmp_path / "faked", "if holds('15'): os._exit(9)")
     small = ("--set", "run.chunk_tokens=20", *BFLOAT16)
-    with tree.start(*rebuild, *small) as process:
+    with faked.start(*rebuild, *small) as process:
         process.communicate()
-    n_before = tree.embedded()
+    n_before = faked.embedded()
     assert n_before > 2
-    tree.engine("")
-    with tree.start(*rebuild, *small[:2]) as process:
+    faked.engine("")
+    with faked.start(*rebuild, *small[:2]) as process:
         process.communicate()
     assert set(recorded(tmp_path / "out")) == {"bfloat16"}
-    assert tree.embedded() < 20 + n_before
+    assert faked.embedded() < 20 + n_before

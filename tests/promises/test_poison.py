@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support import embed_corpus, ids, status, texts, write_jsonl, write_parquet
-from tests.support.sabotage import Tree
+from tests.support.sabotage import FakedCommand
 
 ROWS = texts(300)
 SMALL = ("--set", "run.chunk_tokens=1000", "--set", "engine.batch_passages=32")
@@ -36,14 +36,14 @@ def check_all_but(output: Path, bad: set[int], detail: str) -> None:
 
 
 def test_rows_on_which_the_engine_raises_are_rejected_and_all_others_embedded(tmp_path: Path) -> None:
-    tree = Tree(tmp_path / "tree", 'if holds("POISON"): raise ValueError("cannot digest this")')
-    done = tree.run(corpus(tmp_path / "in"), tmp_path / "out", *SMALL)
+    faked = FakedCommand(tmp_path / "faked", 'if holds("POISON"): raise ValueError("cannot digest this")')
+    done = faked.run(corpus(tmp_path / "in"), tmp_path / "out", *SMALL)
     assert done.returncode == 0, done.stderr
     check_all_but(tmp_path / "out", POISON, "cannot digest this")
     found = status(tmp_path / "out")
     assert (found["embedded_now"], found["rejected_rows"]) == (296, 4)
     assert found["engine_calls"] <= 300 / 10 + len(POISON) * 2 * 5  # 32 rows are halved five times
-    assert tree.run(tmp_path / "in", tmp_path / "out", *SMALL, "--strict").returncode == 3
+    assert faked.run(tmp_path / "in", tmp_path / "out", *SMALL, "--strict").returncode == 3
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_rows_on_which_the_engine_raises_are_rejected_and_all_others_embedded(tm
     ],
 )
 def test_an_engine_that_goes_wrong_stops_the_run_and_costs_no_row(tmp_path: Path, broken: str, what: str) -> None:
-    tree = Tree(tmp_path / "tree")
-    calls = f"if open({str(tree.log)!r}).read().count(chr(10)) > 12: "
-    tree.engine(calls + broken)
-    done = tree.run(corpus(tmp_path / "in", set()), tmp_path / "out", *SMALL)
+    faked = FakedCommand(tmp_path / "faked")
+    calls = f"if open({str(faked.log)!r}).read().count(chr(10)) > 12: "
+    faked.engine(calls + broken)
+    done = faked.run(corpus(tmp_path / "in", set()), tmp_path / "out", *SMALL)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert what in done.stderr
@@ -67,24 +67,24 @@ def test_an_engine_that_goes_wrong_stops_the_run_and_costs_no_row(tmp_path: Path
     assert 0 < before["embedded_rows"] < 300
     assert before["rejected_rows"] == 0
     finished = ids(tmp_path / "out")  # one part may be there whose receipt came too late for the manifest
-    tree.engine("")
-    assert tree.run(tmp_path / "in", tmp_path / "out", *SMALL).returncode == 0
+    faked.engine("")
+    assert faked.run(tmp_path / "in", tmp_path / "out", *SMALL).returncode == 0
     check_all_but(tmp_path / "out", set(), "")
     assert status(tmp_path / "out")["embedded_now"] == 300 - len(finished)
 
 
 def test_an_engine_that_drifts_stops_the_run_before_a_vector_of_that_is_stored(tmp_path: Path) -> None:
     """Each text gets another vector than before, as from weights that were overwritten; all look like vectors."""
-    tree = Tree(tmp_path / "tree")
-    drift = f"if open({str(tree.log)!r}).read().count(chr(10)) > 12: token_ids = [[7, *ids] for ids in token_ids]"
-    tree.engine(drift)
+    faked = FakedCommand(tmp_path / "faked")
+    drift = f"if open({str(faked.log)!r}).read().count(chr(10)) > 12: token_ids = [[7, *ids] for ids in token_ids]"
+    faked.engine(drift)
     source = corpus(tmp_path / "in", set())
-    done = tree.run(source, tmp_path / "out", *SMALL)
+    done = faked.run(source, tmp_path / "out", *SMALL)
     assert done.returncode == 1
     assert "canary: expected the vector of a fixed text to stay" in done.stderr
-    tree.engine("")
-    assert tree.run(source, tmp_path / "out", *SMALL).returncode == 0
-    assert tree.run(source, tmp_path / "sound", *SMALL).returncode == 0
+    faked.engine("")
+    assert faked.run(source, tmp_path / "out", *SMALL).returncode == 0
+    assert faked.run(source, tmp_path / "sound", *SMALL).returncode == 0
     vectors = [
         pq.read_table(tmp_path / name / "data", columns=["id", "embedding"]).sort_by("id") for name in ("out", "sound")
     ]
@@ -93,26 +93,26 @@ def test_an_engine_that_drifts_stops_the_run_before_a_vector_of_that_is_stored(t
 
 @pytest.mark.parametrize("bad", [{18}, pytest.param({0, 133, 299}, marks=pytest.mark.slow)])
 def test_a_row_that_kills_the_process_is_found_by_running_again(tmp_path: Path, bad: set[int]) -> None:
-    tree = Tree(tmp_path / "tree", 'if holds("POISON"): os.kill(os.getpid(), signal.SIGKILL)')
+    faked = FakedCommand(tmp_path / "faked", 'if holds("POISON"): os.kill(os.getpid(), signal.SIGKILL)')
     corpus(tmp_path / "in", bad)
     smaller = ("--set", "run.chunk_tokens=160")
     n_deaths = 0
-    while (done := tree.run(tmp_path / "in", tmp_path / "out", *smaller)).returncode:
+    while (done := faked.run(tmp_path / "in", tmp_path / "out", *smaller)).returncode:
         assert done.returncode == -signal.SIGKILL, done.stderr
         n_deaths += 1
         assert n_deaths <= len(bad) * (3 + 4 + 3), "a chunk of at most 16 rows is halved four times"
     check_all_but(tmp_path / "out", bad, "the process died 3 times with this row alone")
     assert not list((tmp_path / "out/.attempts").iterdir())
-    assert tree.run(tmp_path / "in", tmp_path / "out", *SMALL).returncode == 0
+    assert faked.run(tmp_path / "in", tmp_path / "out", *SMALL).returncode == 0
     assert status(tmp_path / "out")["engine_calls"] == 0
 
 
 def test_a_process_that_dies_while_it_loads_is_no_chunks_fault(tmp_path: Path) -> None:
-    tree = Tree(tmp_path / "tree", "os.kill(os.getpid(), signal.SIGKILL)")
+    faked = FakedCommand(tmp_path / "faked", "os.kill(os.getpid(), signal.SIGKILL)")
     source = corpus(tmp_path / "in", set())
     for _ in range(4):
-        assert tree.run(source, tmp_path / "out", *SMALL).returncode == -signal.SIGKILL
+        assert faked.run(source, tmp_path / "out", *SMALL).returncode == -signal.SIGKILL
     assert not (tmp_path / "out/.attempts").exists()
-    tree.engine("")
-    assert tree.run(source, tmp_path / "out", *SMALL).returncode == 0
+    faked.engine("")
+    assert faked.run(source, tmp_path / "out", *SMALL).returncode == 0
     check_all_but(tmp_path / "out", set(), "")

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.dataset import volume as lock
 from tests.support import HASHING, embed_corpus, ids, texts, write_jsonl, write_parquet
-from tests.support.sabotage import Tree
+from tests.support.sabotage import FakedCommand
 
 SEED = 11
 N_RACERS = 10
@@ -41,9 +41,9 @@ def check_complete(output: Path, n_rows: int) -> None:
     assert sorted(ids(output)) == sorted(f"doc-{i}" for i in range(n_rows) if i % 100)
 
 
-def wait_for_engine(tree: Tree, n_before: int) -> None:
+def wait_for_engine(faked: FakedCommand, n_before: int) -> None:
     """Wait until the engine of a run that has just been started embeds."""
-    while tree.embedded() == n_before:
+    while faked.embedded() == n_before:
         time.sleep(0.005)
 
 
@@ -52,43 +52,43 @@ def wait_for_engine(tree: Tree, n_before: int) -> None:
 )
 def test_random_kills_cost_at_most_the_two_chunks_in_flight(tmp_path: Path, kills: int, n_rows: int) -> None:
     """Counted by what the engines were given, which includes what a killed process never reported."""
-    tree = Tree(tmp_path / "tree", WAITS)
+    faked = FakedCommand(tmp_path / "faked", WAITS)
     source, output = corpus(tmp_path / "in", n_rows), tmp_path / "out"
     chunk_rows = 250
     more = ("--set", f"run.chunk_tokens={chunk_rows * 12}", "--set", "engine.batch_passages=125")
     chance = random.Random(SEED)
     for _ in range(kills):
-        before = tree.embedded()
-        with tree.start("run", "--input", source, "--output", output, *HASHING, *more) as process:
-            wait_for_engine(tree, before)
+        before = faked.embedded()
+        with faked.start("run", "--input", source, "--output", output, *HASHING, *more) as process:
+            wait_for_engine(faked, before)
             time.sleep(chance.uniform(0, 0.12))
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL, "the job was done before all kills were"
-    done = tree.run(source, output, *more)
+    done = faked.run(source, output, *more)
     assert done.returncode == 0, done.stderr
     check_complete(output, n_rows)
     n_texts = n_rows - n_rows // 100
-    assert n_texts <= tree.embedded() <= 1.02 * n_texts + 2 * chunk_rows * kills
+    assert n_texts <= faked.embedded() <= 1.02 * n_texts + 2 * chunk_rows * kills
 
 
 @pytest.mark.parametrize("copies", [3, pytest.param(24, marks=pytest.mark.slow)])
 def test_a_copy_taken_at_any_moment_of_a_run_resumes_to_the_whole_dataset(tmp_path: Path, copies: int) -> None:
-    tree = Tree(tmp_path / "tree", WAITS)
+    faked = FakedCommand(tmp_path / "faked", WAITS)
     n_rows = 1_000 * copies
     source, output = corpus(tmp_path / "in", n_rows), tmp_path / "out"
     more = ("--set", "run.chunk_tokens=2000", "--set", "engine.batch_passages=10")
     chance = random.Random(SEED)
     orders = itertools.cycle(itertools.permutations(["rejects", "data", "."]))
-    with tree.start("run", "--input", source, "--output", output, *HASHING, *more) as process:
-        wait_for_engine(tree, 0)
+    with faked.start("run", "--input", source, "--output", output, *HASHING, *more) as process:
+        wait_for_engine(faked, 0)
         for i in range(copies):
             time.sleep(chance.uniform(0.2, 0.5))
             copy(output, tmp_path / f"copy-{i}", next(orders))
         assert process.poll() is None, "the run was over before all copies were taken"
         process.kill()
-    tree.engine("")
+    faked.engine("")
     for i in range(copies):
-        done = tree.run(source, tmp_path / f"copy-{i}", *more)
+        done = faked.run(source, tmp_path / f"copy-{i}", *more)
         assert done.returncode == 0, done.stderr
         check_complete(tmp_path / f"copy-{i}", n_rows)
 
@@ -105,10 +105,10 @@ def copy(output: Path, destination: Path, order: Sequence[str]) -> None:
 
 
 def test_of_ten_runs_at_once_one_works_and_when_it_is_killed_the_next_takes_over(tmp_path: Path) -> None:
-    tree = Tree(tmp_path / "tree", WAITS)
+    faked = FakedCommand(tmp_path / "faked", WAITS)
     source, output, n_rows = corpus(tmp_path / "in", 6_000), tmp_path / "out", 6_000
     arguments = ("run", "--input", source, "--output", output, *HASHING, "--set", "engine.batch_passages=10")
-    racers = [tree.start(*arguments) for _ in range(N_RACERS)]
+    racers = [faked.start(*arguments) for _ in range(N_RACERS)]
     while sum(racer.poll() is None for racer in racers) > 1:
         time.sleep(0.01)
     [owner] = [racer for racer in racers if racer.poll() is None]
@@ -118,12 +118,12 @@ def test_of_ten_runs_at_once_one_works_and_when_it_is_killed_the_next_takes_over
             assert racer.returncode == 4, error
             assert f'"pid": {owner.pid}' in error
             assert len(error.splitlines()) == 1
-    wait_for_engine(tree, 0)
+    wait_for_engine(faked, 0)
     owner.kill()
     owner.communicate()
-    assert {int(line.split()[0]) for line in tree.log.read_text().splitlines()} == {owner.pid}
+    assert {int(line.split()[0]) for line in faked.log.read_text().splitlines()} == {owner.pid}
     os.utime(output / ".lock")  # the dead one was heard of a moment ago, and is not waited for
-    assert tree.run(source, output).returncode == 0
+    assert faked.run(source, output).returncode == 0
     check_complete(output, n_rows)
 
 

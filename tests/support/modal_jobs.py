@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,22 +16,16 @@ import pytest
 from tests.modal_loopback import Loopback, Settings, why_unavailable
 from tests.modal_loopback.knobs import Rule
 from tests.support import REPOSITORY, embed_corpus, ids, texts, write_jsonl, write_parquet
+from tests.support.sabotage import fake_engine
 
 needs_plane = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
 CLASS = "VLLMEmbeddingSnapshot"
 HASHING_TOML = REPOSITORY / "configs/hashing.toml"
-HASHING_PY = REPOSITORY / "pipeline/engines/hashing.py"
+ENGINES_PY = REPOSITORY / "pipeline/engines/__init__.py"
 ROWS = texts(3000)
 
-# What each call of the engine says, so that a test can count the texts that were paid for; and how long it takes.
-TOLD = """
-    def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        import time
-        time.sleep({delay_s} * (len(token_ids) > 1))
-        print(f"ENGINE {{len(token_ids)}}", flush=True)
-        return self.hashed(token_ids)
-
-    def hashed(self, token_ids"""
+# What each call of the engine prints, so that a test can count the texts that were paid for.
+PRINT = 'print(f"ENGINE {len(token_ids)}", flush=True)\n'
 
 
 class House:
@@ -49,12 +44,12 @@ class House:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def delay(self, delay_s: float) -> None:
-        """Let each call of the hashing engine take that long from now on, and say what it embeds."""
-        engine = self.folder / "pipeline/engines/hashing.py"
-        engine.write_text(
-            HASHING_PY.read_text().replace("\n    def embed(self, token_ids", TOLD.format(delay_s=delay_s))
-        )
+    def engine(self, delay_s: float, code: str = "") -> None:
+        """Let each call of the hashing engine take that long from now on, run `code` and print what it embeds."""
+        sleep = f"time.sleep({delay_s} * (len(token_ids) > 1))\n"
+        room = self.folder / "pipeline/engines"
+        (room / "fake.py").write_text(fake_engine(f"{sleep}{textwrap.dedent(code)}\n{PRINT}"))
+        (room / "__init__.py").write_text(ENGINES_PY.read_text() + "\nimport pipeline.engines.fake\n")
 
     def dataset(self, name: str, destination: Path) -> Path:
         """Return a committed output as a folder, the way `modal volume get` would fetch it."""
@@ -87,7 +82,7 @@ def house(
 ) -> Iterator[House]:
     """Yield a house whose corpus volume holds `books/`, 3,000 rows in three kinds of file.
 
-    With `delay_s` each engine call takes that long and says what it embeds.
+    With `delay_s` each engine call takes that long and prints what it embeds.
     """
     folder = tmp_path / "house"
     for name in ("pipeline", "jobs", "configs"):
@@ -101,7 +96,7 @@ def house(
             plane.seed("embedding-corpus", write_books(tmp_path / "corpus"))
         home = House(folder, plane)
         if delay_s is not None:
-            home.delay(delay_s)
+            home.engine(delay_s)
         yield home
         assert plane.seen.unimplemented == []
 
@@ -114,5 +109,5 @@ def write_books(folder: Path) -> Path:
 
 
 def embedded(printed: str) -> int:
-    """Return how many texts the engines of a run said that they embed, what only warms them up left out."""
+    """Return how many texts the engines of a run printed that they embed, what only warms them up left out."""
     return sum(int(number) for number in re.findall(r"^ENGINE (\d+)$", printed, re.MULTILINE) if number != "1")

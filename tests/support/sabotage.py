@@ -1,8 +1,8 @@
-"""A copy of the command line whose hashing engine does what a test wants, and says what it was given."""
+"""The command line with a fake in place of the hashing engine: it does what a test wants and logs what it is given."""
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,41 +10,63 @@ from pathlib import Path
 
 from tests.support import HASHING, REPOSITORY
 
-EMBED = "    def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:\n"
-# One atomic line for each call, before its work: what a killed process had begun counts too. Canaries sing alone.
-TELL = """
-    import os, signal, time, zlib
-    def tell(*words):
-        log = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(log, (" ".join(map(str, words)) + chr(10)).encode())
-        os.close(log)
-    def holds(word, ids=token_ids):
-        return any(zlib.crc32(word.encode()) in one for one in ids)
-    tell(os.getpid(), len(token_ids))
+FAKE_ENGINE = """\
+import os, signal, time, zlib
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.config import ENGINES
+from pipeline.engines.hashing import HashingEmbedder
+
+class FakeEngine(HashingEmbedder):
+    def embed(self, token_ids):
+        def holds(word, ids=token_ids):
+            return any(zlib.crc32(word.encode()) in one for one in ids)
+
+{code}
+        return super().embed(token_ids)
+
+ENGINES["hashing"] = replace(ENGINES["hashing"], make=f"{{__name__}}:FakeEngine")
+"""
+RUN = """
+if __name__ == "__main__":
+    from pipeline.cli import main
+    raise SystemExit(main())
+"""
+# One atomic line for each call, before its work: what a killed process had begun counts too. A canary is one text.
+LOG = """
+log = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+os.write(log, f"{{os.getpid()}} {{len(token_ids)}}\\n".encode())
+os.close(log)
 """
 
 
-class Tree:
-    """A folder with a changed copy of pipeline/; commands run in it."""
+def fake_engine(code: str) -> str:
+    """Return a module that enters a fake as the hashing engine.
 
-    def __init__(self, folder: Path, engine: str = "") -> None:
-        self.folder = folder
+    Each call begins with `code`, which has `token_ids` and `holds(word)`.
+    """
+    return FAKE_ENGINE.format(code=textwrap.indent(textwrap.dedent(code), " " * 8))
+
+
+class FakedCommand:
+    """The command line as a script that enters a fake engine first."""
+
+    def __init__(self, folder: Path, code: str = "") -> None:
+        folder.mkdir()
         self.log = folder / "engine.log"
-        for name in ("pipeline", "configs"):
-            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        self._source = folder / "pipeline/engines/hashing.py"
-        self._original = self._source.read_text()
-        self.engine(engine)
+        self._script = folder / "faked_command.py"
+        self.engine(code)
 
     def engine(self, code: str) -> None:
-        """Let every call of the engine begin with `code`, which has `tell`, `holds` and `token_ids`."""
-        begin = textwrap.indent(textwrap.dedent(TELL.format(log=str(self.log))) + textwrap.dedent(code), " " * 8)
-        self._source.write_text(self._original.replace(EMBED, f"{EMBED}{begin}\n"))
+        """Let every call of the engine begin with `code` from now on."""
+        self._script.write_text(fake_engine(LOG.format(log=str(self.log)) + textwrap.dedent(code)) + RUN)
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *map(str, arguments)],
-            cwd=self.folder,
+            [sys.executable, self._script, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -56,6 +78,6 @@ class Tree:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def embedded(self) -> int:
-        """Return how many texts all engines of this tree were given, their canaries left out."""
+        """Return how many texts all its engines were given, their canaries left out."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return sum(int(line.split()[1]) for line in lines if not line.endswith(" 1"))

@@ -25,7 +25,7 @@ class Sleeper(HashingEmbedder):
     """An engine that can forget a share of what it knew while it slept."""
 
     def __init__(self, forgets: float) -> None:
-        super().__init__(CONFIG.model.dims[0])
+        super().__init__(CONFIG)
         self.forgets, self.slept, self.woke = forgets, 0, 0
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:

@@ -114,7 +114,7 @@ def _show(bar: Any, entry: dict[str, Any]) -> None:
 
 
 def _name_after(below: str) -> str:
-    """Return the last part of an input that no glob stands in, without its suffixes."""
+    """Return the default output name: the last path component without a wildcard, without suffixes."""
     parts = [part for part in PurePosixPath(below).parts if not glob.has_magic(part)]
     return parts[-1].split(".")[0] if parts else "corpus"
 

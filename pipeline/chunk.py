@@ -15,7 +15,7 @@ MAX_CHUNK_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One input file as it stood when it was surveyed."""
+    """One input file, as it was when the run was planned."""
 
     source: str  # POSIX path below the input
     size_bytes: int
@@ -40,7 +40,7 @@ class Span:
         return self.row_stop - self.row_start
 
     def __contains__(self, other: Span) -> bool:
-        """Whether another span of the same shard lies within this one."""
+        """Whether another span of the same shard is within this one."""
         return self.row_start <= other.row_start and other.row_stop <= self.row_stop
 
 
@@ -53,7 +53,7 @@ class Chunk:
     span: Span
     last: bool  # whether the shard ends with this chunk
     salt: str = ""  # see make_chunk
-    ready: str = ""  # under which name vectors of older parts lie ready for some of its rows
+    ready: str = ""  # name of the saved vectors that older parts have for some of its rows
 
     @property
     def part_name(self) -> str:

@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_positive, default=8000, help="(default: %(default)s)")
     access = serve.add_mutually_exclusive_group()
     access.add_argument("--api-key-file", type=Path, metavar="F", help="file with the key (default: $VLLM_API_KEY)")
-    access.add_argument("--no-auth", action="store_true", help="let in whoever reaches the address")
+    access.add_argument("--no-auth", action="store_true", help="serve everyone who can reach the address")
     return parser
 
 

@@ -75,7 +75,7 @@ def run(options: Namespace) -> None:
     if options.strict and sums["rejected_rows"]:
         raise IncompleteError(
             f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
-            "rejected; their reasons stand in rejects/"
+            "rejected; rejects/ has the reasons"
         )
 
 

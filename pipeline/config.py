@@ -61,7 +61,7 @@ class ModelConfig:
     kv_bytes_per_token: int = 0
     flop_per_token: float
     licence: str
-    licence_notice: str = ""  # what a run tells whoever starts it
+    licence_notice: str = ""  # a line that a run prints before it starts
     trust_remote_code: bool = False
 
 

@@ -1,4 +1,4 @@
-"""What stands in a part and in its rejects: each column, each type and each reason for a reject, once."""
+"""The schema of a part and of its rejects: each column, each type and each reject reason, defined once."""
 
 from __future__ import annotations
 

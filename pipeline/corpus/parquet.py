@@ -143,7 +143,7 @@ class _Decoder:
         )
 
     def batches(self, span: Span) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield the rows of a span in batches, each with its first row; the span must not lie before the last one."""
+        """Yield the rows of a span in batches, each with its first row; spans must come in rising order."""
         self._batches = self._batches or self._decode(span.row_start)
         for first, batch in itertools.chain(self._held, self._batches):
             start, stop = max(first, span.row_start), min(first + len(batch), span.row_stop)

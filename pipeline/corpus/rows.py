@@ -30,7 +30,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
-    """Why a value cannot be embedded, before it is known which row it stands in."""
+    """Why a value cannot be embedded; the reader adds its row."""
 
     reason: Reason
     detail: str

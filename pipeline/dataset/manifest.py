@@ -2,7 +2,7 @@
 
 `manifest.jsonl` is a dataset line followed by receipt, seen and run lines in the order they were written; the driver is
 its only writer. A line that cannot be read is what a crash cut short: it is dropped, and costs nothing, because
-the receipt of every part also stands in its own footer.
+the footer of every part has its receipt too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="receipt"):
-    """What a finished chunk reports; it also stands in the footer of the chunk's part."""
+    """What a finished chunk reports; the footer of its part holds it too."""
 
     chunk: str
     part: PartName
@@ -59,7 +59,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="seen"):
-    """A shard that was read again: its parts stand for the file as it is now, whatever date their receipts give it."""
+    """A shard whose mtime changed but whose rows did not: its receipts stay valid for this size and mtime."""
 
     source: str
     size_bytes: int
@@ -85,7 +85,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     kept_rows: int = 0  # in parts that stayed as they were
     reused_rows: int = 0  # in new parts, with the vector of an old one
     embedded_now: int = 0  # texts that the engine embedded
-    removed_rows: int = 0  # whose text no longer stands where parts were replaced or removed
+    removed_rows: int = 0  # that were in replaced or removed parts and are nowhere now
     engine_calls: int = 0
     engine_s: float = 0.0
     wall_s: float = 0.0

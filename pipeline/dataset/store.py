@@ -42,19 +42,19 @@ class Store:
 
     @property
     def manifest_path(self) -> Path:
-        """Where the manifest lies."""
+        """Path of the manifest."""
         return self.root / "manifest.jsonl"
 
     def data_path(self, part: str) -> Path:
-        """Where a part lies."""
+        """Path of a part."""
         return self.root / "data" / part
 
     def rejects_path(self, part: str) -> Path:
-        """Where the rejected rows of a part's chunk lie."""
+        """Path of the rejected rows of a part's chunk."""
         return self.root / "rejects" / part
 
     def staging(self, fingerprint: str) -> Store:
-        """Return the folder where the parts of a recipe wait for the swap; it is laid out like an output."""
+        """Return the folder where the parts of a recipe wait for the swap; it has the layout of an output."""
         return replace(self, root=self.root / NEXT / fingerprint)
 
     def publish(self, receipt: Receipt, table: pa.Table, rejects: pa.Table | None, recipe: str) -> Receipt:

@@ -84,9 +84,9 @@ class Transaction:
 def _swap(store: Store, staging: Store, lines: Iterable[Line], *, new: Collection[str], old: Collection[str]) -> None:
     """Move the staged parts of these names in, make `lines` the manifest and remove the old parts; the caller commits.
 
-    Whoever reads by the manifest sees every row once at each moment: parts are there before it names them, and until
-    it no longer does. A run that dies in between has lost nothing, and the next one finishes the swap: it finds the
-    new parts by their footers wherever they are, and the old ones without a row of the input.
+    A reader that goes by the manifest sees every row once at each moment: a part is there before the manifest names it
+    and as long as it does. A run that dies in between loses nothing. The next run finishes the swap: it finds the new
+    parts by their footers in either folder, and the old ones without a row of the input.
     """
     for part in new:
         rejects = staging.rejects_path(part)
@@ -103,7 +103,7 @@ def _swap(store: Store, staging: Store, lines: Iterable[Line], *, new: Collectio
 
 
 def _drop(staging: Store) -> None:
-    """Remove a staging folder whose parts have joined the dataset, with what else lies in it."""
+    """Remove a staging folder whose parts have joined the dataset, with everything in it."""
     shutil.rmtree(staging.root, ignore_errors=True)
 
 
@@ -122,7 +122,7 @@ def load_prefilled(staging: Store, name: str) -> pa.Table:
         try:
             return pa.ipc.open_file(path.read_bytes()).read_all()
         except FileNotFoundError as error:
-            raise CorpusError(f"{path}: expected the vectors that the run laid ready, found none; run again") from error
+            raise CorpusError(f"{path}: expected the vectors that the run saved, found none; run again") from error
 
 
 def _prefilled_path(staging: Store, name: str) -> Path:

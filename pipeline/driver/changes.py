@@ -1,4 +1,4 @@
-"""Comparing: which parts of a shard still say what its file says, ids and kept columns included."""
+"""Compare the parts of a shard with its file: ids, kept columns and text hashes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
 def unchanged(
     corpus: Corpus, shard: Shard, receipts: Sequence[Receipt], store: Store, reader: ChunkReader
 ) -> Iterator[str]:
-    """Yield the names of those parts of a shard that its file still bears out, read row by row.
+    """Yield the names of parts whose rows equal the file's: ids, kept columns, text hashes.
 
     Lines have no fixed place: from the first difference on, a file of lines has no unchanged part.
     """
@@ -46,7 +46,7 @@ def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store, 
         rows = reader.read(corpus.root, corpus.columns, chunk)
         if rows.n_rows != receipt.input_rows or receipt.last != corpus.reader(shard).ends_at(receipt.span):
             return False
-    except CorpusError:  # the file is shorter now, or damaged: whoever embeds it says so
+    except CorpusError:  # the file is shorter now, or damaged: the worker reports it
         return False
     try:
         return _holds(receipt, rows, store)

@@ -15,7 +15,7 @@ def estimate(survey: Survey, store: Store, config: Config) -> dict[str, Any]:
     """Return the object of `plan --json`: counts over the chunks still to be made.
 
     The interval of tokens is two standard errors of the sampled mean to either side. A line file counts its lines.
-    Texts whose vectors stand in parts that are replaced count as no tokens.
+    A text with a vector in a part that is being replaced counts as no tokens.
     """
     job = Job(root=survey.corpus.root, columns=survey.corpus.columns, config=config)
     shares = share_missing(survey.chunks, job, donors_of(survey, store))

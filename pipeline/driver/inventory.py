@@ -1,4 +1,4 @@
-"""Resuming: whose output this is, and which of its parts stand for rows that the input still has."""
+"""Decide which existing parts can be kept: check the recipe, then match each receipt to a shard of the input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stock:
 
     dataset: Dataset  # as this run makes it
     manifest: Manifest  # as it was found
-    kept: dict[str, Receipt]  # by part name: they stand for rows that the input has
+    kept: dict[str, Receipt]  # by part name: the input still has their rows
     suspects: tuple[Receipt, ...]  # of shards that may have changed
     stale: tuple[Receipt, ...]  # that the finished dataset will not have
     staged: frozenset[str]  # names of parts that wait for the swap
@@ -45,7 +45,7 @@ class Stock:
         return [*(receipt.part for receipt in self.stale if receipt.part not in self.staged), *self.cut]
 
     def donors(self, shards: Iterable[Shard]) -> list[str]:
-        """Return the names of parts with vectors of this recipe for texts that may stand elsewhere now."""
+        """Return the names of parts that leave, or whose shard is gone: their texts may be in other shards now."""
         at_hand = {shard.source for shard in shards}
         gone = (receipt for receipt in self.kept.values() if receipt.source not in at_hand)
         return [donor.part for donor in (*self.stale, *gone) if donor.fingerprint == self.dataset.fingerprint]

@@ -1,4 +1,4 @@
-"""What a run can be told beside input, output and config."""
+"""The options of a run, beside input, output and config."""
 
 from __future__ import annotations
 

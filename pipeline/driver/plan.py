@@ -84,7 +84,7 @@ def _open_ones(shards: Sequence[Shard], stock: Stock) -> set[str]:
 
 
 def _unchanged(corpus: Corpus, stock: Stock, store: Store) -> set[str]:
-    """Return the names of the suspects that stand; those of a file that is skipped get the benefit of the doubt."""
+    """Return the unconfirmed parts that are unchanged; parts of skipped files are kept unread."""
     of_source: dict[str, list[Receipt]] = defaultdict(list)
     for suspect in stock.suspects:
         of_source[suspect.source].append(suspect)

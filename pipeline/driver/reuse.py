@@ -1,4 +1,4 @@
-"""Reuse: the vectors of texts that parts on their way out already have."""
+"""Copy the vector of an unchanged text from the part that is being replaced."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = ("content_hash", *PASSAGE.names, EMBEDDING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Donors:
-    """Where each text of some parts stands: arrays over distinct content hashes, in the order of these."""
+    """The vectors of some parts by content hash. Every array has shape (n_texts,), in the order of the hashes."""
 
     paths: tuple[Path, ...]
     hashes: NDArray[np.bytes_]  # 16 bytes each
@@ -38,7 +38,7 @@ class Donors:
     n_passages: NDArray[np.int64]
 
     def find(self, hashes: NDArray[np.bytes_]) -> NDArray[np.int64]:
-        """Return the index of each hash that stands here, in no particular order."""
+        """Return the index of each of `hashes` that is here, in no particular order; fewer than were given."""
         at = np.searchsorted(self.hashes, hashes)
         inside = at[at < len(self.hashes)]
         found: NDArray[np.int64] = inside[self.hashes[inside] == hashes[at < len(self.hashes)]]
@@ -58,7 +58,7 @@ class Donors:
 
 
 def find_donors(paths: Sequence[Path]) -> Donors:
-    """Return where the texts of these parts stand, in about 40 bytes a text; a damaged part gives nothing."""
+    """Index the texts of these parts, in about 40 bytes a text; a damaged part is left out."""
     hashes, path_of, entries, counts = [], [], [], []
     for index, path in enumerate(paths):
         try:
@@ -88,7 +88,7 @@ def find_donors(paths: Sequence[Path]) -> Donors:
 
 
 def donors_of(survey: Survey, store: Store) -> Donors:
-    """Return where texts stand that an output may lose, or has of shards that are gone."""
+    """Index the vectors of parts to be replaced, and of kept parts whose shard is gone."""
     stock = survey.stock
     staging = store.staging(stock.dataset.fingerprint)
     names = stock.donors(survey.shards) if survey.chunks else []
@@ -110,13 +110,13 @@ def share_missing(chunks: Sequence[Chunk], job: Job, donors: Donors) -> list[flo
 def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, place: Store, staging: Store) -> Iterator[Receipt | Chunk]:
     """Publish the chunks that need no engine and yield their receipts; yield the others as chunks.
 
-    Vectors that an older part has for a text of such a chunk are laid ready in the staging folder.
+    Vectors that an older part has for a text of such a chunk are saved in the staging folder.
     """
     with ChunkReader() as reader:
         for chunk in chunks:
             try:
                 rows = reader.read(job.root, job.columns, chunk)
-            except CorpusError:  # whoever embeds it meets the same, and reports it
+            except CorpusError:  # the worker meets the same error and reports it
                 yield chunk
                 continue
             hashes = content_hashes(rows.text)

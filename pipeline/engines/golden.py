@@ -48,7 +48,7 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def golden_path(model: ModelConfig) -> Path:
-    """Return where the golden file of a model lies; raises UsageError when its config names none."""
+    """Return the path of a model's golden file; raises UsageError when its config names none."""
     if not model.golden:
         raise UsageError("model.golden: expected a file to write, such as configs/golden/MODEL.json, found none")
     return REPOSITORY / model.golden
@@ -84,10 +84,10 @@ def write_golden(golden: Golden, path: Path) -> None:
 
 
 def check_golden(config: Config, embed: Embed) -> None:
-    """Compare an engine with the golden file of its model; a model without one is told of in one line.
+    """Compare an engine with the golden file of its model; one line says that a model has none.
 
     Raises EngineError with the text and its cosine when a vector is not that of the reference, and ConfigError when
-    the config lacks a prompt that the reference had; another prompt is a choice, and told of.
+    the config lacks a prompt that the reference had; another prompt is a choice, and one line says so.
     """
     model = config.model
     if not (model.golden and golden_path(model).exists()):
@@ -114,7 +114,7 @@ def _check_prompts(model: ModelConfig, golden: Golden) -> None:
     ):
         if theirs and not ours:
             raise ConfigError(
-                f"model.{key} is {ours!r}, {model.golden} has {theirs!r}: texts without their prompt lie elsewhere "
+                f"model.{key} is {ours!r}, {model.golden} has {theirs!r}: texts without their prompt get other vectors "
                 "than those with it"
             )
         if ours != theirs:

@@ -1,4 +1,4 @@
-"""The engine thread: one thread owns the engine, whoever needs vectors waits for it in line."""
+"""The engine thread: one thread owns the engine, and every caller waits for its turn."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class EngineThread:
         self.ready_at = time.time()
 
     def close(self, *, wait: bool = True) -> None:
-        """End the thread once the call in progress has finished, and wait for that unless told otherwise."""
+        """End the thread once the call in progress has finished, and wait for that if `wait`."""
         self._pool.shutdown(wait, cancel_futures=True)
 
     def _load(self) -> tuple[Embedder, Canary]:
@@ -111,7 +111,7 @@ class EngineThread:
             raise
 
     def _bisect(self, embedder: Embedder, canary: Canary, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
-        """Embed in batches; one that fails is halved until what it fails on stands alone.
+        """Embed in batches; one that fails is halved until the failing passage is alone.
 
         For k such passages among n that takes O(k log n) calls beyond those that would have been made anyway.
         """

@@ -16,7 +16,7 @@ from pipeline.model.checkpoint import open_checkpoint
 
 POOLING = {"mean": "MEAN", "last": "LAST", "cls": "CLS"}
 
-# Of an OpenMP thread, before it sleeps: about 0.2 ms, which bridges what lies between two kernels of a step. libgomp's
+# Of an OpenMP thread, before it sleeps: about 0.2 ms, which bridges the gap between two kernels of a step. libgomp's
 # own is 30 times as long, and with it a run beside another busy program takes 1.5 times as long.
 SPIN_COUNT = 10_000
 SLEEP_LEVEL = 1  # weights to host memory; 2 would drop them and read them from disk again

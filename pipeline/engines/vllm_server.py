@@ -1,6 +1,6 @@
 """vLLM's own HTTP server, in processes that do not outlive the one that started them.
 
-vLLM starts its engine process by running this module once more, so that what stands at the top holds for both.
+vLLM starts its engine process by running this module once more, so the code at the top runs in both.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 def prepare(config: Config) -> Config:
-    """Return the config with the revision that it stands for now, once the guard has passed; loads no weights.
+    """Return the config with its revision resolved to a hash, after the guard has passed; loads no weights.
 
     Raises ConfigError as `check` does, and EngineError when the model is not to be had.
     """
@@ -111,7 +111,7 @@ def _mismatches(config: Config, found: Checkpoint) -> Iterator[tuple[str, object
             "document_prompt",
             model.document_prompt,
             found.document_prompt,
-            "passages without their prompt lie elsewhere than queries look",
+            "passages without their prompt get other vectors than the model was trained for",
         )
     if model.kv_bytes_per_token and model.kv_bytes_per_token != found.kv_bytes_per_token:
         yield (

@@ -49,7 +49,7 @@ def modal_device(gpu: str) -> Device:
 
 
 def settle_dtype(config: Config, device: Device, *, kept: Dtype | None = None) -> Config:
-    """Return the config with the dtype that "auto" stands for: the one `kept` by an output, else the device's.
+    """Return the config with the dtype that "auto" becomes: the one `kept` by an output, else the device's.
 
     One line on stderr names a dtype that is not bfloat16, or that is slow on the device.
     """

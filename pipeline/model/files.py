@@ -1,4 +1,4 @@
-"""Where a model's files lie on this machine, and what exactly they are."""
+"""Find the files of a model on this machine, and check what they are."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ OTHER_ENGINES = ("onnx/*", "openvino/*", "coreml/*", "original/*", "consolidated
 def resolve(name: str, revision: str) -> str:
     """Return the commit hash of a branch or tag: the hub's word, or where it is out of reach that of the last time.
 
-    A commit hash stands for itself. Raises EngineError.
+    A commit hash is returned as it is. Raises EngineError.
     """
     with _in_one_line(name, revision):
         return HfApi().resolve_revision(name, revision=revision).resolved

@@ -18,7 +18,7 @@ from pipeline.serve.key import KEY_VARIABLE, digest
 def server_command(config: Config, folder: Path, *, host: str, port: int) -> list[str]:
     """Return the command of a server for the model in `folder`, with every argument of the batch engine.
 
-    It holds no secret, so that it may stand in a process list.
+    It holds no secret: a process list shows it.
     """
     arguments = {
         "model": str(folder),

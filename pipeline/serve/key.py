@@ -1,4 +1,4 @@
-"""The key of the HTTP server: where it is read, and the digest that stands for it everywhere else."""
+"""The key of the HTTP server: read from a file or a variable, and handed on as a digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY_VARIABLE = "VLLM_API_KEY"
 def read_key(file: Path | None, environment: Mapping[str, str]) -> str:
     """Return the key that a file holds, or else the variable VLLM_API_KEY.
 
-    Raises UsageError, which does not show it, when there is none or it could not stand in a header.
+    Raises UsageError, which does not show it, when there is none or a header cannot hold it.
     """
     where = f"key file {file}" if file else f"variable {KEY_VARIABLE}"
     try:

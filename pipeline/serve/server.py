@@ -82,7 +82,7 @@ class Server:
 
     @property
     def exit_code(self) -> int:
-        """Exit code for whoever ends because the server did: its own as a shell tells it, but never 0."""
+        """The server's exit code in the shell's convention (128 + signal); 1 if it was 0."""
         code: int = self._process.returncode
         return 128 - code if code < 0 else code or 1
 

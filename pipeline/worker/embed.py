@@ -164,7 +164,10 @@ def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> N
 
 
 def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
-    """Return the row where each distinct hash first stands, and for each row which of those its hash is."""
+    """Number the distinct texts by their hashes.
+
+    Returns `first`, n_texts long: the first row of each text; and `text_of_row`, shape (n_rows,): the text of each row.
+    """
     texts: dict[bytes, int] = {}
     of_row = [texts.setdefault(digest, len(texts)) for digest in hashes]
     first = np.unique(np.array(of_row, np.int64), return_index=True)[1]

@@ -13,15 +13,14 @@ import msgspec
 
 from jobs import resources
 from jobs.embedding_service import VLLMEmbeddingSnapshot
-from jobs.lock import OutputLock
-from jobs.marks import DictMarks
 from jobs.mount import check_inside, check_relative
+from jobs.volume import ModalVolume, OutputLock
 from pipeline.chunk import Chunk
 from pipeline.config import Config, load_config
 from pipeline.corpus.shards import find_shards
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.marks import deaths_of
 from pipeline.dataset.store import Store
+from pipeline.dataset.volume import deaths_of
 from pipeline.driver.cost import estimate
 from pipeline.driver.dispatch import ALONE_AFTER, divide, embed_alone
 from pipeline.driver.fan_out import FanOut
@@ -90,15 +89,10 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
 def _drive(request: Request, began_at: float) -> dict[str, Any]:
     target = _target(request)
     config = _configured(request)
-    lock = OutputLock(request.output)
-    store = Store(
-        root=resources.OUTPUT / request.output,
-        commit=resources.output.commit,
-        refresh=resources.output.reload,
-        hold=lock.hold,
-    )
+    volume = ModalVolume()
+    store = Store(root=resources.OUTPUT / request.output, volume=volume)
     until = began_at + config.modal.driver_hours * resources.HOURS
-    fan_out = _fan_out(request, config, store, lock, until)
+    fan_out = _fan_out(request, config, store, volume.lock(store.root), until)
     outcome = run(target, store, config, fan_out=fan_out, options=_options(request))
     record = outcome.run
     shortfall = outcome.shortfall()
@@ -124,7 +118,8 @@ def _fan_out(request: Request, config: Config, store: Store, lock: OutputLock, u
                 failures += 1
             if failures >= HOPELESS and not rows:
                 return
-            lock.tell(rows=rows, n_rows=n_rows, tokens=tokens)
+            lock.report_progress(rows=rows, n_rows=n_rows, tokens=tokens)
+            lock.check_held()
             if time.monotonic() - committed_at > COMMIT_EVERY_S:
                 store.commit()
                 committed_at = time.monotonic()
@@ -141,8 +136,8 @@ def _outcomes(
     """
     service, n_containers = _service(request, config)
     shared = {"job": pack(job), "output": request.output}
-    marks = DictMarks(request.output)
-    known = marks.read()
+    attempts = store.volume.attempts(store.root)
+    known = attempts.read()
     usual, alone = divide(chunks, job, known)
     waiting = deque((chunk, deaths_of(chunk, known)) for chunk in usual)
     while waiting and time.time() < until:
@@ -165,7 +160,7 @@ def _outcomes(
         except Exception as error:  # noqa: BLE001  what a map would return
             return _outcome(error)
 
-    for outcome in embed_alone(alone, job, store, marks, embed) if time.time() < until else ():
+    for outcome in embed_alone(alone, job, store, attempts, embed) if time.time() < until else ():
         yield outcome
         if time.time() >= until:
             return

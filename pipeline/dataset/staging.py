@@ -51,7 +51,7 @@ def lay_ready(staging: Store, name: str, vectors: pa.Table) -> None:
 def read_ready(staging: Store, name: str) -> pa.Table:
     """Return the vectors that were kept for a chunk; raises CorpusError when they are not seen here (yet)."""
     path = _ready_path(staging, name)
-    with staging.writing:  # an open file would be in the way of a commit
+    with staging.volume.writing:  # an open file would be in the way of a commit
         try:
             return pa.ipc.open_file(path.read_bytes()).read_all()
         except FileNotFoundError as error:

@@ -1,8 +1,9 @@
 """Deaths: chunks that took their process along, counted across processes, and how the row that kills is found.
 
-An attempt is marked before it begins and unmarked when it ends; a mark that stays says that its process died. A
-chunk that died twice is embedded alone, so that no other chunk is blamed with it. At its third death it is halved;
-a half that dies is halved at once; a row that dies three times by itself is rejected. All others are embedded.
+An attempt is recorded before it begins, and its record is removed when it ends. A record that stays says that its
+process died. A chunk that died twice is embedded alone, so that no other chunk is blamed with it. At its third death
+it is halved; a half that dies is halved at once; a row that dies three times by itself is rejected. All others are
+embedded.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pipeline.corpus import jsonl as lines
 from pipeline.corpus import parked
 from pipeline.corpus.shards import is_parquet
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.marks import Mark, Marks, deaths_of
 from pipeline.dataset.store import Store
+from pipeline.dataset.volume import Attempt, Attempts, deaths_of
 from pipeline.engines.thread import Embedded
 from pipeline.errors import CorpusError
 from pipeline.recipe import fingerprint, recipe
@@ -45,18 +46,18 @@ class NoEngine:
         return Embedded(vectors=vectors, refused=dict.fromkeys(range(len(token_ids)), self._why))
 
 
-def divide(chunks: Sequence[Chunk], job: Job, marks: Sequence[Mark]) -> tuple[list[Chunk], list[Chunk]]:
+def divide(chunks: Sequence[Chunk], job: Job, attempts: Sequence[Attempt]) -> tuple[list[Chunk], list[Chunk]]:
     """Return the chunks to make as usual, and those to make alone.
 
-    A chunk is cut where a mark begins or ends, so that what is known of its pieces counts.
+    A chunk is cut where one that was attempted begins or ends, so that what is known of its pieces counts.
     """
-    of_shard: dict[str, list[Mark]] = {}
-    for mark in marks:
-        of_shard.setdefault(mark.chunk.shard.source, []).append(mark)
+    of_shard: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        of_shard.setdefault(attempt.chunk.shard.source, []).append(attempt)
     usual: list[Chunk] = []
     alone: list[Chunk] = []
     for chunk in chunks:
-        known = [mark for mark in of_shard.get(chunk.shard.source, ()) if mark.chunk.shard == chunk.shard]
+        known = [a for a in of_shard.get(chunk.shard.source, ()) if a.chunk.shard == chunk.shard]
         for piece in _cut_at(chunk, _borders(known), job) if known else [chunk]:
             suspect = deaths_of(piece, known) >= ALONE_AFTER or _is_part_of_a_killer(piece, known)
             (alone if suspect else usual).append(piece)
@@ -67,14 +68,14 @@ def embed_alone(
     chunks: Sequence[Chunk],
     job: Job,
     store: Store,
-    marks: Marks,
+    attempts: Attempts,
     embed: Callable[[Chunk, int], Receipt | Failure],
 ) -> Iterator[Receipt | Failure]:
     """Embed chunks one after the other, those that died least first, and halve those that go on dying.
 
     `embed` takes a chunk and its deaths; where it outlives them, it returns a Failure with their new number.
     """
-    known = marks.read()
+    known = attempts.read()
     waiting = deque(sorted(chunks, key=lambda chunk: deaths_of(chunk, known)))
     in_a_row = 0
     while waiting and in_a_row < GIVE_UP_AFTER:
@@ -93,15 +94,15 @@ def embed_alone(
             continue
         outcome = embed(chunk, deaths)
         if isinstance(outcome, Failure) and outcome.deaths > deaths:
-            known = marks.read()
+            known = attempts.read()
             waiting.append(chunk)
             in_a_row += 1
             continue
         in_a_row = 0
         yield outcome
     if not waiting:
-        for mark in marks.read():
-            marks.put(mark.chunk, 0)
+        for attempt in attempts.read():
+            attempts.put(attempt.chunk, 0)
     for chunk in waiting:
         why = f"died {deaths_of(chunk, known)} times, as did all others lately: not for its rows, it seems"
         yield Failure(chunk=chunk.id, source=chunk.shard.source, error=why)
@@ -119,18 +120,18 @@ def halves(chunk: Chunk, job: Job) -> list[Chunk]:
     return _cut_at(chunk, {span.row_start + n_rows: byte}, job)
 
 
-def _is_part_of_a_killer(chunk: Chunk, marks: Sequence[Mark]) -> bool:
+def _is_part_of_a_killer(chunk: Chunk, attempts: Sequence[Attempt]) -> bool:
     return any(
-        mark.deaths >= MAX_DEATHS
-        and mark.chunk.shard == chunk.shard
-        and chunk.span in mark.chunk.span
-        and chunk.span != mark.chunk.span
-        for mark in marks
+        attempt.deaths >= MAX_DEATHS
+        and attempt.chunk.shard == chunk.shard
+        and chunk.span in attempt.chunk.span
+        and chunk.span != attempt.chunk.span
+        for attempt in attempts
     )
 
 
-def _borders(marks: Sequence[Mark]) -> dict[int, int]:
-    spans = [mark.chunk.span for mark in marks]
+def _borders(attempts: Sequence[Attempt]) -> dict[int, int]:
+    spans = [attempt.chunk.span for attempt in attempts]
     return {span.row_start: span.byte_start for span in spans} | {span.row_stop: span.byte_stop for span in spans}
 
 

@@ -11,15 +11,14 @@ from itertools import islice
 from pipeline.chunk import Chunk
 from pipeline.corpus import parked
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.marks import MarkFiles, deaths_of
 from pipeline.dataset.store import Store
+from pipeline.dataset.volume import deaths_of
 from pipeline.driver.dispatch import divide, embed_alone
 from pipeline.engines.thread import EngineThread
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_or_fail
 
 IN_FLIGHT = 2  # chunks: one in the engine, the other being read, tokenised or written
-MARKS = ".attempts"  # a folder of the output
 
 FanOut = Callable[[Sequence[Chunk], Job], Iterable[Receipt | Failure]]
 
@@ -28,18 +27,18 @@ def fan_out_here(store: Store) -> FanOut:
     """Return a fan-out over this process: one engine thread, two chunks in flight.
 
     A chunk whose shard cannot be read becomes a Failure; an engine that does not load or that breaks ends the run
-    with its EngineError. A chunk that kills the process is known by its mark to the next run.
+    with its EngineError. A chunk that kills the process is known to the next run by its attempt.
     """
 
     def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         engine = EngineThread(job.config)
-        marks = MarkFiles(store.root / MARKS)
-        known = marks.read()
+        attempts = store.volume.attempts(store.root)
+        known = attempts.read()
         usual, alone = divide(chunks, job, known)
 
         def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
-            with attempt(marks, chunk, deaths, engine) as marked:
-                return embed_or_fail(chunk, job, marked, store)
+            with attempt(attempts, chunk, deaths, engine) as counted:
+                return embed_or_fail(chunk, job, counted, store)
 
         waiting = ((chunk, deaths_of(chunk, known)) for chunk in usual)
         pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
@@ -53,7 +52,7 @@ def fan_out_here(store: Store) -> FanOut:
                 flying |= {pool.submit(embed, *one) for one in islice(waiting, len(landed))}
                 for future in landed:
                     yield future.result()
-            yield from embed_alone(alone, job, store, marks, embed)
+            yield from embed_alone(alone, job, store, attempts, embed)
 
     return fan_out
 

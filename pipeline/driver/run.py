@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -54,7 +54,7 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
     if not store.root.exists():
         find_shards(target)  # what cannot be read leaves no folder behind
     with store.lock():
-        store.refresh()
+        store.reload()
         store.sweep()
         found = survey(target, store, config, options)
         stock, chunks = found.stock, found.chunks
@@ -69,7 +69,7 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
         made, remaining = _reuse(found, job, store, place)
         store.commit()
         embedded, failures, last_at = _embed(remaining, job, place, fan_out)
-        store.refresh()
+        store.reload()
         sizes = place.part_sizes()  # what was reported from an old view of a volume may not be there
         made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
         made += _unreported(chunks, made, place)
@@ -130,7 +130,7 @@ def _reuse(found: Survey, job: Job, store: Store, place: Store) -> tuple[list[Re
         return [], list(found.chunks)
     made: list[Receipt] = []
     remaining: list[Chunk] = []
-    for outcome in reuse(found.chunks, job, donors, replace(place, commit=lambda: None), staging):
+    for outcome in reuse(found.chunks, job, donors, place.without_commits(), staging):
         if isinstance(outcome, Receipt):
             place.append(outcome)
             made.append(outcome)

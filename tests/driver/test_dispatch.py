@@ -17,8 +17,8 @@ from pipeline.chunk import Chunk, Span, make_chunk
 from pipeline.config import load_config
 from pipeline.corpus.shards import open_corpus, read_chunk, shard_at
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.marks import Mark, MarkFiles, deaths_of
 from pipeline.dataset.store import Store
+from pipeline.dataset.volume import Attempt, AttemptFiles, deaths_of
 from pipeline.driver.dispatch import GIVE_UP_AFTER, divide, embed_alone, halves
 from pipeline.driver.run import run
 from pipeline.engines.hashing import HashingEmbedder
@@ -101,28 +101,28 @@ def test_only_the_rows_that_kill_are_rejected(
     write_parquet(folder / "in/a.parquet", [{"id": f"{i}", "text": f"text {i}"} for i in range(40)])
     store, n_deaths = Store(root=folder / "out"), 0
     config = load_config(REPOSITORY / "configs/hashing.toml", [f"run.chunk_tokens={80 // n_chunks}"])
-    marks = MarkFiles(folder / "marks")
+    attempts = AttemptFiles(folder / "attempts")
 
     def fan_out(chunks, job):
         def embed(chunk: Chunk, deaths: int, beside: Chunk | None = None) -> Receipt | Failure:
             nonlocal n_deaths
-            marks.put(chunk, deaths + 1)
+            attempts.put(chunk, deaths + 1)
             if killers & set(range(chunk.span.row_start, chunk.span.row_stop)):
                 n_deaths += 1
                 if beside is not None:  # the other one in flight dies with it
-                    marks.put(beside, deaths_of(beside, marks.read()) + 1)
+                    attempts.put(beside, deaths_of(beside, attempts.read()) + 1)
                 if outlives:
                     return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
                 raise Died
-            marks.put(chunk, 0)
+            attempts.put(chunk, 0)
             return embed_or_fail(chunk, job, Fine(), store)
 
-        usual, alone = divide(chunks, job, marks.read())
+        usual, alone = divide(chunks, job, attempts.read())
         for chunk in usual:
-            outcome = embed(chunk, deaths_of(chunk, marks.read()), data.draw(st.sampled_from([None, *usual])))
+            outcome = embed(chunk, deaths_of(chunk, attempts.read()), data.draw(st.sampled_from([None, *usual])))
             yield from [] if isinstance(outcome, Failure) else [outcome]
             alone += [chunk] if isinstance(outcome, Failure) else []
-        yield from embed_alone(alone, job, store, marks, embed)
+        yield from embed_alone(alone, job, store, attempts, embed)
 
     for _ in range(100):
         try:
@@ -134,7 +134,7 @@ def test_only_the_rows_that_kill_are_rejected(
     assert outcome.totals["rejected_rows"] == len(killers)
     assert outcome.totals["embedded_rows"] == 40 - len(killers)
     assert n_deaths <= len(killers) * (3 + 2 * math.ceil(math.log2(40)) + 3)
-    assert marks.read() == []
+    assert attempts.read() == []
 
 
 class Fine:
@@ -149,10 +149,10 @@ class Fine:
 def test_a_rejected_row_leaves_no_shard_open(tmp_path: Path) -> None:
     """A volume with an open file cannot be reloaded."""
     path = write_jsonl(tmp_path / "in/a.jsonl.gz", [{"id": f"{i}", "text": f"text {i}"} for i in range(2)])
-    job, marks, store = job_of(tmp_path / "in"), MarkFiles(tmp_path / "marks"), Store(root=tmp_path / "out")
+    job, attempts, store = job_of(tmp_path / "in"), AttemptFiles(tmp_path / "attempts"), Store(root=tmp_path / "out")
     [first, _] = halves(chunk_of(job, path.name, 0, 2, 0, 2 * 29, last=True), job)
-    marks.put(first, 3)
-    [receipt] = embed_alone([first], job, store, marks, lambda chunk, deaths: pytest.fail("tried again"))
+    attempts.put(first, 3)
+    [receipt] = embed_alone([first], job, store, attempts, lambda chunk, deaths: pytest.fail("tried again"))
     assert isinstance(receipt, Receipt)
     assert (receipt.embedded_rows, receipt.rejected_rows) == (0, 1)
     assert path not in [fd.resolve() for fd in Path("/proc/self/fd").iterdir()]
@@ -160,16 +160,16 @@ def test_a_rejected_row_leaves_no_shard_open(tmp_path: Path) -> None:
 
 def test_deaths_that_never_stop_reject_no_row(tmp_path: Path) -> None:
     write_parquet(tmp_path / "in/a.parquet", [{"text": f"text {i}"} for i in range(64)])
-    job, marks, store = job_of(tmp_path / "in"), MarkFiles(tmp_path / "marks"), Store(root=tmp_path / "out")
+    job, attempts, store = job_of(tmp_path / "in"), AttemptFiles(tmp_path / "attempts"), Store(root=tmp_path / "out")
     n_tries = 0
 
     def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
         nonlocal n_tries
         n_tries += 1
-        marks.put(chunk, deaths + 1)
+        attempts.put(chunk, deaths + 1)
         return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
 
-    found = list(embed_alone([chunk_of(job, "a.parquet", 0, 64)], job, store, marks, embed))
+    found = list(embed_alone([chunk_of(job, "a.parquet", 0, 64)], job, store, attempts, embed))
     assert n_tries == GIVE_UP_AFTER
     assert all(isinstance(outcome, Failure) for outcome in found)
     assert store.part_sizes() == {}
@@ -187,7 +187,7 @@ def test_deaths_that_never_stop_reject_no_row(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("loaded", [True, False])
-def test_a_mark_stays_after_a_death_alone(
+def test_an_attempt_stays_after_a_death_alone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ending: Callable[[], None],
@@ -201,31 +201,31 @@ def test_a_mark_stays_after_a_death_alone(
     )
     write_parquet(tmp_path / "in/a.parquet", [{"text": "t"}])
     chunk = chunk_of(job_of(tmp_path / "in"), "a.parquet", 0, 1)
-    marks, thread = MarkFiles(tmp_path / "marks"), EngineThread(CONFIG)
-    marks.put(chunk, before)
+    attempts, thread = AttemptFiles(tmp_path / "attempts"), EngineThread(CONFIG)
+    attempts.put(chunk, before)
     if loaded:
         may_load.set()
         thread.wait()
     try:
-        with attempt(marks, chunk, before, thread) as marked:
-            assert deaths_of(chunk, marks.read()) == before + loaded
+        with attempt(attempts, chunk, before, thread) as counted:
+            assert deaths_of(chunk, attempts.read()) == before + loaded
             may_load.set()
-            marked.embed([[1]], 64)
-            assert marks.read() == [Mark(chunk=chunk, deaths=before + 1)]
+            counted.embed([[1]], 64)
+            assert attempts.read() == [Attempt(chunk=chunk, deaths=before + 1)]
             ending()
     except (EngineError, KeyboardInterrupt):
         pass
     finally:
         thread.close()
-    assert [mark.deaths for mark in marks.read()] == after
+    assert [each.deaths for each in attempts.read()] == after
 
 
 def _raise(error: BaseException) -> None:
     raise error
 
 
-def test_a_mark_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+def test_an_attempt_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     for name, text in {"torn": '{"chunk": {"id', "empty": "", "list": "[]", "bytes": "\udcff"}.items():
         (tmp_path / f"{name}.json").write_text(text, errors="surrogateescape")
-    assert MarkFiles(tmp_path).read() == []
-    assert MarkFiles(tmp_path / "none").read() == []
+    assert AttemptFiles(tmp_path).read() == []
+    assert AttemptFiles(tmp_path / "none").read() == []

@@ -13,7 +13,7 @@ import modal
 from tqdm import tqdm
 
 from jobs import driver, embedding_service, resources
-from jobs.mount import check_relative
+from jobs.request import Request, check_relative, packed
 from jobs.resources import HOURS, MINUTES
 from pipeline.config import load_config
 from pipeline.console import notice
@@ -63,7 +63,7 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     try:
         below = check_relative("--input", input)
         name = check_relative("--output", output or _name_after(below))
-        request = driver.Request(
+        request = Request(
             input=below,
             output=name,
             config=check_relative("--config", config),
@@ -80,8 +80,8 @@ def main(  # noqa: PLR0913  the flags of `modal run`
         _end(error.exit_code, str(error))
     if licence:
         notice(licence)
-    packed = driver.packed(request)
-    report = plan.remote(packed) if dry_run else _watch(drive.spawn(packed), request.output)
+    values = packed(request)
+    report = plan.remote(values) if dry_run else _watch(drive.spawn(values), request.output)
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])
     if dry_run:

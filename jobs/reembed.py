@@ -9,6 +9,7 @@ from typing import Any
 import modal
 
 from jobs import driver, embedding_service, resources
+from jobs.request import Request, packed
 from jobs.resources import HOURS
 from jobs.schedule import load_schedule
 from pipeline.config import load_config
@@ -33,9 +34,9 @@ def reembed() -> None:
     began_at = time.time()
     failed = []
     for dataset in SCHEDULE.datasets:
-        request = driver.Request(input=dataset.input, output=dataset.output, config=dataset.config, dim=dataset.dim)
+        request = Request(input=dataset.input, output=dataset.output, config=dataset.config, dim=dataset.dim)
         try:
-            report = driver.drive(driver.packed(request), began_at=began_at)
+            report = driver.drive(packed(request), began_at=began_at)
         except Exception as error:  # noqa: BLE001  whatever it is, the other datasets have their turn
             report = {"exit_code": 1, "error": f"unexpected {type(error).__name__}: {error}"}
         print(f"{dataset.output}: {_told(report)}")

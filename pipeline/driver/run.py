@@ -40,7 +40,8 @@ class Outcome:
         if not self.run.missing_chunks:
             return ""
         causes = dict.fromkeys(f"{failure.source}: {failure.error}" for failure in self.failures[:3])
-        return f"{self.run.missing_chunks} chunks did not finish ({'; '.join(causes)}); run again"
+        why = f" ({'; '.join(causes)})" if causes else ""
+        return f"{self.run.missing_chunks} chunks did not finish{why}; run again"
 
 
 def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: Options = DEFAULT) -> Outcome:

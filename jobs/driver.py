@@ -14,7 +14,6 @@ from jobs.request import Request, configured, find_input
 from jobs.volume import ModalVolume
 from pipeline.dataset.store import Store
 from pipeline.driver.cost import estimate
-from pipeline.driver.options import Options
 from pipeline.driver.plan import survey
 from pipeline.driver.run import run
 from pipeline.errors import IncompleteError, PipelineError
@@ -39,7 +38,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
         source = find_input(asked)
         config = configured(asked)
         store = Store(root=resources.OUTPUT / asked.output)
-        return {"exit_code": 0, **estimate(survey(source, store, config, _options(asked)), store, config)}
+        return {"exit_code": 0, **estimate(survey(source, store, config, asked.options), store, config)}
     except PipelineError as error:
         return {"exit_code": error.exit_code, "error": str(error)}
 
@@ -51,7 +50,7 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
     store = Store(root=resources.OUTPUT / request.output, volume=volume)
     until = began_at + config.modal.driver_hours * resources.HOURS
     fan_out = fan_out_to_containers(request, config, store, volume.lock(store.root), until)
-    outcome = run(source, store, config, fan_out=fan_out, options=_options(request))
+    outcome = run(source, store, config, fan_out=fan_out, options=request.options)
     record = outcome.run
     shortfall = outcome.shortfall()
     return {
@@ -61,7 +60,3 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
         **outcome.totals,
         **msgspec.to_builtins(record),
     }
-
-
-def _options(request: Request) -> Options:
-    return Options(limit=request.limit or None, rebuild=request.rebuild)

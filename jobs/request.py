@@ -14,11 +14,13 @@ from typing import Any
 import msgspec
 
 from jobs import resources
+from jobs.volume import ModalVolume
 from pipeline.chunk import Shard
 from pipeline.config import Config, load_config
 from pipeline.corpus.shards import find_shards
 from pipeline.dataset.store import Store
 from pipeline.driver.inventory import kept_dtype
+from pipeline.driver.options import Options
 from pipeline.errors import UsageError
 from pipeline.model.checkpoint import prepare
 from pipeline.model.dtype import modal_device, settle_dtype
@@ -37,8 +39,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     text_column: str = ""
     gpu: str = ""
     max_containers: int = 0
-    limit: int = 0
-    rebuild: bool = False
+    options: Options = Options()
 
 
 def packed(request: Request) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def configured(request: Request) -> Config:
     overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
     config = prepare(load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None))
     gpu = request.gpu or config.modal.gpu
-    kept = kept_dtype(config, Store(root=resources.OUTPUT / request.output), rebuild=request.rebuild)
+    kept = kept_dtype(config, Store(root=resources.OUTPUT / request.output), rebuild=request.options.rebuild)
     config = settle_dtype(config, modal_device(gpu), kept=kept)
     check_memory(config, gpu)
     if config.engine.kind != "hashing":
@@ -66,10 +67,10 @@ def configured(request: Request) -> Config:
 def find_input(request: Request) -> str:
     """Return the input's path on the mounted corpus, as it is now; raises UsageError when it leads out of it."""
     below = check_relative("--input", request.input)
-    resources.refresh()
-    target = str(resources.CORPUS / below)
-    check_inside(resources.CORPUS, *find_shards(target))
-    return target
+    ModalVolume(resources.corpus).reload()
+    source = str(resources.CORPUS / below)
+    check_inside(resources.CORPUS, *find_shards(source))
+    return source
 
 
 def check_relative(flag: str, path: str) -> str:

@@ -62,6 +62,20 @@ class Chunk:
         return f"part-{slug or 'shard'}-{self.span.row_start:010d}-{self.id}.parquet"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Density:
+    """Tokens that a corpus holds, as measured on a sample of its rows."""
+
+    tokens_per_row: float
+    tokens_per_byte: float  # of decompressed lines
+    spread: float  # standard error of tokens_per_row, as a share of it
+
+    def n_tokens(self, span: Span) -> float:
+        """Return the estimated tokens of a span."""
+        n_bytes = span.byte_stop - span.byte_start
+        return n_bytes * self.tokens_per_byte if n_bytes else span.n_rows * self.tokens_per_row
+
+
 def make_chunk(shard: Shard, span: Span, fingerprint: str, *, last: bool, salt: str = "") -> Chunk:
     """Return the chunk whose id is the digest of what it holds and of the recipe, not of its position in a run.
 

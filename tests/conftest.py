@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pipeline.corpus import parked
 from tests.support import REPOSITORY
 
 # The same examples on every machine; a file per example goes to the tmp_path of its test.
@@ -21,13 +19,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
-
-
-@pytest.fixture(autouse=True)
-def released() -> Iterator[None]:
-    """Leave no shard open to the next test."""
-    yield
-    parked.release()
 
 
 @pytest.fixture(scope="session")

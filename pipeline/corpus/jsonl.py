@@ -2,28 +2,163 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.chunk import MAX_CHUNK_ROWS, Span
+from pipeline.chunk import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS, Density, Span
 from pipeline.corpus.rows import Columns, Reject, Rows, as_text, render
-from pipeline.corpus.stream import read_blocks, read_span
+from pipeline.corpus.stream import COMPRESSION, Cursor, read_blocks
 from pipeline.errors import CorpusError
 
 HEAD_BYTES = 1 << 18
+SAMPLED_BYTES = 1 << 16
 MAX_LINE_BYTES = 16 << 20  # a tokenizer may need 300 times as much
 UTF8_BOM = b"\xef\xbb\xbf"
 MAGIC = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive"}
 
+SUFFIXES = tuple(kind + packing for kind in (".jsonl", ".ndjson") for packing in ("", *COMPRESSION))
+
 _decode = msgspec.json.Decoder().decode
+
+
+class JsonlReader:
+    """A file with one JSON object a line. A packed one stays open after a span, as it is unpacked from its start."""
+
+    rows_have_places: ClassVar[bool] = False
+
+    def __init__(self, path: Path, source: str) -> None:
+        self._path = path
+        self._source = source
+        self._cursor: Cursor | None = None
+
+    def kept_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, str]:
+        """Return the type of each kept column, which is text; looks at the first HEAD_BYTES."""
+        records = self._first_records()
+        has = dict.fromkeys(key for record in records for key in record)
+        missing = [name for name in needed if not any(has_value_at(record, name) for record in records)]
+        if records and missing:
+            raise CorpusError(f"{self._path}: expected column {missing[0]!r}, found {', '.join(has) or 'none'}")
+        return dict.fromkeys(columns.keep, "string")
+
+    def head(self, columns: Columns) -> tuple[Rows, int]:
+        """Return rows of about SAMPLED_BYTES from the start, and how many bytes they take."""
+        nothing = Span(row_start=0, row_stop=0)
+        first = scan(self._path, nothing, open_end=True, target_bytes=SAMPLED_BYTES, limit=None)
+        span, _ = next(first, (nothing, True))
+        rows = self.read(span, columns)
+        self.close()
+        return rows, span.byte_stop
+
+    def cut(
+        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
+    ) -> Iterator[tuple[Span, bool]]:
+        """Yield spans of about `n_tokens`, each with whether it ends the file; reads the file once."""
+        target_bytes = min(MAX_CHUNK_BYTES, max(1, int(n_tokens / density.tokens_per_byte)))
+        return scan(self._path, gap, open_end=is_open, target_bytes=target_bytes, limit=limit)
+
+    def byte_of(self, span: Span, row: int) -> int:
+        """Return the byte where a row inside a span begins; raises CorpusError when the file has no such row."""
+        target_bytes, limit = max(1, span.byte_stop), row - span.row_start
+        first = next(scan(self._path, span, open_end=False, target_bytes=target_bytes, limit=limit), None)
+        if first is None:
+            raise CorpusError(
+                f"{self._path}: expected {span.n_rows} rows from row {span.row_start}, found none; run again"
+            )
+        return first[0].byte_stop
+
+    def ends_at(self, span: Span) -> bool:
+        """Whether the file has nothing after a span."""
+        return next(read_blocks(self._path, span.byte_stop, None), b"") == b""
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of the lines that are rows, in rising order."""
+        row, is_blank, head = 0, True, UTF8_BOM  # of the line that a block ends in the middle of
+        for block in read_blocks(self._path, 0, None):
+            first, *others = block.removeprefix(head).split(b"\n")
+            blank = [is_blank and _is_blank(first), *map(_is_blank, others)]
+            is_blank, head = blank.pop(), b""
+            yield np.flatnonzero(~np.array(blank, bool)) + row
+            row += len(blank)
+        if not is_blank:
+            yield np.array([row])
+
+    def read(self, span: Span, columns: Columns) -> Rows:
+        """Read the rows of a span; blank lines are no rows."""
+        data = self._bytes(span)
+        n_lines = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+        if n_lines != span.n_rows:
+            raise CorpusError(
+                f"{self._path} rows {span.row_start}-{span.row_stop - 1}: expected {span.n_rows:,} lines, found "
+                f"{n_lines:,}; run again to embed it as it is now"
+            )
+        if span.byte_start == 0:
+            data = data.removeprefix(UTF8_BOM)
+        rows = Rows(kept=pa.table({}))
+        kept: list[list[str | None]] = [[] for _ in columns.keep]
+        for row, line in enumerate(data.split(b"\n"), span.row_start):
+            if _is_blank(line):
+                continue
+            record = parse(line)
+            row_id = f"{self._source}:{row}"
+            if isinstance(record, Reject):
+                rows.rejects.append((row, row_id, record))
+                continue
+            if columns.id is not None:
+                row_id = as_text(value_at(record, columns.id)) or row_id
+            text = render([value_at(record, name) for name in columns.text], columns)
+            if isinstance(text, Reject):
+                rows.rejects.append((row, row_id, text))
+                continue
+            rows.row.append(row)
+            rows.id.append(row_id)
+            rows.text.append(text)
+            for values, name in zip(kept, columns.keep, strict=True):
+                values.append(as_text(value_at(record, name)))
+        rows.kept = pa.table({name: pa.array(v, pa.string()) for name, v in zip(columns.keep, kept, strict=True)})
+        return rows
+
+    def close(self) -> None:
+        """Close the file if it is open; a later call opens it again."""
+        if self._cursor is not None:
+            self._cursor.close()
+            self._cursor = None
+
+    def _first_records(self) -> list[dict[str, Any]]:
+        data = next(read_blocks(self._path, 0, HEAD_BYTES), b"")
+        for magic, kind in MAGIC.items():
+            if data.startswith(magic):
+                raise CorpusError(f"{self._path}: expected lines of JSON, found {kind}; rename it")
+        lines = data.removeprefix(UTF8_BOM).split(b"\n")
+        whole = lines if len(data) < HEAD_BYTES else lines[:-1]
+        return [record for line in whole if line.strip() and not isinstance(record := parse(line), Reject)]
+
+    def _bytes(self, span: Span) -> bytes:
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None and cursor.position > span.byte_start:
+            cursor.close()
+            cursor = None
+        cursor = cursor or Cursor(self._path)
+        with contextlib.ExitStack() as on_leaving:
+            on_leaving.callback(cursor.close)
+            cursor.skip_to(span.byte_start)
+            data = cursor.read(span.byte_stop - span.byte_start)
+            if len(data) < span.byte_stop - span.byte_start:
+                raise CorpusError(
+                    f"{self._path}: expected {span.byte_stop:,} bytes of lines, found {cursor.position:,}; run again"
+                )
+            if cursor.is_packed:
+                self._cursor = cursor
+                on_leaving.pop_all()
+        return data
 
 
 def scan(
@@ -69,61 +204,6 @@ def scan(
         yield held, open_end
 
 
-def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
-    """Read the rows of a span; blank lines are no rows. Raises CorpusError when the file holds other lines by now."""
-    data = read_span(path, span)
-    n_lines = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
-    if n_lines != span.n_rows:
-        raise CorpusError(
-            f"{path} rows {span.row_start}-{span.row_stop - 1}: expected {span.n_rows:,} lines, found {n_lines:,}; "
-            "run again to embed it as it is now"
-        )
-    if span.byte_start == 0:
-        data = data.removeprefix(UTF8_BOM)
-    rows = Rows(kept=pa.table({}))
-    kept: list[list[str | None]] = [[] for _ in columns.keep]
-    for row, line in enumerate(data.split(b"\n"), span.row_start):
-        if _is_blank(line):
-            continue
-        record = parse(line)
-        row_id = f"{source}:{row}"
-        if isinstance(record, Reject):
-            rows.rejects.append((row, row_id, record))
-            continue
-        if columns.id is not None:
-            row_id = as_text(value_at(record, columns.id)) or row_id
-        text = render([value_at(record, name) for name in columns.text], columns)
-        if isinstance(text, Reject):
-            rows.rejects.append((row, row_id, text))
-            continue
-        rows.row.append(row)
-        rows.id.append(row_id)
-        rows.text.append(text)
-        for values, name in zip(kept, columns.keep, strict=True):
-            values.append(as_text(value_at(record, name)))
-    rows.kept = pa.table({name: pa.array(v, pa.string()) for name, v in zip(columns.keep, kept, strict=True)})
-    return rows
-
-
-def head(path: Path) -> list[dict[str, Any]]:
-    """Return the well-formed rows at the beginning of a file, for a look at its columns.
-
-    Raises CorpusError for a file that cannot be read, or is of another kind than its name says.
-    """
-    data = next(read_blocks(path, 0, HEAD_BYTES), b"")
-    for magic, kind in MAGIC.items():
-        if data.startswith(magic):
-            raise CorpusError(f"{path}: expected lines of JSON, found {kind}; rename it")
-    lines = data.removeprefix(UTF8_BOM).split(b"\n")
-    whole = lines if len(data) < HEAD_BYTES else lines[:-1]
-    return [record for line in whole if line.strip() and not isinstance(record := parse(line), Reject)]
-
-
-def ends_at(path: Path, byte: int) -> bool:
-    """Whether a file has nothing after its first `byte` bytes."""
-    return next(read_blocks(path, byte, None), b"") == b""
-
-
 def parse(line: bytes) -> dict[str, Any] | Reject:
     """Return the object on a line, or why there is none."""
     try:
@@ -160,19 +240,6 @@ def has_value_at(record: dict[str, Any], name: str) -> bool:
     first, dot, rest = name.partition(".")
     inner = record.get(first)
     return bool(dot) and (has_value_at(inner, rest) if isinstance(inner, dict) else first in record and inner is None)
-
-
-def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:
-    """Yield the numbers of the lines that are rows, in order; raises CorpusError when the file cannot be read."""
-    row, is_blank, head = 0, True, UTF8_BOM  # of the line that a block ends in the middle of
-    for block in read_blocks(path, 0, None):
-        first, *others = block.removeprefix(head).split(b"\n")
-        blank = [is_blank and _is_blank(first), *map(_is_blank, others)]
-        is_blank, head = blank.pop(), b""
-        yield np.flatnonzero(~np.array(blank, bool)) + row
-        row += len(blank)
-    if not is_blank:
-        yield np.array([row])
 
 
 def _is_blank(line: bytes) -> bool:

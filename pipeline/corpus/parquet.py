@@ -5,90 +5,123 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from pipeline.chunk import Span
-from pipeline.corpus import parked
-from pipeline.corpus.rows import Columns, Reject, Rows, as_text, render
+from pipeline.chunk import Density, Span, cut_rows, rows_per_chunk
+from pipeline.corpus.arrow import column_of, field_type, is_text, to_ids, to_kept, to_strings
+from pipeline.corpus.rows import Columns, Reject, Rows, render
+from pipeline.errors import CorpusError
 from pipeline.files import open_parquet, parquet_file, readable
 
 BATCH_ROWS = 4096
+BLOCK_ROWS = 1 << 16
+SAMPLED_ROWS = 64
 
 
-def schema(path: Path) -> pa.Schema:
-    """Return the Arrow schema of a file; raises CorpusError when its footer cannot be read."""
-    with open_parquet(path) as file:
-        return file.schema_arrow
+class ParquetReader:
+    """A Parquet file. It stays open after a span that ends inside a row group, which is decoded from its start."""
+
+    rows_have_places: ClassVar[bool] = True
+
+    def __init__(self, path: Path, source: str) -> None:
+        self._path = path
+        self._source = source
+        self._decoder: _Decoder | None = None
+
+    def kept_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, str]:
+        """Return the type of each kept column."""
+        with open_parquet(self._path) as file:
+            schema = file.schema_arrow
+        for name in (*needed, *columns.keep, "id"):
+            if schema.names.count(name.partition(".")[0]) > 1:
+                raise CorpusError(f"{self._path}: expected one column {name!r}, found several of that name")
+        types = {name: field_type(schema, name) for name in (*needed, *columns.keep)}
+        for name, kind in types.items():
+            if kind is None:
+                raise CorpusError(f"{self._path}: expected column {name!r}, found {', '.join(schema.names) or 'none'}")
+            if name in columns.text and not is_text(kind):
+                raise CorpusError(f"{self._path}: expected text in column {name!r}, found {kind}")
+        return {name: str(types[name]) for name in columns.keep}
+
+    def head(self, columns: Columns) -> tuple[Rows, int]:
+        """Return the first SAMPLED_ROWS; their bytes are not known, and 0."""
+        rows = self.read(Span(row_start=0, row_stop=min(SAMPLED_ROWS, self._size()[0])), columns)
+        self.close()
+        return rows, 0
+
+    def cut(
+        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
+    ) -> Iterator[tuple[Span, bool]]:
+        """Yield spans of about `n_tokens`, each with whether it ends the file; reads the footer alone."""
+        n_rows, n_bytes = self._size()
+        step = rows_per_chunk(int(n_rows * density.tokens_per_row), n_rows, n_bytes, n_tokens)
+        stop = n_rows if is_open else gap.row_stop
+        for span in cut_rows(gap.row_start, stop if limit is None else min(stop, gap.row_start + limit), step):
+            yield span, span.row_stop == n_rows
+
+    def byte_of(self, span: Span, row: int) -> int:
+        """Return 0: Parquet is addressed by row."""
+        return 0
+
+    def ends_at(self, span: Span) -> bool:
+        """Whether the file has no row after a span."""
+        return span.row_stop == self._size()[0]
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of all rows, in rising order."""
+        n_rows = self._size()[0]
+        for start in range(0, n_rows, BLOCK_ROWS):
+            yield np.arange(start, min(start + BLOCK_ROWS, n_rows))
+
+    def read(self, span: Span, columns: Columns) -> Rows:
+        """Read the rows of a span."""
+        rows = Rows(kept=pa.table({}))
+        kept: list[pa.Table] = []
+        where = f" rows {span.row_start}-{span.row_stop - 1}"
+        with readable(self._path, where, "pages that can be read"), contextlib.ExitStack() as on_leaving:
+            decoder, self._decoder = self._decoder, None
+            if decoder is not None and not decoder.leads_to(span.row_start, columns):
+                decoder.close()
+                decoder = None
+            decoder = decoder or _Decoder(self._path, where, columns)
+            on_leaving.callback(decoder.close)
+            for first_row, batch in decoder.batches(span):
+                kept.append(_add(rows, self._source, first_row, batch, decoder.columns))
+            if rows.n_rows != span.n_rows:
+                raise ValueError(f"{rows.n_rows} of {span.n_rows} rows")
+            if decoder.is_inside_group:
+                self._decoder = decoder
+                on_leaving.pop_all()
+        rows.kept = pa.concat_tables(kept) if kept else rows.kept
+        return rows
+
+    def close(self) -> None:
+        """Close the file if it is open; a later call opens it again."""
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
+
+    def _size(self) -> tuple[int, int]:
+        """Return the number of rows and their bytes before compression, which bound those of the texts."""
+        # Not the bytes of the text columns alone: to ask for a column whose statistics are damaged kills the process.
+        with open_parquet(self._path) as file:
+            metadata = file.metadata
+            n_bytes = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+            return metadata.num_rows, n_bytes
 
 
-def size(path: Path) -> tuple[int, int]:
-    """Return the number of rows of a file and their bytes before compression, which bound those of the texts.
-
-    Raises CorpusError when its footer cannot be read.
-    """
-    # Not the bytes of the text columns alone: to ask for a column whose statistics are damaged kills the process.
-    with open_parquet(path) as file:
-        metadata = file.metadata
-        n_bytes = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-        return metadata.num_rows, n_bytes
-
-
-def field_type(schema: pa.Schema, name: str) -> pa.DataType | None:
-    """Return the type of a column, or of a dotted path into structs; None where there is none."""
-    if name in schema.names:
-        return schema.field(name).type
-    steps = name.split(".")
-    kind = schema.field(steps[0]).type if steps[0] in schema.names else None
-    for step in steps[1:]:
-        if kind is None or not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
-            return None
-        kind = kind.field(step).type
-    return kind
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether values of a type can be texts: strings or bytes, plain or dictionary-encoded, or nothing but nulls."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
-    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
-
-
-def read(path: Path, source: str, span: Span, columns: Columns) -> Rows:
-    """Read the rows of a span; raises CorpusError when a page of it is damaged or holds fewer than it should."""
-    rows = Rows(kept=pa.table({}))
-    kept: list[pa.Table] = []
-    where = f" rows {span.row_start}-{span.row_stop - 1}"
-    with readable(path, where, "pages that can be read"), contextlib.ExitStack() as on_leaving:
-        stat = path.stat()
-        key = (path, stat.st_size, stat.st_mtime_ns, columns)
-        reader: _Reader | None = parked.take(key)
-        if reader is not None and not reader.leads_to(span.row_start):
-            reader.close()
-            reader = None
-        reader = reader or _Reader(path, where, columns)
-        on_leaving.callback(reader.close)
-        for first_row, batch in reader.batches(span):
-            kept.append(_add(rows, source, first_row, batch, reader.columns))
-        if rows.n_rows != span.n_rows:
-            raise ValueError(f"{rows.n_rows} of {span.n_rows} rows")
-        if reader.is_inside_group:
-            parked.park(key, reader)
-            on_leaving.pop_all()
-    rows.kept = pa.concat_tables(kept) if kept else rows.kept
-    return rows
-
-
-class _Reader:
+class _Decoder:
     """Reads a file forwards, and goes on in the middle of a row group, which can only be decoded from its start."""
 
     def __init__(self, path: Path, rows: str, columns: Columns) -> None:
         self._file = parquet_file(path, rows)
+        self._asked = columns
         if columns.id is not None and field_type(self._file.schema_arrow, columns.id) is None:
             columns = dataclasses.replace(columns, id=None)
         self.columns = columns
@@ -103,9 +136,11 @@ class _Reader:
         """Whether the last span stopped in the middle of a row group."""
         return self._row not in self._ends
 
-    def leads_to(self, row: int) -> bool:
+    def leads_to(self, row: int, columns: Columns) -> bool:
         """Whether a row comes next or later in the row group where the last span stopped."""
-        return bool(self._row <= row < self._ends[np.searchsorted(self._ends, self._row, side="right")])
+        return columns == self._asked and bool(
+            self._row <= row < self._ends[np.searchsorted(self._ends, self._row, side="right")]
+        )
 
     def batches(self, span: Span) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the rows of a span in batches, each with its first row; the span must not lie before the last one."""
@@ -137,8 +172,8 @@ class _Reader:
 
 
 def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns: Columns) -> pa.Table:
-    texts = [_strings(_column(batch, name)) for name in columns.text]
-    ids = _texts(_column(batch, columns.id)) if columns.id else [None] * len(batch)
+    texts = [to_strings(column_of(batch, name)) for name in columns.text]
+    ids = to_ids(column_of(batch, columns.id)) if columns.id else [None] * len(batch)
     taken: list[int] = []
     for index, values in enumerate(zip(*texts, strict=True)):
         row = first_row + index
@@ -151,52 +186,5 @@ def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns
         rows.row.append(row)
         rows.id.append(row_id)
         rows.text.append(text)
-    kept = {name: _kept(_column(batch, name), name in columns.keep_as_text) for name in columns.keep}
+    kept = {name: to_kept(column_of(batch, name), is_text_wanted=name in columns.keep_as_text) for name in columns.keep}
     return pa.table(kept).take(np.array(taken, np.int64)) if kept else pa.table({})
-
-
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    if name in batch.schema.names:
-        return batch.column(name)
-    first, *steps = name.split(".")
-    return pc.struct_field(batch.column(first), steps)
-
-
-def _strings(column: pa.Array) -> list[str | Reject | None]:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not pa.types.is_null(column.type):
-        try:
-            return column.cast(pa.large_binary()).cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
-        except pa.ArrowInvalid:
-            return [_decoded(value) for value in column.cast(pa.large_binary()).to_pylist()]
-    return column.to_pylist()  # type: ignore[no-any-return]
-
-
-def _decoded(value: bytes | None) -> str | Reject | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError as error:
-        return Reject(reason="invalid_utf8", detail=str(error), text=value.decode(errors="replace") if value else None)
-
-
-def _texts(column: pa.Array) -> list[str | None]:
-    if pa.types.is_integer(column.type):
-        return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
-    if is_text(column.type):
-        return [value.text if isinstance(value, Reject) else value for value in _strings(column)]
-    return [as_text(value) for value in column.to_pylist()]
-
-
-def _kept(column: pa.Array, as_string: bool) -> pa.Array:
-    if as_string:
-        return pa.array(_texts(column), pa.string())
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid:
-        if pa.types.is_nested(column.type):
-            raise
-        return pa.array(_texts(column), column.type)
-    return column

@@ -6,18 +6,14 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.chunk import Chunk, Shard
+from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
-from pipeline.corpus import jsonl as lines
-from pipeline.corpus import parquet, stream
-from pipeline.corpus.rows import Columns, Rows, text_columns
+from pipeline.corpus.reader import READERS, Reader, reader_of, shard_at
+from pipeline.corpus.rows import Columns, text_columns
 from pipeline.errors import CorpusError
-
-PACKINGS = ("", *stream.COMPRESSION)
-SUFFIXES = (".parquet", *(kind + packing for kind in (".jsonl", ".ndjson") for packing in PACKINGS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +25,9 @@ class Corpus:
     columns: Columns
     skipped: Mapping[str, str] = field(default_factory=dict)  # source of each unusable file -> why
 
-    def path(self, shard: Shard) -> Path:
-        """Where a shard lies."""
-        return self.root / shard.source
-
-
-def is_parquet(path: Path) -> bool:
-    """Whether a shard is Parquet rather than lines."""
-    return path.suffix.lower() == ".parquet"
+    def reader(self, shard: Shard) -> Reader:
+        """Return the reader of a shard, which the caller closes."""
+        return reader_of(self.root, shard.source)
 
 
 def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list[Shard]]:
@@ -51,11 +42,11 @@ def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list
         exclude = _real(exclude) if exclude else None
     except (OSError, ValueError) as error:
         raise CorpusError(f"input {target!r}: expected files and folders that can be listed, found: {error}") from error
-    shards = []
+    shards, endings = [], tuple(READERS)
     for path in paths:
         below = path.relative_to(root)
         hidden = any(name.startswith((".", "_")) for name in below.parts)
-        if hidden or not path.name.lower().endswith(SUFFIXES) or (exclude and _real(path).is_relative_to(exclude)):
+        if hidden or not path.name.lower().endswith(endings) or (exclude and _real(path).is_relative_to(exclude)):
             continue
         if not _is_unicode(below.as_posix()):
             raise CorpusError(f"input {target}: expected file names in UTF-8, found {below.as_posix()!r}; rename it")
@@ -64,17 +55,8 @@ def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list
     if not shards and not glob.has_magic(target) and not Path(target).exists():
         raise CorpusError(f"input {target}: expected a file, a folder or a glob, found no such file or folder")
     if not shards:
-        raise CorpusError(f"input {target}: expected files ending in {', '.join(SUFFIXES)}; found none")
+        raise CorpusError(f"input {target}: expected files ending in {', '.join(READERS)}; found none")
     return root, sorted(shards, key=lambda shard: shard.source)
-
-
-def shard_at(root: Path, source: str) -> Shard:
-    """Return a shard as it stands now; raises CorpusError when it is gone."""
-    try:
-        now = (root / source).stat()
-    except OSError as error:
-        raise CorpusError(f"{root / source}: expected a file of the input, found: {error.strerror}") from error
-    return Shard(source=source, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns)
 
 
 def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, skip_bad_files: bool = False) -> Corpus:
@@ -83,12 +65,17 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
     Raises CorpusError naming each file that cannot be read or lacks a column, unless those are to be skipped.
     """
     text, template = text_columns(config.text)
+    columns = Columns(text=text, template=template, id=config.id or "id", keep=config.keep)
+    needed = (*text, *([config.id] if config.id else []))
     kinds: dict[str, set[str]] = {name: set() for name in config.keep}
     usable: list[Shard] = []
     bad: dict[str, str] = {}
     for shard in shards:
+        path = root / shard.source
         try:
-            found = _kept_types(root / shard.source, text, (*text, *([config.id] if config.id else [])), config.keep)
+            if why := _why_no_file(path):
+                raise CorpusError(f"{path}: expected a file, found: {why}")
+            found = reader_of(root, shard.source).kept_types(columns, needed)
         except CorpusError as error:
             bad[shard.source] = str(error)
             continue
@@ -97,23 +84,8 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
             kinds[name].add(kind)
     if bad and not skip_bad_files:
         raise CorpusError("; ".join(bad.values()) + ". Mend these, set corpus.text, or try --skip-bad-files")
-    columns = Columns(
-        text=text,
-        template=template,
-        id=config.id or "id",
-        keep=config.keep,
-        keep_as_text=frozenset(name for name, found in kinds.items() if len(found) > 1),
-    )
-    return Corpus(root=root, shards=tuple(usable), columns=columns, skipped=bad)
-
-
-def read_chunk(root: Path, columns: Columns, chunk: Chunk) -> Rows:
-    """Read the rows of a chunk; raises CorpusError when its shard changes, before or while it is read."""
-    path, source = root / chunk.shard.source, chunk.shard.source
-    _check_unchanged(root, chunk.shard)
-    rows = (parquet.read if is_parquet(path) else lines.read)(path, source, chunk.span, columns)
-    _check_unchanged(root, chunk.shard)
-    return rows
+    as_text = frozenset(name for name, found in kinds.items() if len(found) > 1)
+    return Corpus(root=root, shards=tuple(usable), columns=replace(columns, keep_as_text=as_text), skipped=bad)
 
 
 def _list(target: str) -> tuple[Path, Iterable[Path]]:
@@ -159,35 +131,3 @@ def _is_unicode(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _kept_types(path: Path, text: Sequence[str], needed: Sequence[str], keep: Sequence[str]) -> dict[str, str]:
-    if why := _why_no_file(path):
-        raise CorpusError(f"{path}: expected a file, found: {why}")
-    if not is_parquet(path):
-        records = lines.head(path)
-        has = dict.fromkeys(key for record in records for key in record)
-        missing = [name for name in needed if not any(lines.has_value_at(record, name) for record in records)]
-        if records and missing:
-            raise CorpusError(f"{path}: expected column {missing[0]!r}, found {', '.join(has) or 'none'}")
-        return dict.fromkeys(keep, "string")
-    schema = parquet.schema(path)
-    for name in (*needed, *keep, "id"):
-        if schema.names.count(name.partition(".")[0]) > 1:
-            raise CorpusError(f"{path}: expected one column {name!r}, found several of that name")
-    for name in (*needed, *keep):
-        kind = parquet.field_type(schema, name)
-        if kind is None:
-            raise CorpusError(f"{path}: expected column {name!r}, found {', '.join(schema.names) or 'none'}")
-        if name in text and not parquet.is_text(kind):
-            raise CorpusError(f"{path}: expected text in column {name!r}, found {kind}")
-    return {name: str(parquet.field_type(schema, name)) for name in keep}
-
-
-def _check_unchanged(root: Path, shard: Shard) -> None:
-    now = shard_at(root, shard.source)
-    if now != shard:
-        raise CorpusError(
-            f"{root / shard.source}: expected {shard.size_bytes:,} bytes as when the run began, found "
-            f"{now.size_bytes:,} or a newer date; run again to embed it as it is now"
-        )

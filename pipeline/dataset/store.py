@@ -82,11 +82,13 @@ class Store:
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
     def read_recipe(self) -> dict[str, Any] | None:
-        """Return the recipe of the dataset: of the manifest, else of its first sound part; None where there is none."""
-        with contextlib.suppress(FileNotFoundError), self.manifest_path.open("rb") as file:
-            for line in file:
-                if (dataset := fold([line]).dataset) is not None:
-                    return dataset.recipe
+        """Return the recipe of the dataset: of the manifest, else of its first sound part; None where there is none.
+
+        Raises DamageError as `read_manifest` does.
+        """
+        for line in self._manifest_lines():
+            if (dataset := fold([line]).dataset) is not None:
+                return dataset.recipe
         sound = (part for part in sorted(self.part_sizes()) if self.receipt_of(part) is not None)
         return next(map(self.recipe_of, sound), None)
 
@@ -95,11 +97,14 @@ class Store:
 
         Raises DamageError when there is one that cannot be read.
         """
+        return fold(self._manifest_lines())
+
+    def _manifest_lines(self) -> Iterator[bytes]:
         try:
             with self.manifest_path.open("rb") as file:
-                return fold(file)
+                yield from file
         except FileNotFoundError:
-            return Manifest()
+            return
         except OSError as error:
             raise DamageError(
                 f"{self.manifest_path}: expected a file that can be read, found: {error.strerror}; "

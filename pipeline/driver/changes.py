@@ -10,10 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.chunk import Shard, make_chunk
-from pipeline.corpus import jsonl as lines
-from pipeline.corpus import parquet
+from pipeline.corpus.reader import ChunkReader
 from pipeline.corpus.rows import Rows
-from pipeline.corpus.shards import Corpus, is_parquet, read_chunk
+from pipeline.corpus.shards import Corpus
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.errors import CorpusError
@@ -23,27 +22,29 @@ from pipeline.worker.table import content_hashes, rejects_table
 FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
 
 
-def unchanged(corpus: Corpus, shard: Shard, receipts: Sequence[Receipt], store: Store) -> Iterator[str]:
+def unchanged(
+    corpus: Corpus, shard: Shard, receipts: Sequence[Receipt], store: Store, reader: ChunkReader
+) -> Iterator[str]:
     """Yield the names of those parts of a shard that its file still bears out, read row by row.
 
     Lines have no fixed place: from the first difference on, a file of lines has no unchanged part.
     """
-    addressed_by_row = is_parquet(corpus.path(shard))
+    rows_have_places = corpus.reader(shard).rows_have_places
     next_row = 0
     for receipt in sorted(receipts, key=lambda receipt: receipt.span.row_start):
-        in_place = addressed_by_row or receipt.span.row_start == next_row
-        if in_place and _is_unchanged(corpus, shard, receipt, store):
+        in_place = rows_have_places or receipt.span.row_start == next_row
+        if in_place and _is_unchanged(corpus, shard, receipt, store, reader):
             next_row = receipt.span.row_stop
             yield receipt.part
-        elif not addressed_by_row:
+        elif not rows_have_places:
             return
 
 
-def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store) -> bool:
+def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store, reader: ChunkReader) -> bool:
     chunk = make_chunk(shard, receipt.span, receipt.fingerprint, last=receipt.last)
     try:
-        rows = read_chunk(corpus.root, corpus.columns, chunk)
-        if rows.n_rows != receipt.input_rows or receipt.last != _ends(corpus, shard, receipt):
+        rows = reader.read(corpus.root, corpus.columns, chunk)
+        if rows.n_rows != receipt.input_rows or receipt.last != corpus.reader(shard).ends_at(receipt.span):
             return False
     except CorpusError:  # the file is shorter now, or damaged: whoever embeds it says so
         return False
@@ -51,13 +52,6 @@ def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store) 
         return _holds(receipt, rows, store)
     except (OSError, pa.ArrowException):  # a damaged part is not what the file says
         return False
-
-
-def _ends(corpus: Corpus, shard: Shard, receipt: Receipt) -> bool:
-    path = corpus.path(shard)
-    if is_parquet(path):
-        return receipt.span.row_stop == parquet.size(path)[0]
-    return lines.ends_at(path, receipt.span.byte_stop)
 
 
 def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:

@@ -19,9 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.chunk import Chunk, Span, make_chunk
-from pipeline.corpus import jsonl as lines
-from pipeline.corpus import parked
-from pipeline.corpus.shards import is_parquet
+from pipeline.corpus.reader import ChunkReader, reader_of
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import Attempt, Attempts, deaths_of
@@ -177,8 +175,8 @@ def embed_isolated(
                     yield Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
             else:
                 why = f"the process died {deaths} times with this row alone"
-                yield embed_or_fail(chunk, job, NoEngine(why), store)
-                parked.release()  # on a volume that is to be reloaded, no file may stay open
+                with ChunkReader() as reader:
+                    yield embed_or_fail(chunk, job, NoEngine(why), store, reader)
             continue
         outcome = embed(chunk, deaths)
         if isinstance(outcome, Failure) and outcome.deaths > deaths:
@@ -198,14 +196,8 @@ def embed_isolated(
 
 def halves(chunk: Chunk, job: Job) -> list[Chunk]:
     """Return the two chunks of half the rows; raises CorpusError when the shard has changed."""
-    path, span = job.root / chunk.shard.source, chunk.span
-    n_rows, byte = span.n_rows // 2, 0
-    if not is_parquet(path):
-        first = next(lines.scan(path, span, open_end=False, target_bytes=span.byte_stop, limit=n_rows), None)
-        if first is None:
-            raise CorpusError(f"{path}: expected {span.n_rows} rows from row {span.row_start}, found none; run again")
-        byte = first[0].byte_stop
-    return _cut_at(chunk, {span.row_start + n_rows: byte}, job)
+    middle = chunk.span.row_start + chunk.span.n_rows // 2
+    return _cut_at(chunk, {middle: reader_of(job.root, chunk.shard.source).byte_of(chunk.span, middle)}, job)
 
 
 def _is_half_of_poison_chunk(chunk: Chunk, attempts: Sequence[Attempt]) -> bool:

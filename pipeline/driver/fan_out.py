@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 
 from pipeline.chunk import Chunk
-from pipeline.corpus import parked
+from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.driver.dispatch import dispatch
@@ -31,6 +31,7 @@ class Threads:
     engine: EngineThread
     job: Job
     store: Store
+    reader: ChunkReader
 
     def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
         """Embed chunks, each given with its deaths, and yield what they came to as they finish."""
@@ -46,7 +47,7 @@ class Threads:
     def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
         """Embed a chunk; one that kills this process is known to the next run by its attempt."""
         with attempt(self.store.volume.attempts(self.store.root), chunk, deaths, self.engine) as engine:
-            return embed_or_fail(chunk, self.job, engine, self.store)
+            return embed_or_fail(chunk, self.job, engine, self.store, self.reader)
 
 
 def fan_out_here(store: Store) -> FanOut:
@@ -58,12 +59,14 @@ def fan_out_here(store: Store) -> FanOut:
 
     def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         engine = EngineThread(job.config)
+        reader = ChunkReader()
         threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
+        pool = Threads(threads=threads, engine=engine, job=job, store=store, reader=reader)
         with ExitStack() as on_leaving:
             on_leaving.push(partial(_end, engine.close))
-            on_leaving.callback(parked.release)
+            on_leaving.callback(reader.close)
             on_leaving.push(partial(_end, threads.shutdown))
-            yield from dispatch(chunks, job, store, Threads(threads=threads, engine=engine, job=job, store=store))
+            yield from dispatch(chunks, job, store, pool)
 
     return fan_out
 

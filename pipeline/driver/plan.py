@@ -10,12 +10,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from pipeline.chunk import MAX_CHUNK_BYTES, Chunk, Shard, Span, cut_rows, gaps, make_chunk, rows_per_chunk
+from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
 from pipeline.config import Config
-from pipeline.corpus import jsonl as lines
-from pipeline.corpus import parked, parquet
-from pipeline.corpus.rows import Rows
-from pipeline.corpus.shards import Corpus, find_shards, is_parquet, open_corpus
+from pipeline.corpus.reader import ChunkReader
+from pipeline.corpus.shards import Corpus, find_shards, open_corpus
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.driver.changes import unchanged
@@ -25,25 +23,9 @@ from pipeline.errors import CorpusError, UsageError
 from pipeline.model.tokens import make_tokenizer
 
 SAMPLED_SHARDS = 16
-SAMPLED_ROWS = 64
-SAMPLED_BYTES = 1 << 16
 
 DEFAULT = Options()
 Done = Mapping[str, Sequence[tuple[Span, bool]]]  # source -> finished spans, each with whether it ends the shard
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Density:
-    """Tokens that a corpus holds, as measured on a sample of its rows."""
-
-    tokens_per_row: float
-    tokens_per_byte: float  # of decompressed lines
-    spread: float  # standard error of tokens_per_row, as a share of it
-
-    def n_tokens(self, span: Span) -> float:
-        """Return the estimated tokens of a span."""
-        n_bytes = span.byte_stop - span.byte_start
-        return n_bytes * self.tokens_per_byte if n_bytes else span.n_rows * self.tokens_per_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +89,9 @@ def _unchanged(corpus: Corpus, stock: Stock, store: Store) -> set[str]:
     for suspect in stock.suspects:
         of_source[suspect.source].append(suspect)
     found = {suspect.part for source in corpus.skipped for suspect in of_source[source]}
-    for shard in corpus.shards:
-        found.update(unchanged(corpus, shard, of_source[shard.source], store))
+    with ChunkReader() as reader:
+        for shard in corpus.shards:
+            found.update(unchanged(corpus, shard, of_source[shard.source], store, reader))
     return found
 
 
@@ -122,14 +105,13 @@ def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
     if shards:
         tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
     for shard in shards[:: max(1, len(shards) // SAMPLED_SHARDS)]:
-        rows, span = _head(corpus, shard)
+        rows, n_head_bytes = corpus.reader(shard).head(corpus.columns)
         windows = tokenizer.windows([config.model.document_prompt + text for text in rows.text])
         cut = None if config.corpus.on_long == "split" else 1
         found = [sum(len(window.ids) for window in of_text[:cut]) for of_text in windows]
         counts += found
-        if span.byte_stop:
-            n_bytes, of_lines = n_bytes + span.byte_stop, of_lines + sum(found)
-    parked.release()
+        if n_head_bytes:
+            n_bytes, of_lines = n_bytes + n_head_bytes, of_lines + sum(found)
     mean = float(np.mean(counts)) if counts else 1.0
     error = float(np.std(counts) / np.sqrt(len(counts))) if counts else 0.0
     return Density(
@@ -157,36 +139,10 @@ def plan_chunks(
         left -= sum(span.n_rows for spans in done.values() for span, _ in spans)
     for shard in corpus.shards:
         for gap, is_open in gaps(done.get(shard.source, ())):
-            for span, last in _cut(corpus, shard, gap, is_open, density, config.run.chunk_tokens, left):
+            if left is not None and left <= 0:
+                return
+            spans = corpus.reader(shard).cut(gap, density, config.run.chunk_tokens, is_open=is_open, limit=left)
+            for span, last in spans:
                 if left is not None:
                     left -= span.n_rows
                 yield make_chunk(shard, span, fingerprint, last=last, salt=salts.get(shard.source, ""))
-
-
-def _cut(
-    corpus: Corpus, shard: Shard, gap: Span, is_open: bool, density: Density, chunk_tokens: int, limit: int | None
-) -> Iterator[tuple[Span, bool]]:
-    path = corpus.path(shard)
-    if limit is not None and limit <= 0:
-        return
-    if not is_parquet(path):
-        target_bytes = min(MAX_CHUNK_BYTES, max(1, int(chunk_tokens / density.tokens_per_byte)))
-        yield from lines.scan(path, gap, open_end=is_open, target_bytes=target_bytes, limit=limit)
-        return
-    n_rows, n_bytes = parquet.size(path)
-    step = rows_per_chunk(int(n_rows * density.tokens_per_row), n_rows, n_bytes, chunk_tokens)
-    stop = n_rows if is_open else gap.row_stop
-    if limit is not None:
-        stop = min(stop, gap.row_start + limit)
-    for span in cut_rows(gap.row_start, stop, step):
-        yield span, span.row_stop == n_rows
-
-
-def _head(corpus: Corpus, shard: Shard) -> tuple[Rows, Span]:
-    path = corpus.path(shard)
-    if is_parquet(path):
-        span = Span(row_start=0, row_stop=min(SAMPLED_ROWS, parquet.size(path)[0]))
-        return parquet.read(path, shard.source, span, corpus.columns), Span(row_start=0, row_stop=0)
-    first = lines.scan(path, Span(row_start=0, row_stop=0), open_end=True, target_bytes=SAMPLED_BYTES, limit=None)
-    span, _ = next(first, (Span(row_start=0, row_stop=0), True))
-    return lines.read(path, shard.source, span, corpus.columns), span

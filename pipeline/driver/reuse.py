@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
-from pipeline.corpus import parked
-from pipeline.corpus.shards import read_chunk
+from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.staging import lay_ready
 from pipeline.dataset.store import Store
@@ -101,9 +100,10 @@ def share_missing(chunks: Sequence[Chunk], job: Job, donors: Donors) -> list[flo
     if not len(donors.hashes):
         return [1.0] * len(chunks)
     shares = []
-    for chunk in chunks:
-        distinct = np.unique(np.array(content_hashes(read_chunk(job.root, job.columns, chunk).text), "S16"))
-        shares.append(1.0 - len(donors.find(distinct)) / max(1, len(distinct)))
+    with ChunkReader() as reader:
+        for chunk in chunks:
+            distinct = np.unique(np.array(content_hashes(reader.read(job.root, job.columns, chunk).text), "S16"))
+            shares.append(1.0 - len(donors.find(distinct)) / max(1, len(distinct)))
     return shares
 
 
@@ -112,25 +112,25 @@ def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, place: Store, stagi
 
     Vectors that an older part has for a text of such a chunk are laid ready in the staging folder.
     """
-    for chunk in chunks:
-        try:
-            rows = read_chunk(job.root, job.columns, chunk)
-        except CorpusError:  # whoever embeds it meets the same, and reports it
-            yield chunk
-            continue
-        hashes = content_hashes(rows.text)
-        found = donors.find(np.unique(np.array(hashes, "S16")))
-        known = donors.take(found)
-        have = set(known.column("content_hash").to_pylist()) if known is not None else set()
-        missing = [text for text, digest in zip(rows.text, hashes, strict=True) if digest not in have]
-        if all(is_too_long(missing, job.config)):
-            yield embed_rows(chunk, rows, known, job, _NoEngine(), place)
-        elif known is not None:
-            lay_ready(staging, chunk.id, known)
-            yield replace(chunk, ready=chunk.id)
-        else:
-            yield chunk
-    parked.release()
+    with ChunkReader() as reader:
+        for chunk in chunks:
+            try:
+                rows = reader.read(job.root, job.columns, chunk)
+            except CorpusError:  # whoever embeds it meets the same, and reports it
+                yield chunk
+                continue
+            hashes = content_hashes(rows.text)
+            found = donors.find(np.unique(np.array(hashes, "S16")))
+            known = donors.take(found)
+            have = set(known.column("content_hash").to_pylist()) if known is not None else set()
+            missing = [text for text, digest in zip(rows.text, hashes, strict=True) if digest not in have]
+            if all(is_too_long(missing, job.config)):
+                yield embed_rows(chunk, rows, known, job, _NoEngine(), place)
+            elif known is not None:
+                lay_ready(staging, chunk.id, known)
+                yield replace(chunk, ready=chunk.id)
+            else:
+                yield chunk
 
 
 def count_removed(old: Sequence[Path], new: Sequence[Path]) -> int:

@@ -11,16 +11,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.chunk import overlapping
-from pipeline.corpus import jsonl as lines
-from pipeline.corpus import parquet
-from pipeline.corpus.shards import find_shards, is_parquet
+from pipeline.corpus.reader import reader_of
+from pipeline.corpus.shards import find_shards
 from pipeline.dataset.manifest import Manifest, Receipt
 from pipeline.dataset.store import Store
 from pipeline.errors import CorpusError
 from pipeline.files import open_parquet
 from pipeline.tools.verify import Problem
 
-BLOCK_ROWS = 1 << 16
 NO_ROWS = np.array([], np.int64)
 
 RowNumbers = Iterator[NDArray[np.int64]]
@@ -47,25 +45,26 @@ def coverage(target: str, store: Store, manifest: Manifest) -> Iterator[Problem]
         if shard.source in skipped:
             yield outdated("expected a file of rows, found one that --skip-bad-files left out")
         elif not receipts:
-            if any(len(rows) for rows in _input_rows(path)):
+            if any(len(rows) for rows in reader_of(root, shard.source).row_numbers()):
                 yield outdated("not in the dataset yet")
         elif not all(manifest.is_current(receipt, shard) for receipt in receipts):
             yield outdated("changed after it was embedded")
         else:
             limited = manifest.run is not None and manifest.run.limit is not None
-            for problem in _shard_problems(path, store, receipts):
+            for problem in _shard_problems(root, store, receipts):
                 yield outdated("rows are left out by --limit") if limited and problem.kind == "lost" else problem
     for source in () if manifest.run and manifest.run.keep_missing else by_source:
         yield Problem(kind="outdated", path=source, detail="no longer in the input; run again")
 
 
-def _shard_problems(path: Path, store: Store, receipts: Sequence[Receipt]) -> Iterator[Problem]:
+def _shard_problems(root: Path, store: Store, receipts: Sequence[Receipt]) -> Iterator[Problem]:
+    reader, path = reader_of(root, receipts[0].source), root / receipts[0].source
     twice = set(overlapping([receipt.span for receipt in receipts]))
     apart = [receipt for index, receipt in enumerate(receipts) if index not in twice]
     ends = [edge for receipt in apart for edge in (receipt.span.row_start, receipt.span.row_stop)]
     n_lost, n_extra = np.zeros(len(ends) + 1, int), np.zeros(len(ends) + 1, int)
     first: dict[int, int] = {}  # row of each place in `ends`
-    for expected, found in _aligned(_input_rows(path), (_part_rows(store, receipt) for receipt in apart)):
+    for expected, found in _aligned(reader.row_numbers(), (_part_rows(store, receipt) for receipt in apart)):
         for counts, rows in (
             (n_lost, np.setdiff1d(expected, found, assume_unique=True)),
             (n_extra, np.setdiff1d(found, expected)),
@@ -97,15 +96,6 @@ def _aligned(expected: RowNumbers, found: RowNumbers) -> Iterator[tuple[NDArray[
         cut_left, cut_right = np.searchsorted(left, stop, "right"), np.searchsorted(right, stop, "right")
         yield left[:cut_left], right[:cut_right]
         left, right = left[cut_left:], right[cut_right:]
-
-
-def _input_rows(path: Path) -> RowNumbers:
-    if not is_parquet(path):
-        yield from lines.row_numbers(path)
-        return
-    n_rows = parquet.size(path)[0]
-    for start in range(0, n_rows, BLOCK_ROWS):
-        yield np.arange(start, min(start + BLOCK_ROWS, n_rows))
 
 
 def _part_rows(store: Store, receipt: Receipt) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.corpus import parked
+from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import Volume, deaths_of
@@ -31,6 +31,7 @@ class Service:
         self._outputs = outputs
         self._volume = volume
         self._engine = EngineThread(config)
+        self._reader = ChunkReader()
         self._sleeps = False
 
     def sleep(self) -> None:
@@ -90,12 +91,12 @@ class Service:
         if place_of(asked, store).data_path(wanted.part_name).exists():
             store.reload()  # a container that has been warm for long may see a part that is gone
         with attempt(attempts, wanted, deaths, self._engine) as engine:
-            made = partial(embed_chunk, wanted, asked, engine, store)
+            made = partial(embed_chunk, wanted, asked, engine, store, self._reader)
             try:
                 try:
                     return pack(made())
                 except CorpusError:
-                    parked.release()
+                    self._reader.close()
                     store.reload()
                     return pack(made())
             except BrokenEngineError:

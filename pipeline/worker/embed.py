@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
+from pipeline.corpus.reader import ChunkReader
 from pipeline.corpus.rows import Columns, Reject, Rows
-from pipeline.corpus.shards import read_chunk
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.staging import read_ready
 from pipeline.dataset.store import Store
@@ -58,7 +58,7 @@ def _staging(job: Job, store: Store) -> Store:
     return store.staging(fingerprint(recipe(job.config)))
 
 
-def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt:
+def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: ChunkReader) -> Receipt:
     """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
 
     A part that is already there, because only its receipt was lost on the way, is left as it is. A row of which the
@@ -68,7 +68,7 @@ def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt
     place = place_of(job, store)
     if (found := place.republish(chunk.part_name)) is not None:
         return found
-    rows = read_chunk(job.root, job.columns, chunk)
+    rows = reader.read(job.root, job.columns, chunk)
     known = read_ready(_staging(job, store), chunk.ready) if chunk.ready else None
     return embed_rows(chunk, rows, known, job, engine, place)
 
@@ -139,10 +139,10 @@ def is_too_long(texts: Sequence[str], config: Config) -> list[bool]:
     return [len(windows) > 1 for windows in tokenizer.windows([config.model.document_prompt + text for text in texts])]
 
 
-def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store) -> Receipt | Failure:
+def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: ChunkReader) -> Receipt | Failure:
     """Embed and publish a chunk, or say why that is not possible; raises BrokenEngineError alone."""
     try:
-        return embed_chunk(chunk, job, engine, store)
+        return embed_chunk(chunk, job, engine, store, reader)
     except BrokenEngineError:
         raise
     except (CorpusError, EngineError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import itertools
@@ -16,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.chunk import Span, gaps
-from pipeline.corpus import jsonl as lines
-from pipeline.corpus import stream
-from pipeline.corpus.jsonl import UTF8_BOM, has_value_at, head, parse, read, row_numbers, scan, value_at
+from pipeline.corpus import jsonl, stream
+from pipeline.corpus.jsonl import UTF8_BOM, JsonlReader, has_value_at, parse, scan, value_at
 from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.errors import CorpusError
 
@@ -67,6 +67,11 @@ def zstd(data: bytes) -> bytes:
     return frame
 
 
+def read(path: Path, span: Span, columns: Columns) -> Rows:
+    with contextlib.closing(JsonlReader(path, "s")) as reader:
+        return reader.read(span, columns)
+
+
 def cut(path: Path, target_bytes: int, limit: int | None = None) -> list[tuple[Span, bool]]:
     return list(scan(path, START, open_end=True, target_bytes=target_bytes, limit=limit))
 
@@ -95,14 +100,15 @@ def naive(data: bytes, source: str) -> tuple[list[tuple[int, str, str]], list[tu
 
 
 def read_all(path: Path, spans: Sequence[Span]) -> tuple[list[tuple[int, str, str]], list[tuple[int, str]]]:
-    found = [read(path, "s", span, COLUMNS) for span in spans]
+    with contextlib.closing(JsonlReader(path, "s")) as reader:
+        found = [reader.read(span, COLUMNS) for span in spans]
     good = [row for rows in found for row in zip(rows.row, rows.id, rows.text, strict=True)]
     return good, [(row, row_id) for rows in found for row, row_id, _ in rows.rejects]
 
 
 def read_line(folder: Path, line: bytes, columns: Columns = COLUMNS) -> Rows:
     path = write(folder, line)
-    return read(path, "s", Span(row_start=0, row_stop=1, byte_stop=len(line)), columns)
+    return read(path, Span(row_start=0, row_stop=1, byte_stop=len(line)), columns)
 
 
 @given(
@@ -137,7 +143,7 @@ def test_row_numbers_are_those_of_the_rows(
 ) -> None:
     monkeypatch.setattr(stream, "BLOCK_BYTES", block)
     good, bad = naive(data, "s")
-    found = [row for rows in row_numbers(write(tmp_path, data, suffix)) for row in rows.tolist()]
+    found = [row for rows in JsonlReader(write(tmp_path, data, suffix), "s").row_numbers() for row in rows.tolist()]
     assert found == sorted(row for row, *_ in (*good, *bad))
 
 
@@ -200,7 +206,7 @@ def test_a_limited_scan_can_be_gone_on_with(tmp_path: Path, limit: int) -> None:
 
 
 def test_spans_keep_the_limit_on_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MAX_CHUNK_ROWS", 3)
+    monkeypatch.setattr(jsonl, "MAX_CHUNK_ROWS", 3)
     assert [span.n_rows for span, _ in cut(write(tmp_path, b"\n" * 8), 1000)] == [3, 3, 2]
 
 
@@ -212,7 +218,7 @@ def test_spans_come_near_their_target(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
 def test_an_endless_line_is_refused_with_its_row(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 50)
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 50)
     monkeypatch.setattr(stream, "BLOCK_BYTES", 16)
     path = write(tmp_path, b'{"text":"a"}\n' * 3 + b"x" * 200, suffix)
     with pytest.raises(CorpusError, match="row 3: expected lines of at most 50 bytes"):
@@ -233,13 +239,13 @@ def test_a_file_that_is_not_packed_as_its_name_says_is_refused(tmp_path: Path, s
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b'{"text":"a"}\n')
     with pytest.raises(CorpusError, match=path.name):
-        head(path)
+        JsonlReader(path, "s").kept_types(COLUMNS, ())
 
 
 def test_a_file_that_became_shorter_is_refused_and_closed(tmp_path: Path) -> None:
     path = write(tmp_path, b'{"text":"a"}\n')
     with pytest.raises(CorpusError, match="expected 99 bytes of lines, found 13"):
-        read(path, "s", Span(row_start=0, row_stop=3, byte_stop=99), COLUMNS)
+        read(path, Span(row_start=0, row_stop=3, byte_stop=99), COLUMNS)
     gc.collect()  # an open file would warn now, and a warning is an error
 
 
@@ -247,13 +253,9 @@ def test_a_file_that_became_shorter_is_refused_and_closed(tmp_path: Path) -> Non
 def test_chunks_are_read_in_any_order_without_leaving_files_open(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path, b'{"text":"a"}\n{"text":"b"}\n{"text":"c"}\n', suffix)
     spans = [span for span, _ in cut(path, 5)]
-    assert [read(path, "s", spans[i], COLUMNS).text for i in (2, 0, 2, 1, 1)] == [
-        ["c"],
-        ["a"],
-        ["c"],
-        ["b"],
-        ["b"],
-    ]
+    with contextlib.closing(JsonlReader(path, "s")) as reader:
+        found = [reader.read(spans[i], COLUMNS).text for i in (2, 0, 2, 1, 1)]
+    assert found == [["c"], ["a"], ["c"], ["b"], ["b"]]
 
 
 @pytest.mark.parametrize(
@@ -349,7 +351,7 @@ def test_kept_columns_are_read_as_text_in_the_order_of_the_rows(tmp_path: Path) 
         b'{"text":"a","k":1,"m":{"n":"x"}}\n{"text":null,"k":2}\n{"text":"b","k":[1,{"z":null}],"m":3}\n{"text":"c"}\n'
     )
     columns = Columns(text=("text",), template=None, id=None, keep=("k", "m.n", "m"))
-    rows = read(write(tmp_path, data), "s", Span(row_start=0, row_stop=4, byte_stop=len(data)), columns)
+    rows = read(write(tmp_path, data), Span(row_start=0, row_stop=4, byte_stop=len(data)), columns)
     assert rows.kept.to_pydict() == {
         "k": ["1", '[1,{"z":null}]', None],
         "m.n": ["x", None, None],
@@ -394,9 +396,9 @@ def test_a_column_with_nothing_but_nulls_is_there() -> None:
 
 def test_head_leaves_out_a_row_that_it_sees_only_a_part_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = b'{"text":"a"}\n{"text":"b"}\nno json\n{"text":"c"}'
-    assert [record["text"] for record in head(write(tmp_path, data))] == ["a", "b", "c"]
-    monkeypatch.setattr(lines, "HEAD_BYTES", 20)
-    assert [record["text"] for record in head(write(tmp_path, data))] == ["a"]
+    assert [record["text"] for record in JsonlReader(write(tmp_path, data), "s")._first_records()] == ["a", "b", "c"]
+    monkeypatch.setattr(jsonl, "HEAD_BYTES", 20)
+    assert [record["text"] for record in JsonlReader(write(tmp_path, data), "s")._first_records()] == ["a"]
 
 
 @given(line=st.binary(max_size=60))

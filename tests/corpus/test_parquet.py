@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -16,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.chunk import Span
-from pipeline.corpus import jsonl as lines
 from pipeline.corpus import parquet
-from pipeline.corpus.parquet import field_type, is_text, read, size
+from pipeline.corpus.arrow import field_type, is_text
+from pipeline.corpus.jsonl import JsonlReader
+from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.rows import Columns, Rows
 from pipeline.errors import CorpusError
 
@@ -53,7 +55,12 @@ def as_type(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
 
 
 def whole(path: Path, columns: Columns = COLUMNS) -> Rows:
-    return read(path, "s", Span(row_start=0, row_stop=pq.read_metadata(path).num_rows), columns)
+    return read(path, Span(row_start=0, row_stop=pq.read_metadata(path).num_rows), columns)
+
+
+def read(path: Path, span: Span, columns: Columns = COLUMNS) -> Rows:
+    with contextlib.closing(ParquetReader(path, "s")) as reader:
+        return reader.read(span, columns)
 
 
 def invalid_strings(*values: bytes) -> pa.Array:
@@ -74,7 +81,7 @@ def test_rows_do_not_depend_on_type_row_groups_or_spans(
     columns = {"n": pa.array(range(len(values)), pa.int64()), "text": as_type(values, kind)}
     path = write(tmp_path, columns, row_group_size=group)
     start, stop = sorted(data.draw(st.tuples(st.integers(0, len(values)), st.integers(0, len(values)))))
-    rows = read(path, "s", Span(row_start=start, row_stop=stop), COLUMNS)
+    rows = read(path, Span(row_start=start, row_stop=stop), COLUMNS)
     good = [row for row in range(start, stop) if (values[row] or "").strip()]
     assert rows.row == good
     assert rows.text == [values[row] for row in good]
@@ -103,7 +110,8 @@ def test_parquet_and_lines_give_the_same_ids_and_texts(data: st.DataObject, kind
     of_parquet = whole(write(tmp_path, columns))
     path = tmp_path / f"{next(numbers)}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    of_lines = lines.read(path, "s", Span(row_start=0, row_stop=len(rows), byte_stop=path.stat().st_size), COLUMNS)
+    span = Span(row_start=0, row_stop=len(rows), byte_stop=path.stat().st_size)
+    of_lines = JsonlReader(path, "s").read(span, COLUMNS)
     assert (of_parquet.row, of_parquet.id, of_parquet.text) == (of_lines.row, of_lines.id, of_lines.text)
     assert [(row, row_id, why.reason) for row, row_id, why in of_parquet.rejects] == [
         (row, row_id, why.reason) for row, row_id, why in of_lines.rejects
@@ -222,9 +230,9 @@ def test_a_file_without_rows_has_none(tmp_path: Path, n_groups: int) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for _ in range(n_groups):
             writer.write_table(schema.empty_table())
-    assert size(path) == (0, 0) or n_groups
-    assert size(path)[0] == 0
-    assert read(path, "s", Span(row_start=0, row_stop=0), COLUMNS).n_rows == 0
+    assert ParquetReader(path, "s")._size() == (0, 0) or n_groups
+    assert ParquetReader(path, "s")._size()[0] == 0
+    assert read(path, Span(row_start=0, row_stop=0)).n_rows == 0
 
 
 def test_empty_row_groups_between_others_are_passed_over(tmp_path: Path) -> None:
@@ -234,13 +242,13 @@ def test_empty_row_groups_between_others_are_passed_over(tmp_path: Path) -> None
         for values in ([], ["a"], [], ["b", "c"], []):
             writer.write_table(pa.table({"text": pa.array(values, pa.string())}))
     assert whole(path).text == ["a", "b", "c"]
-    assert read(path, "s", Span(row_start=1, row_stop=2), COLUMNS).text == ["b"]
+    assert read(path, Span(row_start=1, row_stop=2)).text == ["b"]
 
 
 def test_the_size_of_a_file_is_that_of_its_rows_before_compression(tmp_path: Path) -> None:
     long = [f"{i:0100d}" for i in range(1000)]
     path = write(tmp_path, {"text": long, "other": long, "textual": long}, use_dictionary=False)
-    n_rows, n_bytes = size(path)
+    n_rows, n_bytes = ParquetReader(path, "s")._size()
     assert n_rows == 1000
     assert 300_000 < n_bytes < 330_000
 
@@ -250,7 +258,7 @@ def test_a_file_that_is_not_parquet_is_refused_by_name(tmp_path: Path) -> None:
     for data in (b"", b"PAR1", b"PAR1" + b"x" * 100, b'{"text": "a"}\n'):
         path.write_bytes(data)
         with pytest.raises(CorpusError, match=r"a\.parquet: expected a Parquet file"):
-            parquet.schema(path)
+            ParquetReader(path, "s").kept_types(COLUMNS, ())
 
 
 def test_a_damaged_page_is_refused_by_name_and_rows(tmp_path: Path) -> None:

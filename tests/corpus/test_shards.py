@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.chunk import Chunk, Span
+from pipeline.chunk import Chunk, Density, Span
 from pipeline.config import Config, load_config
-from pipeline.corpus.shards import Corpus, find_shards, open_corpus, read_chunk, shard_at
+from pipeline.corpus.reader import ChunkReader, shard_at
+from pipeline.corpus.shards import Corpus, find_shards, open_corpus
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.options import Options
-from pipeline.driver.plan import Density, plan_chunks, survey
+from pipeline.driver.plan import plan_chunks, survey
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError
 from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet
@@ -237,8 +238,8 @@ def test_a_shard_that_changed_after_the_survey_is_refused(tmp_path: Path, change
         os.utime(path, ns=(0, 0))
     else:
         path.unlink()
-    with pytest.raises(CorpusError, match=r"a\.jsonl"):
-        read_chunk(tmp_path, corpus.columns, chunk)
+    with pytest.raises(CorpusError, match=r"a\.jsonl"), ChunkReader() as reader:
+        reader.read(tmp_path, corpus.columns, chunk)
 
 
 # Which chunks are still to be made.

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import Chunk, Span, make_chunk
 from pipeline.config import load_config
-from pipeline.corpus.shards import open_corpus, read_chunk, shard_at
+from pipeline.corpus.reader import ChunkReader, shard_at
+from pipeline.corpus.shards import open_corpus
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import Attempt, AttemptFiles, deaths_of
@@ -79,7 +80,8 @@ def test_halves_hold_the_rows_of_their_chunk(tmp_path: Path, rows: list[str], ne
         waiting += [one, other]
     found.sort(key=lambda chunk: chunk.span.row_start)
     assert [chunk.span.row_start for chunk in found] == list(range(len(rows)))
-    read = [read_chunk(job.root, job.columns, chunk) for chunk in found]
+    with ChunkReader() as reader:
+        read = [reader.read(job.root, job.columns, chunk) for chunk in found]
     assert [of_row.text[0] if of_row.text else None for of_row in read] == [t if t.strip() else None for t in rows]
 
 
@@ -115,7 +117,8 @@ def test_only_the_rows_that_kill_are_rejected(
                 return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
             raise Died
         attempts.put(chunk, 0)
-        return embed_or_fail(chunk, job, Fine(), store)
+        with ChunkReader() as reader:
+            return embed_or_fail(chunk, job, Fine(), store, reader)
 
     class Deadly:
         def __init__(self, job: Job) -> None:
@@ -177,7 +180,8 @@ class Mortal:
         if deaths < self.n:
             self.store.volume.attempts(self.store.root).put(chunk, deaths + 1)
             return Failure(chunk=chunk.id, source=chunk.shard.source, error="died", deaths=deaths + 1)
-        return embed_or_fail(chunk, self.job, Fine(), self.store)
+        with ChunkReader() as reader:
+            return embed_or_fail(chunk, self.job, Fine(), self.store, reader)
 
 
 def mortal(folder: Path, deaths: int) -> tuple[list[Chunk], Mortal]:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.chunk import Chunk
 from pipeline.cli import main
-from pipeline.corpus.shards import read_chunk
+from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import FanOut, fan_out_here
@@ -208,8 +208,8 @@ def test_other_lines_under_the_same_size_and_time_are_noticed(tmp_path: Path) ->
     before = path.stat()
     path.write_bytes(path.read_bytes().replace(b"\n", b" ", 1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(CorpusError, match=r"a\.jsonl rows .* expected .* lines, found"):
-        read_chunk(found.corpus.root, found.corpus.columns, found.chunks[0])
+    with pytest.raises(CorpusError, match=r"a\.jsonl rows .* expected .* lines, found"), ChunkReader() as reader:
+        reader.read(found.corpus.root, found.corpus.columns, found.chunks[0])
 
 
 def test_a_part_that_lost_bytes_in_its_middle_is_made_again_although_its_footer_is_whole(

@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.chunk import Span, make_chunk
-from pipeline.corpus import jsonl as lines
-from pipeline.corpus import parked, parquet, stream
+from pipeline.corpus import stream
+from pipeline.corpus.jsonl import JsonlReader, scan
+from pipeline.corpus.parquet import ParquetReader
+from pipeline.corpus.reader import ChunkReader
 from pipeline.corpus.rows import Columns
-from pipeline.corpus.shards import find_shards, open_corpus, read_chunk
+from pipeline.corpus.shards import find_shards, open_corpus
 from pipeline.dataset.describe import status
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
@@ -45,36 +47,35 @@ def fuzz_lines(data: bytes) -> None:
         return
     path = _folder() / f"a{SUFFIXES[data[0] % 3]}"
     path.write_bytes(data[1:])
-    with contextlib.suppress(CorpusError):
-        lines.head(path)
+    with contextlib.suppress(CorpusError), contextlib.closing(JsonlReader(path, "a")) as reader:
+        reader.kept_types(COLUMNS, ())
         spans = [
             span
-            for span, _ in lines.scan(
+            for span, _ in scan(
                 path, Span(row_start=0, row_stop=0), open_end=True, target_bytes=1 + data[0], limit=MAX_ROWS
             )
         ]
-        found = [lines.read(path, "a", span, COLUMNS) for span in spans]
+        found = [reader.read(span, COLUMNS) for span in spans]
         rows = sorted(row for each in found for row in (*each.row, *(row for row, _, _ in each.rejects)))
-        expected = np.concatenate([np.array([], np.int64), *lines.row_numbers(path)])
+        expected = np.concatenate([np.array([], np.int64), *reader.row_numbers()])
         assert rows == expected[expected < MAX_ROWS].tolist()
         for each in found:
             assert len(each.text) == len(each.id) == len(each.row) == len(each.kept)
             "".join((*each.text, *each.id, *(why.text or "" for _, _, why in each.rejects))).encode()
-    parked.release()
 
 
 def fuzz_parquet(data: bytes) -> None:
     """A Parquet file has all its rows or is refused."""
     path = _folder() / "a.parquet"
     path.write_bytes(data)
-    with contextlib.suppress(CorpusError):
+    with contextlib.suppress(CorpusError), ChunkReader() as chunks:
         root, shards = find_shards(str(path))
         corpus = open_corpus(root, shards, CONFIG.corpus)
-        n_rows, _ = parquet.size(path)
+        n_rows, _ = ParquetReader(path, "a")._size()
         assert n_rows >= 0
         for start in range(0, min(n_rows, MAX_ROWS), MAX_ROWS // 2):
             span = Span(row_start=start, row_stop=min(n_rows, start + MAX_ROWS // 2))
-            rows = read_chunk(root, corpus.columns, make_chunk(shards[0], span, "f", last=True))
+            rows = chunks.read(root, corpus.columns, make_chunk(shards[0], span, "f", last=True))
             assert rows.n_rows == span.n_rows
             assert len(rows.kept) == len(rows.text) == len(rows.id)
             "".join((*rows.text, *rows.id)).encode()

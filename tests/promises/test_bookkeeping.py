@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.chunk import Span, make_chunk
 from pipeline.config import to_tables
-from pipeline.corpus.shards import shard_at
+from pipeline.corpus.reader import shard_at
 from pipeline.dataset.manifest import Dataset, Receipt, Run
 from pipeline.dataset.store import Store
 from pipeline.recipe import fingerprint, labels, recipe

@@ -1,0 +1,128 @@
+"""Readers: what the pipeline asks of a file format, the formats there are, and a chunk's rows by them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.chunk import Chunk, Density, Shard, Span
+from pipeline.corpus import jsonl
+from pipeline.corpus.jsonl import JsonlReader
+from pipeline.corpus.parquet import ParquetReader
+from pipeline.corpus.rows import Columns, Rows
+from pipeline.errors import CorpusError
+
+
+class Reader(Protocol):
+    """One shard of a format. It may keep its file open after `read`, because the next span mostly begins there.
+
+    Every method raises CorpusError for a file that cannot be read or is not what it was.
+    """
+
+    rows_have_places: ClassVar[bool]  # whether a row keeps its number when rows before it change
+
+    def __init__(self, path: Path, source: str) -> None: ...
+
+    def kept_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, str]:
+        """Return the type of each kept column; raises CorpusError when a `needed` or kept column is not there."""
+        ...
+
+    def head(self, columns: Columns) -> tuple[Rows, int]:
+        """Return some rows from the start, and the bytes of their lines; 0 where rows are not lines."""
+        ...
+
+    def cut(
+        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
+    ) -> Iterator[tuple[Span, bool]]:
+        """Yield spans of about `n_tokens` that fill a gap, each with whether it ends the shard.
+
+        An open gap goes on to the end of the shard; `limit` bounds its rows.
+        """
+        ...
+
+    def byte_of(self, span: Span, row: int) -> int:
+        """Return the byte where a row inside a span begins; 0 where rows are not addressed by bytes."""
+        ...
+
+    def ends_at(self, span: Span) -> bool:
+        """Whether the shard ends with a span."""
+        ...
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of all rows in rising order, in arrays of any length."""
+        ...
+
+    def read(self, span: Span, columns: Columns) -> Rows:
+        """Return the rows of a span."""
+        ...
+
+    def close(self) -> None:
+        """Close the file if it is open."""
+        ...
+
+
+# A format is a file and a line here: the endings of its names, in lower case, and its reader.
+READERS: dict[str, type[Reader]] = {".parquet": ParquetReader, **dict.fromkeys(jsonl.SUFFIXES, JsonlReader)}
+
+
+def reader_of(root: Path, source: str) -> Reader:
+    """Return the reader of a shard, by the ending of its name; it opens no file yet."""
+    kind = next(kind for suffix, kind in READERS.items() if source.lower().endswith(suffix))
+    return kind(root / source, source)
+
+
+class ChunkReader:
+    """Reads chunks, from any thread. It keeps the last shard open until it is closed."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[Path, Shard], Reader] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, root: Path, columns: Columns, chunk: Chunk) -> Rows:
+        """Return the rows of a chunk; raises CorpusError when its shard changes, before or while it is read."""
+        key = (root, chunk.shard)
+        _check_unchanged(root, chunk.shard)
+        reader = self._last.pop(key, None) or reader_of(root, chunk.shard.source)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(reader.close)
+            rows = reader.read(chunk.span, columns)
+            _check_unchanged(root, chunk.shard)
+            on_failure.pop_all()
+        self.close()
+        self._last[key] = reader
+        return rows
+
+    def close(self) -> None:
+        """Close the file that is open, as a volume needs it before it reloads; a later read opens it again."""
+        for key in list(self._last):
+            reader = self._last.pop(key, None)  # another thread may have taken it
+            if reader is not None:
+                reader.close()
+
+
+def shard_at(root: Path, source: str) -> Shard:
+    """Return a shard as it is now; raises CorpusError when it is gone."""
+    try:
+        now = (root / source).stat()
+    except OSError as error:
+        raise CorpusError(f"{root / source}: expected a file of the input, found: {error.strerror}") from error
+    return Shard(source=source, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns)
+
+
+def _check_unchanged(root: Path, shard: Shard) -> None:
+    now = shard_at(root, shard.source)
+    if now != shard:
+        raise CorpusError(
+            f"{root / shard.source}: expected {shard.size_bytes:,} bytes as when the run began, found "
+            f"{now.size_bytes:,} or a newer date; run again to embed it as it is now"
+        )

@@ -1,0 +1,103 @@
+"""A format is one class and one line in READERS; a chunk reader leaves no file open and mixes nothing up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.chunk import Density, Span, cut_rows, make_chunk
+from pipeline.cli import main
+from pipeline.corpus.reader import READERS, ChunkReader, shard_at
+from pipeline.corpus.rows import Columns, Rows, render
+from tests.support import HASHING, read_dataset, texts, write_jsonl
+
+COLUMNS = Columns(text=("text",), template=None, id="id")
+
+
+class PlainReader:
+    """A text a line, as a format that the product does not know might have it."""
+
+    rows_have_places: ClassVar[bool] = True
+
+    def __init__(self, path: Path, source: str) -> None:
+        self._path, self._source = path, source
+
+    def kept_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, str]:
+        assert needed == ("text",)
+        return {}
+
+    def head(self, columns: Columns) -> tuple[Rows, int]:
+        return self.read(Span(row_start=0, row_stop=2), columns), 0
+
+    def cut(
+        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
+    ) -> Iterator[tuple[Span, bool]]:
+        n_rows = len(self._lines())
+        for span in cut_rows(gap.row_start, n_rows if is_open else gap.row_stop, 7):
+            yield span, span.row_stop == n_rows
+
+    def byte_of(self, span: Span, row: int) -> int:
+        return 0
+
+    def ends_at(self, span: Span) -> bool:
+        return span.row_stop == len(self._lines())
+
+    def row_numbers(self) -> Iterator[NDArray[np.int64]]:
+        yield np.arange(len(self._lines()))
+
+    def read(self, span: Span, columns: Columns) -> Rows:
+        rows = Rows(kept=pa.table({}))
+        for row, line in enumerate(self._lines()[span.row_start : span.row_stop], span.row_start):
+            text = render([line], columns)
+            assert isinstance(text, str)
+            rows.row.append(row)
+            rows.id.append(f"{self._source}:{row}")
+            rows.text.append(text)
+        return rows
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text().splitlines()
+
+
+def test_a_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(READERS, ".txt", PlainReader)
+    lines = [row["text"] for row in texts(40)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.txt").write_text("\n".join(lines[:30]))
+    write_jsonl(tmp_path / "in/b.jsonl", [{"text": text} for text in lines[30:]])
+    run = ["run", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), *HASHING]
+    assert main(run) == 0
+    assert main(["verify", str(tmp_path / "out"), "--input", str(tmp_path / "in")]) == 0
+    lines[11] = "another text"
+    (tmp_path / "in/a.txt").write_text("\n".join(lines[:30]))
+    assert main(["verify", str(tmp_path / "out"), "--input", str(tmp_path / "in")]) == 3
+    assert main(run) == 0
+    assert main(["verify", str(tmp_path / "out"), "--input", str(tmp_path / "in")]) == 0
+    table = read_dataset(tmp_path / "out")
+    assert table.column("id").to_pylist() == [f"a.txt:{i}" for i in range(30)] + [f"b.jsonl:{i}" for i in range(10)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
+def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suffix: str) -> None:
+    path = write_jsonl(tmp_path / f"a{suffix}", texts(300))
+    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+    start = Span(row_start=0, row_stop=0)
+    spans = READERS[suffix](path, path.name).cut(start, density, 500, is_open=True, limit=None)
+    chunks = [make_chunk(shard, span, "f", last=last) for span, last in spans]
+    assert len(chunks) > 10
+    with ChunkReader() as reader, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda chunk: reader.read(tmp_path, COLUMNS, chunk).id, [*chunks, *chunks[::-1]]))
+    expected = [row["id"] for row in texts(300)]
+    assert [row_id for ids in found[: len(chunks)] for row_id in ids] == expected
+    assert [row_id for ids in found[: len(chunks) - 1 : -1] for row_id in ids] == expected
+    assert not [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.readlink().name == path.name]

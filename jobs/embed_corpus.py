@@ -13,11 +13,12 @@ import modal
 from tqdm import tqdm
 
 from jobs import driver, embedding_service, resources
-from jobs.mount import check_relative
+from jobs.request import Request, check_relative, packed
 from jobs.resources import HOURS, MINUTES
 from pipeline.config import load_config
 from pipeline.console import notice
-from pipeline.dataset.describe import did
+from pipeline.dataset.describe import describe_plan, describe_run
+from pipeline.driver.options import Options
 from pipeline.errors import PipelineError
 
 app = modal.App("embed-corpus").include(embedding_service.app)
@@ -58,12 +59,15 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     max_containers: int = 0,
     limit: int = 0,
     rebuild: bool = False,
+    rehash: bool = False,
+    keep_missing: bool = False,
+    skip_bad_files: bool = False,
 ) -> None:
     """Embed INPUT, a path on the volume embedding-corpus, into OUTPUT on the volume embedding-output."""
     try:
         below = check_relative("--input", input)
         name = check_relative("--output", output or _name_after(below))
-        request = driver.Request(
+        request = Request(
             input=below,
             output=name,
             config=check_relative("--config", config),
@@ -72,22 +76,26 @@ def main(  # noqa: PLR0913  the flags of `modal run`
             text_column=text_column,
             gpu=gpu,
             max_containers=max_containers,
-            limit=limit,
-            rebuild=rebuild,
+            options=Options(
+                limit=limit or None,
+                rebuild=rebuild,
+                rehash=rehash,
+                keep_missing=keep_missing,
+                skip_bad_files=skip_bad_files,
+            ),
         )
         licence = load_config(resources.REPOSITORY / request.config).model.licence_notice
     except PipelineError as error:
         _end(error.exit_code, str(error))
     if licence:
         notice(licence)
-    packed = driver.packed(request)
-    report = plan.remote(packed) if dry_run else _watch(drive.spawn(packed), request.output)
+    values = packed(request)
+    report = plan.remote(values) if dry_run else _watch(drive.spawn(values), request.output)
+    for source in report.get("skipped_files", ()):
+        notice(f"skipped {source}")
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])
-    if dry_run:
-        print(PLANNED.format(**report))
-    else:
-        print(DONE.format(output=request.output, did=did(report), **report))
+    print(describe_plan(report) if dry_run else describe_run(report, output=request.output))
 
 
 def _watch(call: modal.FunctionCall[dict[str, Any]], output: str) -> dict[str, Any]:
@@ -122,10 +130,3 @@ def _name_after(below: str) -> str:
 def _end(code: int, error: str) -> NoReturn:
     print("embed-corpus:", error, file=sys.stderr)
     sys.exit(code)
-
-
-PLANNED = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
-DONE = (
-    "{state}: {output} has {input_rows:,} rows, {embedded_rows:,} embedded, {rejected_rows:,} rejected, {parts:,} "
-    "parts, {tokens:,} tokens; this run {did} in {wall_s:,.1f} s for ${cost_usd:,.2f}"
-)

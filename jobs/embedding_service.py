@@ -15,8 +15,8 @@ import modal
 import modal.experimental
 
 from jobs import resources
-from jobs.marks import DictMarks
 from jobs.resources import HOURS, MINUTES
+from jobs.volume import ModalVolume
 from pipeline.config import Config, load_config
 from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.model.checkpoint import open_checkpoint, prepare
@@ -72,13 +72,7 @@ class VLLMEmbeddingSnapshot:
         Without snapshots (`modal.snapshot`) the engine only starts to load, and goes on while chunks come in.
         """
         config = _settled(self.config, self.dtype)
-        self.service = Service(
-            config,
-            resources.OUTPUT,
-            commit=resources.output.commit,
-            refresh=resources.refresh,
-            marks=DictMarks,
-        )
+        self.service = Service(config, resources.OUTPUT, ModalVolume(resources.corpus))
         if config.modal.snapshot:
             self.service.sleep()
 

@@ -9,10 +9,11 @@ from typing import Any
 import modal
 
 from jobs import driver, embedding_service, resources
+from jobs.request import Request, packed
 from jobs.resources import HOURS
 from jobs.schedule import load_schedule
 from pipeline.config import load_config
-from pipeline.dataset.describe import did
+from pipeline.dataset.describe import describe_run
 from pipeline.errors import IncompleteError, OutputLockedError
 
 app = modal.App("embedding-reembed").include(embedding_service.app)
@@ -33,12 +34,12 @@ def reembed() -> None:
     began_at = time.time()
     failed = []
     for dataset in SCHEDULE.datasets:
-        request = driver.Request(input=dataset.input, output=dataset.output, config=dataset.config, dim=dataset.dim)
+        request = Request(input=dataset.input, output=dataset.output, config=dataset.config, dim=dataset.dim)
         try:
-            report = driver.drive(driver.packed(request), began_at=began_at)
+            report = driver.drive(packed(request), began_at=began_at)
         except Exception as error:  # noqa: BLE001  whatever it is, the other datasets have their turn
             report = {"exit_code": 1, "error": f"unexpected {type(error).__name__}: {error}"}
-        print(f"{dataset.output}: {_told(report)}")
+        print(_describe(dataset.output, report))
         if report["exit_code"] not in (0, OutputLockedError.exit_code):
             failed.append(f"{dataset.output}: {report['error']}")
     if failed:
@@ -47,12 +48,9 @@ def reembed() -> None:
         )
 
 
-def _told(report: dict[str, Any]) -> str:
+def _describe(output: str, report: dict[str, Any]) -> str:
     if report["exit_code"] == OutputLockedError.exit_code:
-        return f"left alone: {report['error']}"
+        return f"{output}: left alone: {report['error']}"
     if report["exit_code"]:
-        return f"failed: {report['error']}"
-    return (
-        f"complete: {report['embedded_rows']:,} rows in {report['parts']:,} parts; {did(report)} in "
-        f"{report['wall_s']:,.1f} s for ${report['cost_usd']:,.2f}"
-    )
+        return f"{output}: failed: {report['error']}"
+    return describe_run(report, output=output)

@@ -66,9 +66,3 @@ hub_token = [modal.Secret.from_dict({"HF_TOKEN": os.environ["HF_TOKEN"]})] if os
 
 # Of the HTTP service. Who does not ask for the service needs no secret to deploy.
 http_key = [modal.Secret.from_name("vllm-embedding-api-key", required_keys=[KEY_VARIABLE])] if HTTP else []
-
-
-def refresh() -> None:
-    """Show what others have committed to the corpus and the output."""
-    corpus.reload()
-    output.reload()

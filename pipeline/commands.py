@@ -25,6 +25,7 @@ DEFAULT_CONFIG = "configs/local.toml"
 
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
+    from pipeline.dataset.describe import describe_plan
     from pipeline.driver.cost import estimate
     from pipeline.driver.plan import survey
 
@@ -32,16 +33,13 @@ def plan(options: Namespace) -> None:
         store = Store(root=Path(options.output or empty))
         config = _config(options, store)
         found = estimate(survey(options.input, store, config, Options(limit=options.limit)), store, config)
-    words = (
-        "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
-    )
-    _say(options, found, words.format(**found))
+    _say(options, found, describe_plan(found))
 
 
 def run(options: Namespace) -> None:
     """Make the output reflect the input; raises IncompleteError when it does not."""
     import pipeline.driver.run
-    from pipeline.dataset.describe import did
+    from pipeline.dataset.describe import describe_run
     from pipeline.driver.fan_out import fan_out_here
 
     store = Store(root=Path(options.output))
@@ -63,13 +61,8 @@ def run(options: Namespace) -> None:
     )
     record, sums = outcome.run, outcome.totals
     for source in record.skipped_files:
-        print(f"embed-corpus: skipped {source}", file=sys.stderr)
-    busy = f", engine busy {record.engine_busy:.1%}" if record.engine_busy is not None else ""
-    print(
-        f"{record.state}: {sums['input_rows']:,} rows, {sums['embedded_rows']:,} embedded, {sums['rejected_rows']:,} "
-        f"rejected, {sums['parts']:,} parts, {sums['tokens']:,} tokens; this run "
-        f"{did(msgspec.to_builtins(record))} in {record.wall_s:,.1f} s{busy}"
-    )
+        notice(f"skipped {source}")
+    print(describe_run(sums | msgspec.to_builtins(record)))
     if shortfall := outcome.shortfall():
         raise IncompleteError(f"output {options.output}: {shortfall}")
     if options.strict and sums["rejected_rows"]:

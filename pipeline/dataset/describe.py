@@ -1,4 +1,4 @@
-"""Status: what a dataset holds and how its last run went, from the manifest alone."""
+"""What a dataset holds, what a run would take and how one went, as objects and in words."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from pipeline.dataset.manifest import Manifest, totals
 from pipeline.dataset.store import Store
 from pipeline.errors import UsageError
 
+PLAN = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
+RUN = (
+    "{state}: {has}{input_rows:,} rows, {embedded_rows:,} embedded, {rejected_rows:,} rejected, {parts:,} parts, "
+    "{tokens:,} tokens; this run {did} in {wall_s:,.1f} s{end}"
+)
+DID = {
+    "embedded_now": "embedded {:,} texts",
+    "kept_rows": "kept {:,} rows",
+    "reused_rows": "reused {:,}",
+    "removed_rows": "removed {:,}",
+}
+
 
 def open_dataset(store: Store) -> Manifest:
     """Return the manifest of a dataset; raises UsageError when the folder holds none."""
@@ -18,11 +30,21 @@ def open_dataset(store: Store) -> Manifest:
     return manifest
 
 
-def did(run: Mapping[str, Any]) -> str:
-    """Return in words what a run did, from the fields of its record."""
-    words = {"kept_rows": "kept {:,} rows", "reused_rows": "reused {:,}", "removed_rows": "removed {:,}"}
-    rest = [text.format(run[name]) for name, text in words.items() if run[name]]
-    return ", ".join([f"embedded {run['embedded_now']:,} texts", *rest])
+def describe_plan(plan: Mapping[str, Any]) -> str:
+    """Return in words what a run would take, from the object of `plan --json`."""
+    return PLAN.format(**plan)
+
+
+def describe_run(run: Mapping[str, Any], *, output: str = "") -> str:
+    """Return in words how a run ended, from its record and the sums over the dataset.
+
+    Where an output is named, it is one on rented machines: the words name it, and its price instead of the engine's
+    share of the time.
+    """
+    did = ", ".join(words.format(run[name]) for name, words in DID.items() if run[name] or name == "embedded_now")
+    busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
+    end = f" for ${run['cost_usd']:,.2f}" if output else busy
+    return RUN.format(has=f"{output} has " if output else "", did=did, end=end, **run)
 
 
 def status(store: Store, manifest: Manifest) -> dict[str, Any]:

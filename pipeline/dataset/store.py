@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
-from pipeline.dataset.volume import Hold, flock, is_flocked
+from pipeline.dataset.volume import LocalVolume, Volume, is_flocked
 from pipeline.errors import CorpusError, DamageError, UsageError
 from pipeline.files import append_file, checksum, file_checksum, open_parquet, publish_file, remove_file
 
@@ -28,17 +27,10 @@ ROW_GROUP_BYTES = 2 << 20  # the writer needs about ten times this
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """An output folder, and what a place such as a Modal volume asks for beyond files.
-
-    `commit` makes what was written durable and seen elsewhere, `refresh` shows what others have committed, `hold`
-    keeps other runs out. A commit may need every file of the output closed, so no thread writes during one.
-    """
+    """An output folder, and the volume that it is on."""
 
     root: Path
-    commit: Callable[[], None] = lambda: None
-    refresh: Callable[[], None] = lambda: None
-    hold: Hold = flock
-    writing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    volume: Volume = field(default_factory=LocalVolume, repr=False, compare=False)
 
     @property
     def manifest_path(self) -> Path:
@@ -57,12 +49,26 @@ class Store:
         """Return the folder where the parts of a recipe wait for the swap; it has the layout of an output."""
         return replace(self, root=self.root / NEXT / fingerprint)
 
+    def without_commits(self) -> Store:
+        """Return a store of the same folder for many parts, which one commit of this store then makes durable."""
+        return replace(self, volume=LocalVolume(writing=self.volume.writing))
+
+    def commit(self) -> None:
+        """Make what was written durable, and visible elsewhere."""
+        with self.volume.writing:
+            self.volume.commit()
+
+    def reload(self) -> None:
+        """Show what others have committed; no file of the volume may be open."""
+        with self.volume.writing:
+            self.volume.reload()
+
     def publish(self, receipt: Receipt, table: pa.Table, rejects: pa.Table | None, recipe: str) -> Receipt:
         """Write a part and its rejects so that each is there whole or not at all, and return the completed receipt.
 
         The rejects come first: a part that is there proves that everything of its chunk is.
         """
-        with self.writing:  # encoding too: it is what takes most memory, and one at a time takes half
+        with self.volume.writing:  # encoding too: it is what takes most memory, and one at a time takes half
             if rejects is not None:
                 rejected = _parquet(rejects)
                 receipt = msgspec.structs.replace(receipt, rejects_checksum=checksum(rejected))
@@ -72,7 +78,7 @@ class Store:
             footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
             data = _parquet(table.replace_schema_metadata(footer))
             publish_file(self.data_path(receipt.part), data)
-            self.commit()
+            self.volume.commit()
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
     def read_recipe(self) -> dict[str, Any] | None:
@@ -150,10 +156,10 @@ class Store:
 
     def republish(self, part: str) -> Receipt | None:
         """Return the receipt of a part that is already there, made durable once more; None where there is none."""
-        with self.writing:
+        with self.volume.writing:
             receipt = self.receipt_of(part)
             if receipt is not None:
-                self.commit()
+                self.volume.commit()
         return receipt
 
     def recipe_of(self, part: str) -> dict[str, Any]:
@@ -176,7 +182,7 @@ class Store:
             try:
                 for folder in (self.root / "data", self.root / "rejects"):
                     folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(self.hold(self.root))
+                held.enter_context(self.volume.hold(self.root))
             except OSError as error:
                 raise UsageError(
                     f"output {self.root}: expected to write in it, found: {error}; choose another --output"
@@ -184,7 +190,7 @@ class Store:
             try:
                 yield
             finally:
-                with self.writing:
+                with self.volume.writing:
                     pass
 
     def is_locked(self) -> bool:

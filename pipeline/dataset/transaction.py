@@ -118,7 +118,7 @@ def save_prefilled(staging: Store, name: str, vectors: pa.Table) -> None:
 def load_prefilled(staging: Store, name: str) -> pa.Table:
     """Return the vectors that were kept for a chunk; raises CorpusError when they are not seen here (yet)."""
     path = _prefilled_path(staging, name)
-    with staging.writing:  # an open file would be in the way of a commit
+    with staging.volume.writing:  # an open file would be in the way of a commit
         try:
             return pa.ipc.open_file(path.read_bytes()).read_all()
         except FileNotFoundError as error:

@@ -1,4 +1,8 @@
-"""One run at a time: how an output is held on one machine. A run elsewhere brings its own way to hold it."""
+"""A volume: what an output needs of the place where it is kept, beyond files.
+
+A run holds its output, so that no other run writes it. It counts the attempts on chunks that have begun and not ended,
+where the crash of a process does not reach them.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,142 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import msgspec
 
+from pipeline.chunk import Chunk
 from pipeline.errors import OutputLockedError
+from pipeline.files import remove_file, writing
 
-Hold = Callable[[Path], AbstractContextManager[None]]
 NAME = ".lock"
+ATTEMPTS = ".attempts"  # a folder of the output
 BEAT_S = 5.0
 STALE_S = 60.0  # without a beat: a holder on another machine is dead
 TRIES, TRY_EVERY_S = 5, 0.05  # a holder that has just begun has not said its name; one who only looks is gone again
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk with the number of attempts on it that never ended."""
+
+    chunk: Chunk
+    deaths: int
+
+
+class Attempts(Protocol):
+    """The attempts on the chunks of one output; they outlive the process that makes them."""
+
+    def put(self, chunk: Chunk, deaths: int) -> None:
+        """Record how many attempts on a chunk have not ended; 0 removes its record."""
+        ...
+
+    def read(self) -> list[Attempt]:
+        """Return all records, in no order."""
+        ...
+
+
+class Volume(Protocol):
+    """Where outputs are kept.
+
+    A commit may need every file of a volume closed. So no thread writes during one: who writes, commits or reloads
+    holds `writing`, which all stores of the volume share.
+    """
+
+    @property
+    def writing(self) -> threading.Lock:
+        """The lock of all who write."""
+        ...
+
+    def commit(self) -> None:
+        """Make what was written durable, and visible elsewhere."""
+        ...
+
+    def reload(self) -> None:
+        """Show what others have committed."""
+        ...
+
+    def hold(self, root: Path) -> AbstractContextManager[None]:
+        """Keep other runs out of an output; raises OutputLockedError naming the holder."""
+        ...
+
+    def attempts(self, root: Path) -> Attempts:
+        """Return the attempts on the chunks of an output."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalVolume:
+    """A file system: what is written is there for all, and nothing needs a commit."""
+
+    writing: threading.Lock = field(default_factory=threading.Lock)
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    def reload(self) -> None:
+        """Do nothing."""
+
+    def hold(self, root: Path) -> AbstractContextManager[None]:
+        """Keep other runs out of an output; raises OutputLockedError naming the holder."""
+        return flock(root)
+
+    def attempts(self, root: Path) -> Attempts:
+        """Return the attempts on the chunks of an output."""
+        return AttemptFiles(root / ATTEMPTS)
+
+
+class AttemptFiles:
+    """A file for each chunk. They are not flushed: it is a process that dies, and the system writes them later."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, chunk: Chunk, deaths: int) -> None:
+        """Record how many attempts on a chunk have not ended; 0 removes its record."""
+        path = self._folder / f"{chunk.id}.json"
+        if not deaths:
+            remove_file(path)
+            return
+        with writing(path):
+            self._folder.mkdir(exist_ok=True)
+            temporary = path.with_suffix(".tmp")
+            temporary.write_bytes(msgspec.json.encode(Attempt(chunk=chunk, deaths=deaths)))
+            temporary.replace(path)
+
+    def read(self) -> list[Attempt]:
+        """Return all records; a file that is none counts as no attempt."""
+        found = []
+        for path in self._folder.glob("*.json"):
+            with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
+                found.append(msgspec.json.decode(path.read_bytes(), type=Attempt))
+        return found
+
+
+def deaths_of(chunk: Chunk, attempts: Sequence[Attempt]) -> int:
+    """Return how many attempts on a chunk never ended."""
+    return next((attempt.deaths for attempt in attempts if attempt.chunk.id == chunk.id), 0)
+
+
+@contextlib.contextmanager
+def heartbeat(beat: Callable[[], None]) -> Iterator[None]:
+    """Call `beat` every BEAT_S in a thread of its own."""
+    released = threading.Event()
+
+    def go_on() -> None:
+        while not released.wait(BEAT_S):
+            beat()
+
+    beating = threading.Thread(target=go_on, name="lock", daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        released.set()
+        beating.join()
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,14 +175,10 @@ def flock(root: Path) -> Iterator[None]:
         holder = Holder(host=socket.gethostname(), pid=os.getpid(), boot=_boot())
         file.write(json.dumps(msgspec.to_builtins(holder)))
         file.flush()
-        released = threading.Event()
-        beating = threading.Thread(target=_beat, args=(root / NAME, released), name="lock", daemon=True)
-        beating.start()
         try:
-            yield
+            with heartbeat(lambda: _touch(root / NAME)):
+                yield
         finally:
-            released.set()
-            beating.join()
             file.truncate(0)
 
 
@@ -91,10 +213,9 @@ def _is_held_elsewhere(file: IO[str]) -> bool:
     return holder.boot != _boot() and time.time() - os.fstat(file.fileno()).st_mtime < STALE_S
 
 
-def _beat(path: Path, released: threading.Event) -> None:
-    while not released.wait(BEAT_S):
-        with contextlib.suppress(OSError):  # the next beat may come through; others wait STALE_S for one
-            os.utime(path)
+def _touch(path: Path) -> None:
+    with contextlib.suppress(OSError):  # the next beat may come through; others wait STALE_S for one
+        os.utime(path)
 
 
 def _boot() -> str:

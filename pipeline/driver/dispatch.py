@@ -1,32 +1,121 @@
-"""Deaths: chunks that took their process along, counted across processes, and how the row that kills is found.
+"""Dispatch: hand chunks to a pool, and find the rows that kill its processes.
 
-An attempt is marked before it begins and unmarked when it ends; a mark that stays says that its process died. A
-chunk that died twice is embedded alone, so that no other chunk is blamed with it. At its third death it is halved;
-a half that dies is halved at once; a row that dies three times by itself is rejected. All others are embedded.
+An attempt is recorded before it begins, and its record is removed when it ends. A record that stays says that its
+process died. A chunk that died twice is isolated, so that no other chunk is blamed with it. At its third death
+it is halved; a half that dies is halved at once; a row that dies three times by itself is rejected. All others are
+embedded.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from pipeline.chunk import Chunk, Span, make_chunk
 from pipeline.corpus.reader import ChunkReader, reader_of
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.marks import Mark, Marks, deaths_of
 from pipeline.dataset.store import Store
+from pipeline.dataset.volume import Attempt, Attempts, deaths_of
 from pipeline.engines.thread import Embedded
 from pipeline.errors import CorpusError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.worker.embed import Failure, Job, embed_or_fail
 
-ALONE_AFTER = 2  # deaths; one may well be the fault of another chunk, of a preemption or of a reset
+ISOLATE_AFTER = 2  # deaths; one may well be the fault of another chunk, of a preemption or of a reset
 MAX_DEATHS = 3
 GIVE_UP_AFTER = 12  # deaths without a success between them: what they have in common is not in the rows
+
+
+class Pool(Protocol):
+    """Where chunks are embedded: threads of this process, or containers elsewhere."""
+
+    def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
+        """Embed chunks, each given with its deaths, and yield what they came to, in any order.
+
+        A pool takes a chunk when it has room for one, because others may join the line meanwhile.
+        """
+        ...
+
+    def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
+        """Embed a chunk while no other is embedded; one that dies becomes a Failure with its new number of deaths."""
+        ...
+
+
+def dispatch(
+    chunks: Sequence[Chunk],
+    job: Job,
+    store: Store,
+    pool: Pool,
+    *,
+    until: float = math.inf,
+    max_failures_at_start: float = math.inf,
+) -> Iterator[Receipt | Failure]:
+    """Embed chunks and yield what they came to; those that died twice are isolated, at the end.
+
+    A chunk that dies joins the line again. It becomes a Failure only if the run ends without it: at `until`, in seconds
+    since the epoch, or after `max_failures_at_start` without a success, deaths among them.
+    """
+    attempts = store.volume.attempts(store.root)
+    known = attempts.read()
+    usual, isolated = divide(chunks, job, known)
+    waiting = deque((chunk, deaths_of(chunk, known)) for chunk in usual)
+    in_flight: dict[str, Chunk] = {}
+    died: dict[str, Failure] = {}  # by chunk: those in line again, or to be isolated
+    start = _Start(max_failures=max_failures_at_start)
+
+    def line() -> Iterator[tuple[Chunk, int]]:
+        while waiting and time.time() < until:
+            chunk, deaths = waiting.popleft()
+            in_flight[chunk.id] = chunk
+            yield chunk, deaths
+
+    while waiting and time.time() < until and not start.failed:
+        for outcome in pool.map(line()):
+            start.count(outcome)
+            chunk = in_flight.pop(outcome.chunk, None)
+            if chunk is not None and isinstance(outcome, Failure) and outcome.deaths:
+                died[chunk.id] = outcome
+                if outcome.deaths >= ISOLATE_AFTER:
+                    isolated.append(chunk)
+                else:
+                    waiting.append((chunk, outcome.deaths))
+            else:
+                died.pop(outcome.chunk, None)
+                yield outcome
+            if start.failed:
+                break
+    if waiting or time.time() >= until or start.failed:
+        yield from died.values()
+        return
+    for outcome in embed_isolated(isolated, job, store, attempts, pool.one):
+        start.count(outcome)
+        yield outcome
+        if time.time() >= until or start.failed:
+            return
+
+
+@dataclass(slots=True, kw_only=True)
+class _Start:
+    """The outcomes of a run up to its first success: what fails again and again until then is not in the chunks."""
+
+    max_failures: float
+    n_failures: int = 0
+    succeeded: bool = False
+
+    def count(self, outcome: Receipt | Failure) -> None:
+        self.succeeded |= isinstance(outcome, Receipt)
+        self.n_failures += isinstance(outcome, Failure)
+
+    @property
+    def failed(self) -> bool:
+        return self.n_failures >= self.max_failures and not self.succeeded
 
 
 class NoEngine:
@@ -43,42 +132,42 @@ class NoEngine:
         return Embedded(vectors=vectors, refused=dict.fromkeys(range(len(token_ids)), self._why))
 
 
-def divide(chunks: Sequence[Chunk], job: Job, marks: Sequence[Mark]) -> tuple[list[Chunk], list[Chunk]]:
-    """Return the chunks to make as usual, and those to make alone.
+def divide(chunks: Sequence[Chunk], job: Job, attempts: Sequence[Attempt]) -> tuple[list[Chunk], list[Chunk]]:
+    """Return the chunks to make as usual, and those to isolate.
 
-    A chunk is cut where a mark begins or ends, so that what is known of its pieces counts.
+    A chunk is cut where one that was attempted begins or ends, so that what is known of its pieces counts.
     """
-    of_shard: dict[str, list[Mark]] = {}
-    for mark in marks:
-        of_shard.setdefault(mark.chunk.shard.source, []).append(mark)
+    of_shard: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        of_shard.setdefault(attempt.chunk.shard.source, []).append(attempt)
     usual: list[Chunk] = []
-    alone: list[Chunk] = []
+    isolated: list[Chunk] = []
     for chunk in chunks:
-        known = [mark for mark in of_shard.get(chunk.shard.source, ()) if mark.chunk.shard == chunk.shard]
+        known = [a for a in of_shard.get(chunk.shard.source, ()) if a.chunk.shard == chunk.shard]
         for piece in _cut_at(chunk, _borders(known), job) if known else [chunk]:
-            suspect = deaths_of(piece, known) >= ALONE_AFTER or _is_part_of_a_killer(piece, known)
-            (alone if suspect else usual).append(piece)
-    return usual, alone
+            suspect = deaths_of(piece, known) >= ISOLATE_AFTER or _is_half_of_poison_chunk(piece, known)
+            (isolated if suspect else usual).append(piece)
+    return usual, isolated
 
 
-def embed_alone(
+def embed_isolated(
     chunks: Sequence[Chunk],
     job: Job,
     store: Store,
-    marks: Marks,
+    attempts: Attempts,
     embed: Callable[[Chunk, int], Receipt | Failure],
 ) -> Iterator[Receipt | Failure]:
     """Embed chunks one after the other, those that died least first, and halve those that go on dying.
 
     `embed` takes a chunk and its deaths; where it outlives them, it returns a Failure with their new number.
     """
-    known = marks.read()
+    known = attempts.read()
     waiting = deque(sorted(chunks, key=lambda chunk: deaths_of(chunk, known)))
     in_a_row = 0
     while waiting and in_a_row < GIVE_UP_AFTER:
         chunk = waiting.popleft()
         deaths = deaths_of(chunk, known)
-        if deaths >= (1 if chunk.span.n_rows > 1 and _is_part_of_a_killer(chunk, known) else MAX_DEATHS):
+        if deaths >= (1 if chunk.span.n_rows > 1 and _is_half_of_poison_chunk(chunk, known) else MAX_DEATHS):
             if chunk.span.n_rows > 1:
                 try:
                     waiting.extend(halves(chunk, job))
@@ -91,15 +180,15 @@ def embed_alone(
             continue
         outcome = embed(chunk, deaths)
         if isinstance(outcome, Failure) and outcome.deaths > deaths:
-            known = marks.read()
+            known = attempts.read()
             waiting.append(chunk)
             in_a_row += 1
             continue
         in_a_row = 0
         yield outcome
     if not waiting:
-        for mark in marks.read():
-            marks.put(mark.chunk, 0)
+        for attempt in attempts.read():
+            attempts.put(attempt.chunk, 0)
     for chunk in waiting:
         why = f"died {deaths_of(chunk, known)} times, as did all others lately: not for its rows, it seems"
         yield Failure(chunk=chunk.id, source=chunk.shard.source, error=why)
@@ -111,18 +200,18 @@ def halves(chunk: Chunk, job: Job) -> list[Chunk]:
     return _cut_at(chunk, {middle: reader_of(job.root, chunk.shard.source).byte_of(chunk.span, middle)}, job)
 
 
-def _is_part_of_a_killer(chunk: Chunk, marks: Sequence[Mark]) -> bool:
+def _is_half_of_poison_chunk(chunk: Chunk, attempts: Sequence[Attempt]) -> bool:
     return any(
-        mark.deaths >= MAX_DEATHS
-        and mark.chunk.shard == chunk.shard
-        and chunk.span in mark.chunk.span
-        and chunk.span != mark.chunk.span
-        for mark in marks
+        attempt.deaths >= MAX_DEATHS
+        and attempt.chunk.shard == chunk.shard
+        and chunk.span in attempt.chunk.span
+        and chunk.span != attempt.chunk.span
+        for attempt in attempts
     )
 
 
-def _borders(marks: Sequence[Mark]) -> dict[int, int]:
-    spans = [mark.chunk.span for mark in marks]
+def _borders(attempts: Sequence[Attempt]) -> dict[int, int]:
+    spans = [attempt.chunk.span for attempt in attempts]
     return {span.row_start: span.byte_start for span in spans} | {span.row_stop: span.byte_stop for span in spans}
 
 

@@ -5,56 +5,68 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
 from pipeline.chunk import Chunk
 from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.marks import MarkFiles, deaths_of
 from pipeline.dataset.store import Store
-from pipeline.driver.dispatch import divide, embed_alone
+from pipeline.driver.dispatch import dispatch
 from pipeline.engines.thread import EngineThread
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_or_fail
 
 IN_FLIGHT = 2  # chunks: one in the engine, the other being read, tokenised or written
-MARKS = ".attempts"  # a folder of the output
 
 FanOut = Callable[[Sequence[Chunk], Job], Iterable[Receipt | Failure]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threads:
+    """A pool of this process: IN_FLIGHT chunks, one engine."""
+
+    threads: ThreadPoolExecutor
+    engine: EngineThread
+    job: Job
+    store: Store
+    reader: ChunkReader
+
+    def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
+        """Embed chunks, each given with its deaths, and yield what they came to as they finish."""
+        flying: set[Future[Receipt | Failure]] = {
+            self.threads.submit(self.one, *each) for each in islice(line, IN_FLIGHT)
+        }
+        while flying:
+            landed, flying = wait(flying, return_when=FIRST_COMPLETED)
+            flying |= {self.threads.submit(self.one, *each) for each in islice(line, len(landed))}
+            for future in landed:
+                yield future.result()
+
+    def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
+        """Embed a chunk; one that kills this process is known to the next run by its attempt."""
+        with attempt(self.store.volume.attempts(self.store.root), chunk, deaths, self.engine) as engine:
+            return embed_or_fail(chunk, self.job, engine, self.store, self.reader)
 
 
 def fan_out_here(store: Store) -> FanOut:
     """Return a fan-out over this process: one engine thread, two chunks in flight.
 
     A chunk whose shard cannot be read becomes a Failure; an engine that does not load or that breaks ends the run
-    with its EngineError. A chunk that kills the process is known by its mark to the next run.
+    with its EngineError.
     """
 
     def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         engine = EngineThread(job.config)
         reader = ChunkReader()
-        marks = MarkFiles(store.root / MARKS)
-        known = marks.read()
-        usual, alone = divide(chunks, job, known)
-
-        def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
-            with attempt(marks, chunk, deaths, engine) as marked:
-                return embed_or_fail(chunk, job, marked, store, reader)
-
-        waiting = ((chunk, deaths_of(chunk, known)) for chunk in usual)
-        pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
+        threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
+        pool = Threads(threads=threads, engine=engine, job=job, store=store, reader=reader)
         with ExitStack() as on_leaving:
             on_leaving.push(partial(_end, engine.close))
             on_leaving.callback(reader.close)
-            on_leaving.push(partial(_end, pool.shutdown))
-            flying: set[Future[Receipt | Failure]] = {pool.submit(embed, *one) for one in islice(waiting, IN_FLIGHT)}
-            while flying:
-                landed, flying = wait(flying, return_when=FIRST_COMPLETED)
-                flying |= {pool.submit(embed, *one) for one in islice(waiting, len(landed))}
-                for future in landed:
-                    yield future.result()
-            yield from embed_alone(alone, job, store, marks, embed)
+            on_leaving.push(partial(_end, threads.shutdown))
+            yield from dispatch(chunks, job, store, pool)
 
     return fan_out
 

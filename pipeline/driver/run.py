@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -39,7 +39,8 @@ class Outcome:
         if not self.run.missing_chunks:
             return ""
         causes = dict.fromkeys(f"{failure.source}: {failure.error}" for failure in self.failures[:3])
-        return f"{self.run.missing_chunks} chunks did not finish ({'; '.join(causes)}); run again"
+        why = f" ({'; '.join(causes)})" if causes else ""
+        return f"{self.run.missing_chunks} chunks did not finish{why}; run again"
 
 
 def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: Options = DEFAULT) -> Outcome:
@@ -53,7 +54,7 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
     if not store.root.exists():
         find_shards(target)  # what cannot be read leaves no folder behind
     with store.lock():
-        store.refresh()
+        store.reload()
         store.sweep()
         found = survey(target, store, config, options)
         stock, chunks = found.stock, found.chunks
@@ -69,7 +70,7 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
         made, remaining = _reuse(found, job, change)
         store.commit()
         embedded, failures, last_at = _embed(remaining, job, change, fan_out)
-        store.refresh()
+        store.reload()
         sizes = change.place.part_sizes()  # what was reported from an old view of a volume may not be there
         made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
         made += _unreported(chunks, made, change)
@@ -111,7 +112,7 @@ def _reuse(found: Survey, job: Job, change: Transaction) -> tuple[list[Receipt],
         return [], list(found.chunks)
     made: list[Receipt] = []
     remaining: list[Chunk] = []
-    for outcome in reuse(found.chunks, job, donors, replace(change.place, commit=lambda: None), change.staging):
+    for outcome in reuse(found.chunks, job, donors, change.place.without_commits(), change.staging):
         if isinstance(outcome, Receipt):
             change.add(outcome)
             made.append(outcome)

@@ -1,4 +1,4 @@
-"""An attempt on a chunk: marked before it begins and unmarked when it ends, so that a mark that stays is a crash."""
+"""An attempt on a chunk: recorded before it begins and removed when it ends, so that a record that stays is a crash."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pipeline.chunk import Chunk
-from pipeline.dataset.marks import Marks
+from pipeline.dataset.volume import Attempts
 from pipeline.engines.thread import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError
 
@@ -32,22 +32,22 @@ class LoadingEngine:
 
 
 @contextlib.contextmanager
-def attempt(marks: Marks, chunk: Chunk, deaths: int, engine: EngineThread) -> Iterator[Engine]:
-    """Mark an attempt on a chunk that died `deaths` times before, and yield the engine to make it with.
+def attempt(attempts: Attempts, chunk: Chunk, deaths: int, engine: EngineThread) -> Iterator[Engine]:
+    """Record an attempt on a chunk that died `deaths` times before, and yield the engine to make it with.
 
-    A process that dies while its engine loads is no chunk's fault: until then the mark waits. An engine that breaks
-    is as good as a death.
+    A process that dies while its engine loads is no chunk's fault: until then nothing is recorded. An engine that
+    breaks is as good as a death.
     """
-    mark = partial(marks.put, chunk, deaths + 1)
+    begin = partial(attempts.put, chunk, deaths + 1)
     try:
         if engine.ready_at:
-            mark()
+            begin()
             yield engine
         else:
-            yield LoadingEngine(engine, mark)
+            yield LoadingEngine(engine, begin)
     except BrokenEngineError:
         raise
     except BaseException:
-        marks.put(chunk, deaths)
+        attempts.put(chunk, deaths)
         raise
-    marks.put(chunk, 0)
+    attempts.put(chunk, 0)

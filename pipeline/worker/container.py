@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.marks import Marks, deaths_of
 from pipeline.dataset.store import Store
+from pipeline.dataset.volume import Volume, deaths_of
 from pipeline.engines.thread import EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
 from pipeline.model.checkpoint import prepare
@@ -26,22 +25,11 @@ from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, place_
 class Service:
     """One engine, which starts to load at once, for chunks and for lists of texts."""
 
-    def __init__(
-        self,
-        config: Config,
-        outputs: Path,
-        *,
-        commit: Callable[[], None],
-        refresh: Callable[[], None],
-        marks: Callable[[str], Marks],
-    ) -> None:
+    def __init__(self, config: Config, outputs: Path, volume: Volume) -> None:
         config = prepare(config)
         self._config = config
         self._outputs = outputs
-        self._commit = commit
-        self._refresh = refresh
-        self._marks = marks
-        self._writing = threading.Lock()  # one for all outputs: they share a volume
+        self._volume = volume
         self._engine = EngineThread(config)
         self._reader = ChunkReader()
         self._sleeps = False
@@ -95,23 +83,21 @@ class Service:
                 f"service: expected a run with {self._config.model.name} as its config had it when it was deployed, "
                 f"found one with {asked.config.model.name} or other settings of it; deploy again"
             )
-        store = Store(root=self._outputs / output, commit=self._commit, writing=self._writing)
-        wanted, marks = msgspec.convert(chunk, Chunk), self._marks(output)
+        store = Store(root=self._outputs / output, volume=self._volume)
+        wanted, attempts = msgspec.convert(chunk, Chunk), self._volume.attempts(store.root)
         failed = partial(Failure, chunk=wanted.id, source=wanted.shard.source)
-        if (found := deaths_of(wanted, marks.read())) > deaths:
+        if (found := deaths_of(wanted, attempts.read())) > deaths:
             return pack(failed(error=f"its container died, {found} times by now", deaths=found))
         if place_of(asked, store).data_path(wanted.part_name).exists():
-            with self._writing:  # a container that has been warm for long may see a part that is gone
-                self._refresh()
-        with attempt(marks, wanted, deaths, self._engine) as engine:
+            store.reload()  # a container that has been warm for long may see a part that is gone
+        with attempt(attempts, wanted, deaths, self._engine) as engine:
             made = partial(embed_chunk, wanted, asked, engine, store, self._reader)
             try:
                 try:
                     return pack(made())
                 except CorpusError:
                     self._reader.close()
-                    with self._writing:  # nothing of the output may be open while it is refreshed
-                        self._refresh()
+                    store.reload()
                     return pack(made())
             except BrokenEngineError:
                 raise

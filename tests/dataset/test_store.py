@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ import pytest
 from pipeline.chunk import Span
 from pipeline.dataset.manifest import Dataset, Receipt, Run
 from pipeline.dataset.store import Store
+from pipeline.dataset.volume import LocalVolume
 from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.run import run
 from pipeline.errors import OutputError, OutputLockedError, UsageError
@@ -59,6 +60,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from pipeline.dataset.store import Store
+from pipeline.dataset.volume import LocalVolume
 with Store(root=Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()
@@ -128,6 +130,16 @@ def held_elsewhere(store: Store) -> Iterator[subprocess.Popen[str]]:
             holder.kill()
 
 
+def watched(on_commit: Callable[[], None]) -> LocalVolume:
+    """Return a volume whose commits a test sees."""
+
+    class Watched(LocalVolume):
+        def commit(self) -> None:
+            on_commit()
+
+    return Watched()
+
+
 def test_a_part_is_its_own_record(store: Store) -> None:
     receipt = store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
     data = store.data_path(RECEIPT.part).read_bytes()
@@ -152,16 +164,35 @@ def test_a_part_without_rejects_has_no_file_of_them(store: Store) -> None:
 
 def test_what_is_published_stands_under_its_final_name_when_it_is_committed(store: Store) -> None:
     seen: list[set[str]] = []
-    Store(root=store.root, commit=lambda: seen.append(set(published(store)))).publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    volume = watched(lambda: seen.append(set(published(store))))
+    Store(root=store.root, volume=volume).publish(RECEIPT, TABLE, REJECTS, RECIPE)
     assert seen == [{"data/part-a.parquet", "rejects/part-a.parquet"}]
     assert not temporaries(store)
+
+
+def test_no_store_of_a_volume_writes_during_a_commit(store: Store) -> None:
+    held: list[bool] = []
+    volume = watched(lambda: held.append(volume.writing.locked()))
+    output = Store(root=store.root, volume=volume)
+    for place in (output, output.staging("f"), Store(root=store.root / "other", volume=volume)):
+        place.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    assert output.republish(RECEIPT.part) is not None
+    output.commit()
+    assert held == [True] * 5
+
+
+def test_a_store_without_commits_shares_the_lock_of_its_volume(store: Store) -> None:
+    volume = watched(lambda: pytest.fail("committed"))
+    place = Store(root=store.root, volume=volume).without_commits()
+    place.publish(RECEIPT, TABLE, None, RECIPE)
+    assert place.volume.writing is volume.writing
 
 
 def test_a_failed_commit_is_not_hidden(store: Store) -> None:
     def commit() -> None:
         raise ConnectionError("volume is gone")
 
-    broken = Store(root=store.root, commit=commit)
+    broken = Store(root=store.root, volume=watched(commit))
     with pytest.raises(ConnectionError):
         broken.publish(RECEIPT, TABLE, REJECTS, RECIPE)
 

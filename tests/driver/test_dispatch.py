@@ -1,11 +1,12 @@
-"""Deaths: whatever kills, and whatever else dies with it, only the rows that kill are rejected, in few deaths."""
+"""Dispatch: whatever kills, and whatever else dies with it, only the rows that kill are rejected, in few deaths."""
 
 from __future__ import annotations
 
 import json
 import math
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from pipeline.config import load_config
 from pipeline.corpus.reader import ChunkReader, shard_at
 from pipeline.corpus.shards import open_corpus
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.marks import Mark, MarkFiles, deaths_of
 from pipeline.dataset.store import Store
-from pipeline.driver.dispatch import GIVE_UP_AFTER, divide, embed_alone, halves
+from pipeline.dataset.volume import Attempt, AttemptFiles, deaths_of
+from pipeline.driver.dispatch import GIVE_UP_AFTER, dispatch, embed_isolated, halves
 from pipeline.driver.run import run
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.thread import Embedded, EngineThread
@@ -103,42 +104,50 @@ def test_only_the_rows_that_kill_are_rejected(
     write_parquet(folder / "in/a.parquet", [{"id": f"{i}", "text": f"text {i}"} for i in range(40)])
     store, n_deaths = Store(root=folder / "out"), 0
     config = load_config(REPOSITORY / "configs/hashing.toml", [f"run.chunk_tokens={80 // n_chunks}"])
-    marks = MarkFiles(folder / "marks")
+    attempts = store.volume.attempts(store.root)
 
-    reader = ChunkReader()
-
-    def fan_out(chunks, job):
-        def embed(chunk: Chunk, deaths: int, beside: Chunk | None = None) -> Receipt | Failure:
-            nonlocal n_deaths
-            marks.put(chunk, deaths + 1)
-            if killers & set(range(chunk.span.row_start, chunk.span.row_stop)):
-                n_deaths += 1
-                if beside is not None:  # the other one in flight dies with it
-                    marks.put(beside, deaths_of(beside, marks.read()) + 1)
-                if outlives:
-                    return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
-                raise Died
-            marks.put(chunk, 0)
+    def embed(chunk: Chunk, deaths: int, job: Job, beside: Chunk | None = None) -> Receipt | Failure:
+        nonlocal n_deaths
+        attempts.put(chunk, deaths + 1)
+        if killers & set(range(chunk.span.row_start, chunk.span.row_stop)):
+            n_deaths += 1
+            if beside is not None:  # the other one in flight dies with it
+                attempts.put(beside, deaths_of(beside, attempts.read()) + 1)
+            if outlives:
+                return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
+            raise Died
+        attempts.put(chunk, 0)
+        with ChunkReader() as reader:
             return embed_or_fail(chunk, job, Fine(), store, reader)
 
-        usual, alone = divide(chunks, job, marks.read())
-        for chunk in usual:
-            outcome = embed(chunk, deaths_of(chunk, marks.read()), data.draw(st.sampled_from([None, *usual])))
-            yield from [] if isinstance(outcome, Failure) else [outcome]
-            alone += [chunk] if isinstance(outcome, Failure) else []
-        yield from embed_alone(alone, job, store, marks, embed)
+    class Deadly:
+        def __init__(self, job: Job) -> None:
+            self.job = job
+
+        def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
+            window = list(line)
+            for chunk, deaths in window:
+                beside = data.draw(st.sampled_from([None, *(chunk for chunk, _ in window)]))
+                yield embed(chunk, max(deaths, deaths_of(chunk, attempts.read())), self.job, beside)
+
+        def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
+            return embed(chunk, deaths, self.job)
+
+    def fan_out(chunks, job):
+        return dispatch(chunks, job, store, Deadly(job))
 
     for _ in range(100):
         try:
             outcome = run(str(folder / "in"), store, config, fan_out=fan_out)
         except Died:
             continue
+        assert outcome.failures == ()
         if not outcome.run.missing_chunks:
             break
     assert outcome.totals["rejected_rows"] == len(killers)
     assert outcome.totals["embedded_rows"] == 40 - len(killers)
     assert n_deaths <= len(killers) * (3 + 2 * math.ceil(math.log2(40)) + 3)
-    assert marks.read() == []
+    assert attempts.read() == []
 
 
 class Fine:
@@ -150,13 +159,91 @@ class Fine:
         return Embedded(vectors=finish(HashingEmbedder(CONFIG).embed(token_ids or [[0]]), dim)[: len(token_ids)])
 
 
+class Mortal:
+    """A pool where each chunk dies so many times before it is embedded."""
+
+    def __init__(self, job: Job, store: Store, deaths_of_chunk: int) -> None:
+        self.job, self.store, self.n = job, store, deaths_of_chunk
+        self.at_once: list[int] = []
+        self.isolated: list[str] = []
+
+    def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
+        window = list(line)
+        self.at_once.append(len(window))
+        return (self._embed(*each) for each in window)
+
+    def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
+        self.isolated.append(chunk.id)
+        return self._embed(chunk, deaths)
+
+    def _embed(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
+        if deaths < self.n:
+            self.store.volume.attempts(self.store.root).put(chunk, deaths + 1)
+            return Failure(chunk=chunk.id, source=chunk.shard.source, error="died", deaths=deaths + 1)
+        with ChunkReader() as reader:
+            return embed_or_fail(chunk, self.job, Fine(), self.store, reader)
+
+
+def mortal(folder: Path, deaths: int) -> tuple[list[Chunk], Mortal]:
+    """Return eight chunks and a pool for them."""
+    write_parquet(folder / "in/a.parquet", [{"text": f"text {i}"} for i in range(80)])
+    job, store = job_of(folder / "in"), Store(root=folder / "out")
+    (folder / "out").mkdir()
+    chunks = [chunk_of(job, "a.parquet", start, start + 10) for start in range(0, 80, 10)]
+    return chunks, Mortal(job, store, deaths)
+
+
+@pytest.mark.parametrize(("deaths", "at_once", "n_isolated"), [(0, [8], 0), (1, [8, 8], 0), (2, [8, 8], 8)])
+def test_a_chunk_that_dies_joins_the_line_again_and_is_no_failure(
+    tmp_path: Path, deaths: int, at_once: list[int], n_isolated: int
+) -> None:
+    chunks, pool = mortal(tmp_path, deaths)
+    outcomes = list(dispatch(chunks, pool.job, pool.store, pool))
+    assert {outcome.chunk for outcome in outcomes if isinstance(outcome, Receipt)} == {chunk.id for chunk in chunks}
+    assert len(outcomes) == len(chunks)
+    assert (pool.at_once, len(pool.isolated)) == (at_once, n_isolated)
+
+
+def test_a_run_gives_up_when_too_many_fail_before_any_succeeds(tmp_path: Path) -> None:
+    """Deaths count: each costs the start of a container."""
+    chunks, pool = mortal(tmp_path, 2)
+    outcomes = list(dispatch(chunks, pool.job, pool.store, pool, max_failures_at_start=6))
+    assert [outcome.chunk for outcome in outcomes] == [chunk.id for chunk in chunks[:6]]
+    assert all(isinstance(outcome, Failure) and outcome.error == "died" for outcome in outcomes)
+    assert pool.at_once == [8]
+
+
+def test_a_run_whose_time_is_up_reports_what_died_and_takes_nothing_more(tmp_path: Path) -> None:
+    chunks, pool = mortal(tmp_path, 1)
+    until = time.time() + 0.5
+    [outcome] = dispatch(chunks[:1], pool.job, pool.store, Slow(pool, until), until=until)
+    assert isinstance(outcome, Failure)
+    assert list(dispatch(chunks, pool.job, pool.store, pool, until=time.time())) == []
+    assert pool.at_once == [1]
+
+
+class Slow:
+    """A pool that has its outcomes when the time is up."""
+
+    def __init__(self, pool: Mortal, until: float) -> None:
+        self.pool, self.until = pool, until
+
+    def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
+        outcomes = list(self.pool.map(line))
+        time.sleep(max(0.0, self.until - time.time()))
+        return iter(outcomes)
+
+    def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
+        pytest.fail("the time is up")
+
+
 def test_a_rejected_row_leaves_no_shard_open(tmp_path: Path) -> None:
     """A volume with an open file cannot be reloaded."""
     path = write_jsonl(tmp_path / "in/a.jsonl.gz", [{"id": f"{i}", "text": f"text {i}"} for i in range(2)])
-    job, marks, store = job_of(tmp_path / "in"), MarkFiles(tmp_path / "marks"), Store(root=tmp_path / "out")
+    job, attempts, store = job_of(tmp_path / "in"), AttemptFiles(tmp_path / "attempts"), Store(root=tmp_path / "out")
     [first, _] = halves(chunk_of(job, path.name, 0, 2, 0, 2 * 29, last=True), job)
-    marks.put(first, 3)
-    [receipt] = embed_alone([first], job, store, marks, lambda chunk, deaths: pytest.fail("tried again"))
+    attempts.put(first, 3)
+    [receipt] = embed_isolated([first], job, store, attempts, lambda chunk, deaths: pytest.fail("tried again"))
     assert isinstance(receipt, Receipt)
     assert (receipt.embedded_rows, receipt.rejected_rows) == (0, 1)
     assert path not in [fd.resolve() for fd in Path("/proc/self/fd").iterdir()]
@@ -164,16 +251,16 @@ def test_a_rejected_row_leaves_no_shard_open(tmp_path: Path) -> None:
 
 def test_deaths_that_never_stop_reject_no_row(tmp_path: Path) -> None:
     write_parquet(tmp_path / "in/a.parquet", [{"text": f"text {i}"} for i in range(64)])
-    job, marks, store = job_of(tmp_path / "in"), MarkFiles(tmp_path / "marks"), Store(root=tmp_path / "out")
+    job, attempts, store = job_of(tmp_path / "in"), AttemptFiles(tmp_path / "attempts"), Store(root=tmp_path / "out")
     n_tries = 0
 
     def embed(chunk: Chunk, deaths: int) -> Receipt | Failure:
         nonlocal n_tries
         n_tries += 1
-        marks.put(chunk, deaths + 1)
+        attempts.put(chunk, deaths + 1)
         return Failure(chunk=chunk.id, source="", error="died", deaths=deaths + 1)
 
-    found = list(embed_alone([chunk_of(job, "a.parquet", 0, 64)], job, store, marks, embed))
+    found = list(embed_isolated([chunk_of(job, "a.parquet", 0, 64)], job, store, attempts, embed))
     assert n_tries == GIVE_UP_AFTER
     assert all(isinstance(outcome, Failure) for outcome in found)
     assert store.part_sizes() == {}
@@ -191,7 +278,7 @@ def test_deaths_that_never_stop_reject_no_row(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("loaded", [True, False])
-def test_a_mark_stays_after_a_death_alone(
+def test_an_attempt_stays_after_a_death_alone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ending: Callable[[], None],
@@ -205,31 +292,31 @@ def test_a_mark_stays_after_a_death_alone(
     )
     write_parquet(tmp_path / "in/a.parquet", [{"text": "t"}])
     chunk = chunk_of(job_of(tmp_path / "in"), "a.parquet", 0, 1)
-    marks, thread = MarkFiles(tmp_path / "marks"), EngineThread(CONFIG)
-    marks.put(chunk, before)
+    attempts, thread = AttemptFiles(tmp_path / "attempts"), EngineThread(CONFIG)
+    attempts.put(chunk, before)
     if loaded:
         may_load.set()
         thread.wait()
     try:
-        with attempt(marks, chunk, before, thread) as marked:
-            assert deaths_of(chunk, marks.read()) == before + loaded
+        with attempt(attempts, chunk, before, thread) as counted:
+            assert deaths_of(chunk, attempts.read()) == before + loaded
             may_load.set()
-            marked.embed([[1]], 64)
-            assert marks.read() == [Mark(chunk=chunk, deaths=before + 1)]
+            counted.embed([[1]], 64)
+            assert attempts.read() == [Attempt(chunk=chunk, deaths=before + 1)]
             ending()
     except (EngineError, KeyboardInterrupt):
         pass
     finally:
         thread.close()
-    assert [mark.deaths for mark in marks.read()] == after
+    assert [each.deaths for each in attempts.read()] == after
 
 
 def _raise(error: BaseException) -> None:
     raise error
 
 
-def test_a_mark_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+def test_an_attempt_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     for name, text in {"torn": '{"chunk": {"id', "empty": "", "list": "[]", "bytes": "\udcff"}.items():
         (tmp_path / f"{name}.json").write_text(text, errors="surrogateescape")
-    assert MarkFiles(tmp_path).read() == []
-    assert MarkFiles(tmp_path / "none").read() == []
+    assert AttemptFiles(tmp_path).read() == []
+    assert AttemptFiles(tmp_path / "none").read() == []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import pipeline.engines.thread
 from pipeline.config import load_config
-from pipeline.dataset.marks import MarkFiles
+from pipeline.dataset.volume import LocalVolume
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.vllm import VLLMEmbedder
 from pipeline.errors import EngineError
@@ -43,8 +43,7 @@ class Sleeper(HashingEmbedder):
 
 def service(engine: Sleeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Service:
     monkeypatch.setattr(pipeline.engines.thread, "make_embedder", lambda config: engine)
-    marks = MarkFiles(tmp_path)
-    return Service(CONFIG, tmp_path, commit=lambda: None, refresh=lambda: None, marks=lambda output: marks)
+    return Service(CONFIG, tmp_path, LocalVolume())
 
 
 def test_an_engine_that_wakes_as_it_slept_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,27 +1,27 @@
-"""The lock of an output on Modal: one holder, whatever happened to the one before."""
+"""The output volume on Modal: an output has one holder, whatever happened to the one before."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs import lock
-from jobs.lock import STALE_S, OutputLock
+from jobs import resources
+from jobs.volume import ModalVolume, OutputLock
+from pipeline.chunk import Shard, Span, make_chunk
+from pipeline.dataset.volume import STALE_S, Attempt
 from pipeline.errors import OutputLockedError
-
-ROOT = Path("out")
 
 
 class Shared:
     """What modal.Dict promises of itself: each call is one atomic step."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, Any] = {}
+        self.entries: dict[Any, Any] = {}
         self._step = threading.Lock()
 
     def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
@@ -39,23 +39,27 @@ class Shared:
         with self._step:
             return self.entries.pop(key, default)
 
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        return list(self.entries.items())
+
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Shared:
     shared = Shared()
-    monkeypatch.setattr(lock, "locks", shared)
+    monkeypatch.setattr(resources, "locks", shared)
+    monkeypatch.setattr(resources, "attempts", shared)
     return shared
 
 
 def test_a_held_output_is_refused_with_its_holder_and_free_afterwards(shared: Shared) -> None:
-    with OutputLock("wiki").hold(ROOT):
+    with OutputLock("wiki").hold():
         owner = shared.entries["wiki"]["owner"]
         with (
             pytest.raises(OutputLockedError, match=f"another run holds it .call {owner}"),
-            OutputLock("wiki").hold(ROOT),
+            OutputLock("wiki").hold(),
         ):
             pass
-        with OutputLock("books").hold(ROOT):
+        with OutputLock("books").hold():
             pass
     assert shared.entries == {}
 
@@ -68,7 +72,7 @@ def test_a_dead_holder_is_followed_by_exactly_one(shared: Shared, n_rivals: int)
     def rival() -> bool:
         everyone.wait()
         try:
-            with OutputLock("wiki").hold(ROOT):
+            with OutputLock("wiki").hold():
                 held.wait()  # until all others have tried
                 return True
         except OutputLockedError:
@@ -85,32 +89,48 @@ def test_a_dead_holder_is_followed_by_exactly_one(shared: Shared, n_rivals: int)
 def test_a_call_that_was_restarted_takes_its_own_lock_over(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modal.current_function_call_id", lambda: "fc-1")
     shared.entries["wiki"] = {"owner": "fc-1", "beat_at": time.time()}
-    with OutputLock("wiki").hold(ROOT):
+    with OutputLock("wiki").hold():
         assert shared.entries["wiki"]["owner"] == "fc-1"
 
 
 def test_a_holder_that_was_taken_over_hears_of_it_and_leaves_the_lock_alone(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    monkeypatch.setattr("pipeline.dataset.volume.BEAT_S", 0.01)
     ours = OutputLock("wiki")
 
     def go_on() -> None:
         for rows in range(1000):
             shared.put("wiki", {"owner": "other", "beat_at": time.time()})
-            ours.tell(rows=rows)
+            ours.report_progress(rows=rows, n_rows=1000, tokens=0)
+            ours.check_held()
             threading.Event().wait(0.01)
 
-    with ours.hold(ROOT), pytest.raises(OutputLockedError, match="took it over"):
+    with ours.hold(), pytest.raises(OutputLockedError, match="took it over"):
         go_on()
     assert shared.entries["wiki"]["owner"] == "other"
 
 
 def test_how_far_the_run_is_stands_in_the_entry(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    monkeypatch.setattr("pipeline.dataset.volume.BEAT_S", 0.01)
     ours = OutputLock("wiki")
-    with ours.hold(ROOT):
-        ours.tell(rows=7, n_rows=10, tokens=99)
+    with ours.hold():
+        ours.report_progress(rows=7, n_rows=10, tokens=99)
         while shared.get("wiki").get("rows") != 7:
             threading.Event().wait(0.01)
         assert shared.get("wiki")["tokens"] == 99
+
+
+def test_a_volume_locks_an_output_by_its_name_and_keeps_its_attempts_apart(shared: Shared) -> None:
+    volume, root = ModalVolume(), resources.OUTPUT / "wiki/en"
+    with volume.hold(root), pytest.raises(OutputLockedError, match=r"^output wiki/en: "), ModalVolume().hold(root):
+        pass
+    assert shared.entries == {}
+    chunk = make_chunk(Shard(source="a", size_bytes=1, mtime_ns=1), Span(row_start=0, row_stop=1), "f", last=True)
+    attempts = volume.attempts(root)
+    attempts.put(chunk, 2)
+    assert shared.entries[("wiki/en", chunk.id)]["deaths"] == 2  # what a service of older code reads
+    assert attempts.read() == [Attempt(chunk=chunk, deaths=2)]
+    assert volume.attempts(resources.OUTPUT / "wiki").read() == []
+    attempts.put(chunk, 0)
+    assert shared.entries == {}

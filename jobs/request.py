@@ -1,0 +1,92 @@
+"""What is asked of a run on Modal, as it travels from a terminal or a schedule to the driver.
+
+Its paths are below a mount: nothing outside it can be named, neither by `..` nor through a link.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from jobs import resources
+from jobs.volume import ModalVolume
+from pipeline.chunk import Shard
+from pipeline.config import ENGINES, Config, load_config
+from pipeline.corpus.shards import find_shards
+from pipeline.dataset.store import Store
+from pipeline.driver.inventory import kept_dtype
+from pipeline.driver.options import Options
+from pipeline.errors import UsageError
+from pipeline.model.checkpoint import prepare
+from pipeline.model.dtype import modal_device, settle_dtype
+from pipeline.model.files import locate
+from pipeline.model.memory import check_memory
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be embedded and how, as it travels."""
+
+    input: str  # below the corpus volume
+    output: str  # below the output volume
+    config: str = resources.CONFIG
+    dim: int = 0
+    id_column: str = ""
+    text_column: str = ""
+    gpu: str = ""
+    max_containers: int = 0
+    options: Options = Options()
+
+
+def packed(request: Request) -> dict[str, Any]:
+    """Return a request as plain values, for the wire."""
+    values: dict[str, Any] = msgspec.to_builtins(request)
+    return values
+
+
+def configured(request: Request) -> Config:
+    """Return the config of a request, settled for its GPU; raises a PipelineError for what would fail on it."""
+    check_relative("--output", request.output)
+    path = check_relative("--config", request.config)
+    columns = {"corpus.id": request.id_column, "corpus.text": request.text_column}
+    overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
+    config = prepare(load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None))
+    gpu = request.gpu or config.modal.gpu
+    kept = kept_dtype(config, Store(root=resources.OUTPUT / request.output), rebuild=request.options.rebuild)
+    config = settle_dtype(config, modal_device(gpu), kept=kept)
+    check_memory(config, gpu)
+    if ENGINES[config.engine.kind].needs_weights:
+        locate(config.model)  # all of it: a container without the weights would be paid for before it says so
+    return config
+
+
+def find_input(request: Request) -> str:
+    """Return the input's path on the mounted corpus, as it is now; raises UsageError when it leads out of it."""
+    below = check_relative("--input", request.input)
+    ModalVolume(resources.corpus).reload()
+    source = str(resources.CORPUS / below)
+    check_inside(resources.CORPUS, *find_shards(source))
+    return source
+
+
+def check_relative(flag: str, path: str) -> str:
+    """Return a path that stays below wherever it is put, without a trailing slash; raises UsageError."""
+    pure = PurePosixPath(path)
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts:
+        raise UsageError(f"{flag} {path}: expected a path below the volume, such as wiki/, found one that leaves it")
+    return str(pure)
+
+
+def check_inside(mount: Path, root: Path, shards: Sequence[Shard]) -> None:
+    """Raise UsageError for the first shard that a link leads out of the mount."""
+    inside = mount.resolve()
+    for shard in shards:
+        path = root / shard.source
+        if not Path(os.path.realpath(path)).is_relative_to(inside):  # Path.resolve gives up on a link to itself
+            raise UsageError(
+                f"--input {path.relative_to(mount)}: expected a file of the volume, found a link out of it"
+            )

@@ -1,0 +1,138 @@
+"""The output volume on Modal. Shared Dicts hold what a volume cannot: the lock of an output, and its attempts."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import modal
+import msgspec
+
+from jobs import resources
+from pipeline.chunk import Chunk
+from pipeline.dataset.volume import BEAT_S, STALE_S, Attempt, heartbeat
+from pipeline.errors import OutputLockedError
+
+
+class ModalVolume:
+    """The output volume as one container sees it; with `beside`, what is reloaded together with it."""
+
+    def __init__(self, *beside: modal.Volume) -> None:
+        self.writing = threading.Lock()
+        self._beside = beside
+        self._locks: dict[str, OutputLock] = {}
+
+    def commit(self) -> None:
+        """Make what was written durable, and visible elsewhere."""
+        resources.output.commit()
+
+    def reload(self) -> None:
+        """Show what others have committed."""
+        for volume in (*self._beside, resources.output):
+            volume.reload()
+
+    def hold(self, root: Path) -> contextlib.AbstractContextManager[None]:
+        """Keep other runs out of an output; raises OutputLockedError naming the holder."""
+        return self.lock(root).hold()
+
+    def lock(self, root: Path) -> OutputLock:
+        """Return the lock of an output, which says whether it is still held and shows others how far a run is."""
+        output = _name(root)
+        return self._locks.setdefault(output, OutputLock(output))
+
+    def attempts(self, root: Path) -> DictAttempts:
+        """Return the attempts on the chunks of an output."""
+        return DictAttempts(_name(root))
+
+
+class DictAttempts:
+    """An entry for each chunk in a shared Dict, by output and chunk."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+
+    def put(self, chunk: Chunk, deaths: int) -> None:
+        """Record how many attempts on a chunk have not ended; 0 removes its record."""
+        if deaths:
+            attempt = Attempt(chunk=chunk, deaths=deaths)
+            resources.attempts.put((self._output, chunk.id), msgspec.to_builtins(attempt))
+        else:
+            resources.attempts.pop((self._output, chunk.id), None)
+
+    def read(self) -> list[Attempt]:
+        """Return all records of the output."""
+        entries = resources.attempts.items()
+        return [msgspec.convert(attempt, Attempt) for (output, _), attempt in entries if output == self._output]
+
+
+class OutputLock:
+    """Holds one output for one function call; a call that Modal restarts takes its own lock over at once.
+
+    It is an entry of a shared Dict with a heartbeat. The entry also says how far the run is.
+    """
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._owner = modal.current_function_call_id() or uuid.uuid4().hex
+        self._progress: dict[str, int] = {}
+        self._lost = False
+        self._beat_at = 0.0  # of the monotonic clock
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the output; raises OutputLockedError naming the holder."""
+        if not resources.locks.put(self._output, self._entry(), skip_if_exists=True):
+            self._take_over()
+        self._beat_at = time.monotonic()
+        try:
+            with heartbeat(self._beat):
+                yield
+        finally:
+            if not self._lost:
+                resources.locks.pop(self._output, None)
+
+    def check_held(self) -> None:
+        """Raise OutputLockedError when another run has taken the output over."""
+        if self._lost:
+            raise OutputLockedError(f"output {self._output}: another run took it over while this one was stalled")
+
+    def report_progress(self, *, rows: int, n_rows: int, tokens: int) -> None:
+        """Show how far the run is to those who watch it, from the next beat on."""
+        self._progress = {"rows": rows, "n_rows": n_rows, "tokens": tokens}
+
+    def _entry(self) -> dict[str, str | float]:
+        return {"owner": self._owner, "beat_at": time.time(), **self._progress}
+
+    def _take_over(self) -> None:
+        held = resources.locks.get(self._output) or {"owner": self._owner, "beat_at": 0.0}
+        age_s = time.time() - held["beat_at"]
+        if held["owner"] != self._owner:
+            # Of several that find the same dead holder, one wins this entry.
+            claim = f"{self._output} after {held['owner']} {held['beat_at']}"
+            if age_s < STALE_S or not resources.locks.put(claim, self._owner, skip_if_exists=True):
+                raise OutputLockedError(
+                    f"output {self._output}: another run holds it (call {held['owner']}, last heard of {age_s:.0f} s "
+                    "ago); wait for it or stop it"
+                )
+        resources.locks.put(self._output, self._entry())
+
+    def _beat(self) -> None:
+        if self._lost:
+            return
+        try:
+            held = resources.locks.get(self._output)
+            if held is not None and held["owner"] != self._owner:
+                self._lost = True
+                return
+            resources.locks.put(self._output, self._entry())
+            self._beat_at = time.monotonic()
+        except (modal.exception.Error, OSError):  # the next beat may come through; others wait STALE_S for one
+            self._lost = time.monotonic() - self._beat_at > STALE_S - 2 * BEAT_S
+
+
+def _name(root: Path) -> str:
+    return str(root.relative_to(resources.OUTPUT))

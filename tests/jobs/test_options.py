@@ -1,0 +1,84 @@
+"""The flags of `embed-corpus run` on Modal: each that makes sense there exists, and arrives."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from jobs import embed_corpus
+from jobs.request import Request, packed
+from pipeline.cli import _parser
+from pipeline.driver.options import Options
+from tests.support import texts, write_jsonl
+from tests.support.modal_jobs import house, needs_plane
+
+HERE_ALONE = {
+    "--allow-untrained-dim",
+    "--debug",
+    "--help",
+    "--set",  # on Modal a config file says it: the service was deployed with one
+    "--strict",
+}
+MAIN: Any = embed_corpus.main.info.raw_f
+
+
+def flags_of_run() -> set[str]:
+    [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    actions = commands.choices["run"]._actions
+    return {flag for action in actions for flag in action.option_strings if flag.startswith("--")}
+
+
+def test_each_flag_of_run_that_makes_sense_on_modal_exists_there() -> None:
+    flags = {f"--{name.replace('_', '-')}" for name in inspect.signature(MAIN).parameters}
+    assert flags_of_run() - flags == HERE_ALONE
+
+
+def test_every_option_of_a_run_travels(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(limit=7, rebuild=True, rehash=True, keep_missing=True, skip_bad_files=True)
+    assert all(getattr(options, name) != getattr(Options(), name) for name in Options.__slots__)
+    asked: list[Mapping[str, Any]] = []
+
+    class Plan:
+        def remote(self, request: Mapping[str, Any]) -> dict[str, Any]:
+            asked.append(request)
+            return {"exit_code": 2, "error": "seen"}
+
+    monkeypatch.setattr(embed_corpus, "plan", Plan())
+    with pytest.raises(SystemExit):
+        MAIN(
+            input="books/",
+            config="configs/hashing.toml",
+            dry_run=True,
+            **{name: getattr(options, name) for name in Options.__slots__},
+        )
+    request = Request(input="books", output="books", config="configs/hashing.toml", options=options)
+    assert asked == [packed(request)]
+    assert msgspec.convert(asked[0], Request) == request
+
+
+@needs_plane
+def test_rehash_keep_missing_and_skip_bad_files_arrive(tmp_path: Path) -> None:
+    rows = texts(30)
+    files = tmp_path / "corpus/few"
+    with house(tmp_path, seeded=False) as home:
+        gone, changed = write_jsonl(files / "a.jsonl", rows[:10]), write_jsonl(files / "b.jsonl", rows[10:])
+        home.plane.seed("embedding-corpus", tmp_path / "corpus")
+        home.run("--input", "few/")
+        before = changed.stat()
+        changed.write_text(changed.read_text().replace(rows[20]["text"], rows[20]["text"].swapcase()))
+        os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+        gone.unlink()
+        assert home.modal("volume", "rm", "embedding-corpus", "few/a.jsonl").returncode == 0
+        (files / "bad.jsonl").write_text('{"body": "no text"}\n')
+        home.plane.seed("embedding-corpus", tmp_path / "corpus")
+        printed = home.run("--input", "few/", "--rehash", "--keep-missing", "--skip-bad-files")
+        assert "embed-corpus: skipped bad.jsonl" in printed
+        assert "this run embedded 1 texts, kept 10 rows, reused 19, removed 1 in" in printed
+        home.check_complete("few", tmp_path / "out", rows)

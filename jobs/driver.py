@@ -12,10 +12,8 @@ from jobs import resources
 from jobs.fan_out import fan_out_to_containers
 from jobs.request import Request, configured, find_input
 from jobs.volume import ModalVolume
-from pipeline.dataset.store import Store
-from pipeline.driver.cost import estimate
-from pipeline.driver.plan import survey
-from pipeline.driver.run import run
+from pipeline.dataset import Store
+from pipeline.driver import estimate, run, saying, survey
 from pipeline.errors import IncompleteError, PipelineError
 
 
@@ -36,7 +34,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         asked = msgspec.convert(request, Request)
         source = find_input(asked)
-        config = configured(asked)
+        config, _ = configured(asked)
         store = Store(root=resources.OUTPUT / asked.output)
         return {"exit_code": 0, **estimate(survey(source, store, config, asked.options), store, config)}
     except PipelineError as error:
@@ -45,12 +43,12 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _drive(request: Request, began_at: float) -> dict[str, Any]:
     source = find_input(request)
-    config = configured(request)
+    config, on_dtype = configured(request)
     volume = ModalVolume()
     store = Store(root=resources.OUTPUT / request.output, volume=volume)
     until = began_at + config.modal.driver_hours * resources.HOURS
     fan_out = fan_out_to_containers(request, config, store, volume.lock(store.root), until)
-    outcome = run(source, store, config, fan_out=fan_out, options=request.options)
+    outcome = run(source, store, config, fan_out=saying(on_dtype, fan_out), options=request.options)
     record = outcome.run
     shortfall = outcome.shortfall()
     return {

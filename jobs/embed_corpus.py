@@ -17,8 +17,8 @@ from jobs.request import Request, check_relative, packed
 from jobs.resources import HOURS, MINUTES
 from pipeline.config import load_config
 from pipeline.console import notice
-from pipeline.dataset.describe import describe_plan, describe_run
-from pipeline.driver.options import Options
+from pipeline.dataset import describe_plan, describe_run
+from pipeline.driver import Options
 from pipeline.errors import PipelineError
 
 app = modal.App("embed-corpus").include(embedding_service.app)

@@ -19,12 +19,9 @@ from jobs.resources import HOURS, MINUTES
 from jobs.volume import ModalVolume
 from pipeline.config import Config, load_config
 from pipeline.errors import BrokenEngineError, EngineError
-from pipeline.model.checkpoint import open_checkpoint, prepare
-from pipeline.model.dtype import modal_device, settle_dtype
-from pipeline.model.hub import verify
-from pipeline.serve.key import read_key
-from pipeline.serve.server import Server
-from pipeline.worker.container import Service
+from pipeline.model import modal_device, open_checkpoint, prepare, settle_dtype, verify_weights
+from pipeline.serve import Server, read_key
+from pipeline.worker import Service
 
 app = modal.App(resources.SERVICE_APP)
 HTTP_PORT = 8000
@@ -153,8 +150,7 @@ def download_weights(config: str = resources.CONFIG) -> str:
     pinned = prepare(load_config(resources.REPOSITORY / config))
     model = pinned.model
     folder = open_checkpoint(pinned)
-    if not model.location:
-        verify(model.name, model.revision)
+    verify_weights(model)
     resources.weights.commit()
     print(f"{model.name} {model.revision}: {folder}")
     return str(folder)

@@ -16,14 +16,11 @@ from jobs.request import Request
 from jobs.volume import OutputLock
 from pipeline.chunk import Chunk
 from pipeline.config import Config, load_config
-from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.store import Store
-from pipeline.driver.dispatch import dispatch
-from pipeline.driver.fan_out import FanOut
+from pipeline.dataset import Receipt, Store
+from pipeline.driver import FanOut, dispatch
 from pipeline.errors import PipelineError
-from pipeline.model.dtype import modal_device
-from pipeline.worker.container import pack, unpack_outcome
-from pipeline.worker.embed import Failure, Job
+from pipeline.model import modal_device
+from pipeline.worker import Failure, Job, pack, unpack_outcome
 
 WINDOW_CHUNKS = 64  # handed to one map for each container: about an hour of work
 COMMIT_EVERY_S = 10.0

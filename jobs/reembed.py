@@ -13,7 +13,7 @@ from jobs.request import Request, packed
 from jobs.resources import HOURS
 from jobs.schedule import load_schedule
 from pipeline.config import load_config
-from pipeline.dataset.describe import describe_run
+from pipeline.dataset import describe_run
 from pipeline.errors import IncompleteError, OutputLockedError
 
 app = modal.App("embedding-reembed").include(embedding_service.app)

@@ -17,15 +17,11 @@ from jobs import resources
 from jobs.volume import ModalVolume
 from pipeline.chunk import Shard
 from pipeline.config import ENGINES, Config, load_config
-from pipeline.corpus.shards import find_shards
-from pipeline.dataset.store import Store
-from pipeline.driver.inventory import kept_dtype
-from pipeline.driver.options import Options
+from pipeline.corpus import find_shards
+from pipeline.dataset import Store
+from pipeline.driver import Options, kept_dtype
 from pipeline.errors import UsageError
-from pipeline.model.checkpoint import prepare
-from pipeline.model.dtype import modal_device, settle_dtype
-from pipeline.model.files import locate
-from pipeline.model.memory import check_memory
+from pipeline.model import check_memory, describe_dtype, locate, modal_device, prepare, settle_dtype
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,20 +44,23 @@ def packed(request: Request) -> dict[str, Any]:
     return values
 
 
-def configured(request: Request) -> Config:
-    """Return the config of a request, settled for its GPU; raises a PipelineError for what would fail on it."""
+def configured(request: Request) -> tuple[Config, str]:
+    """Return the config of a request, settled for its GPU, and a line on its dtype if there is something to say.
+
+    Raises a PipelineError for what would fail on that GPU.
+    """
     check_relative("--output", request.output)
     path = check_relative("--config", request.config)
     columns = {"corpus.id": request.id_column, "corpus.text": request.text_column}
     overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
-    config = prepare(load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None))
-    gpu = request.gpu or config.modal.gpu
-    kept = kept_dtype(config, Store(root=resources.OUTPUT / request.output), rebuild=request.options.rebuild)
-    config = settle_dtype(config, modal_device(gpu), kept=kept)
+    asked = prepare(load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None))
+    gpu = request.gpu or asked.modal.gpu
+    kept = kept_dtype(asked, Store(root=resources.OUTPUT / request.output), rebuild=request.options.rebuild)
+    config = settle_dtype(asked, modal_device(gpu), kept=kept)
     check_memory(config, gpu)
     if ENGINES[config.engine.kind].needs_weights:
         locate(config.model)  # all of it: a container without the weights would be paid for before it says so
-    return config
+    return config, describe_dtype(asked, config, modal_device(gpu))
 
 
 def find_input(request: Request) -> str:

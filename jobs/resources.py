@@ -9,7 +9,7 @@ import modal
 
 from pipeline.config import REPOSITORY as REPOSITORY
 from pipeline.config import load_config
-from pipeline.serve.key import KEY_VARIABLE
+from pipeline.serve import KEY_VARIABLE
 
 CONFIG = os.environ.get("EMBED_CONFIG", "configs/kalm-gemma3-12b.toml")  # below the repository
 RENTED = load_config(REPOSITORY / CONFIG).modal

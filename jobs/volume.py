@@ -14,7 +14,7 @@ import msgspec
 
 from jobs import resources
 from pipeline.chunk import Chunk
-from pipeline.dataset.volume import BEAT_S, STALE_S, Attempt, heartbeat
+from pipeline.dataset import BEAT_S, STALE_S, Attempt, heartbeat
 from pipeline.errors import OutputLockedError
 
 

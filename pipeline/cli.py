@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,6 +82,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(UsageError.exit_code, f"embed-corpus: {message}; see `{self.prog} --help`\n")
 
 
+Add = Callable[..., _Parser]  # name, command, description, and parsers whose flags it shares
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="embed-corpus",
@@ -91,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show tracebacks and what the engine writes")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, call: Any, text: str, *parents: _Parser) -> _Parser:
+        command = subparsers.add_parser(name, help=text, description=text, parents=[common, *parents])
+        command.set_defaults(command=call)
+        return command
+
     as_json = _Parser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print one JSON value instead of words")
     configured = _Parser(add_help=False)
@@ -99,6 +109,14 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a config key"
     )
     configured.set_defaults(dim=None, allow_untrained_dim=False)
+    _add_run_commands(add, configured, as_json)
+    _add_dataset_commands(add, as_json)
+    _add_model_commands(add, configured)
+    return parser
+
+
+def _add_run_commands(add: Add, configured: _Parser, as_json: _Parser) -> None:
+    """Add the commands that go from an input to an output."""
     recipe = _Parser(add_help=False, parents=[configured])
     recipe.add_argument(
         "--input", required=True, help="a file, a folder or a glob of .parquet, .jsonl[.gz|.zst], .ndjson"
@@ -106,23 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     recipe.add_argument("--dim", type=int, help="width of the stored vectors (default: run.dim of the config)")
     recipe.add_argument("--limit", type=_positive, metavar="N", help="embed the first N rows only")
     recipe.add_argument("--allow-untrained-dim", action="store_true", help="take a --dim the model was not trained for")
-    dataset = _Parser(add_help=False)
-    dataset.add_argument("dataset", metavar="D", help="the output folder of a run")
-
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, call: Any, text: str, *parents: _Parser) -> _Parser:
-        command = subparsers.add_parser(name, help=text, description=text, parents=[common, *parents])
-        command.set_defaults(command=call)
-        return command
-
-    plan = add(
-        "plan",
-        commands.plan,
-        "tell rows, tokens and chunks of a run before it is made; loads no engine",
-        recipe,
-        as_json,
-    )
+    text = "tell rows, tokens and chunks of a run before it is made; loads no engine"
+    plan = add("plan", commands.plan, text, recipe, as_json)
     plan.add_argument("--output", help="count only what this output lacks")
     run = add("run", commands.run, "make the output reflect the input", recipe)
     run.add_argument("--output", required=True, help="the folder of the dataset; made when it is not there")
@@ -133,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rehash", action="store_true", help="read every file again, whatever its date says")
     run.add_argument("--keep-missing", action="store_true", help="keep the rows of files that are gone")
     run.add_argument("--skip-bad-files", action="store_true", help="leave out files that cannot be read")
+
+
+def _add_dataset_commands(add: Add, as_json: _Parser) -> None:
+    """Add the commands on a dataset."""
+    dataset = _Parser(add_help=False)
+    dataset.add_argument("dataset", metavar="D", help="the output folder of a run")
     add("status", commands.status, "tell what a dataset holds and how its last run went", dataset, as_json)
     verify = add("verify", commands.verify, "check every file of a dataset against its manifest", dataset, as_json)
     verify.add_argument("--input", metavar="P", help="check too that every row of this input is there or rejected")
@@ -146,6 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     search = add("search", commands.search, "find the passages nearest to a query", dataset, as_json)
     search.add_argument("query")
     search.add_argument("-k", type=int, default=10, help="how many (default: 10)")
+
+
+def _add_model_commands(add: Add, configured: _Parser) -> None:
+    """Add the commands on a model."""
     add("golden", commands.golden, "make the reference vectors that engines of a model are checked against", configured)
     serve = add("serve", commands.serve, "serve embeddings over HTTP, as OpenAI does, until stopped", configured)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -153,7 +166,6 @@ def _parser() -> argparse.ArgumentParser:
     access = serve.add_mutually_exclusive_group()
     access.add_argument("--api-key-file", type=Path, metavar="F", help="file with the key (default: $VLLM_API_KEY)")
     access.add_argument("--no-auth", action="store_true", help="serve everyone who can reach the address")
-    return parser
 
 
 def _positive(text: str) -> int:

@@ -10,47 +10,51 @@ import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pipeline.config import REPOSITORY, Config, load_config, parse_config
 from pipeline.console import notice
-from pipeline.dataset.store import Store
-from pipeline.driver.options import Options
+from pipeline.dataset import Store
+from pipeline.driver import Options
 from pipeline.errors import DamageError, IncompleteError, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.model import Device
 
 DEFAULT_CONFIG = "configs/local.toml"
 
 
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
-    from pipeline.dataset.describe import describe_plan
-    from pipeline.driver.cost import estimate
-    from pipeline.driver.plan import survey
+    from pipeline.dataset import describe_plan
+    from pipeline.driver import estimate, survey
+    from pipeline.model import this_device
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(options.output or empty))
-        config = _config(options, store)
+        config = _settled(_config(options), this_device(), store)
         found = estimate(survey(options.input, store, config, Options(limit=options.limit)), store, config)
     _say(options, found, describe_plan(found))
 
 
 def run(options: Namespace) -> None:
     """Make the output reflect the input; raises IncompleteError when it does not."""
-    import pipeline.driver.run
-    from pipeline.dataset.describe import describe_run
-    from pipeline.driver.fan_out import fan_out_here
+    from pipeline import driver
+    from pipeline.dataset import describe_run
+    from pipeline.driver import fan_out_here, saying
+    from pipeline.model import describe_dtype, this_device
 
-    store = Store(root=Path(options.output))
-    config = _config(options, store, rebuild=options.rebuild)
+    store, device, asked = Store(root=Path(options.output)), this_device(), _config(options)
+    config = _settled(asked, device, store, rebuild=options.rebuild)
     if config.model.licence_notice:
         notice(config.model.licence_notice)
-    outcome = pipeline.driver.run.run(
+    outcome = driver.run(
         options.input,
         store,
         config,
-        fan_out=fan_out_here(store),
+        fan_out=saying(describe_dtype(asked, config, device), fan_out_here(store)),
         options=Options(
             limit=options.limit,
             skip_bad_files=options.skip_bad_files,
@@ -74,10 +78,10 @@ def run(options: Namespace) -> None:
 
 def status(options: Namespace) -> None:
     """Tell what a dataset holds."""
-    import pipeline.dataset.describe
+    from pipeline import dataset
 
     store = Store(root=Path(options.dataset))
-    found = pipeline.dataset.describe.status(store, pipeline.dataset.describe.open_dataset(store))
+    found = dataset.status(store, dataset.open_dataset(store))
     _say(options, found, "\n".join(f"{name:<16}{value}" for name, value in found.items()))
 
 
@@ -86,20 +90,18 @@ def verify(options: Namespace) -> None:
 
     Raises DamageError for damage that is still there, and IncompleteError for what the next run makes or mends.
     """
-    import pipeline.dataset.describe
-    from pipeline.tools.coverage import coverage
-    from pipeline.tools.repair import repair
-    from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
+    from pipeline import dataset
+    from pipeline.tools import LEFT_BY_A_RUN, as_tables, coverage, repair, verify
 
     store = Store(root=Path(options.dataset))
-    pipeline.dataset.describe.open_dataset(store)
+    dataset.open_dataset(store)
     with store.lock() if options.repair else contextlib.nullcontext():
         manifest = store.read_manifest()
         problems, duplicate_ids = verify(store, manifest, at_rest=options.repair or not store.is_locked())
         if options.input:
             problems += coverage(options.input, store, manifest)
         repaired = repair(store, manifest, problems) if options.repair and problems else []
-    found = pipeline.dataset.describe.status(store, store.read_manifest()) | {
+    found = dataset.status(store, store.read_manifest()) | {
         "duplicate_ids": duplicate_ids,
         "problems": as_tables(problems),
         "repaired": repaired,
@@ -127,12 +129,12 @@ def verify(options: Namespace) -> None:
 
 def slice(options: Namespace) -> None:
     """Cut the vectors of a dataset into another one."""
-    import pipeline.dataset.describe
-    import pipeline.tools.slice
+    from pipeline import dataset
+    from pipeline.tools import slice_dataset
 
     store = Store(root=Path(options.dataset))
-    manifest = pipeline.dataset.describe.open_dataset(store)
-    sums = pipeline.tools.slice.slice_dataset(store, manifest, options.dim, Store(root=Path(options.destination)))
+    manifest = dataset.open_dataset(store)
+    sums = slice_dataset(store, manifest, options.dim, Store(root=Path(options.destination)))
     trained = manifest.dataset.config["model"]["dims"] if manifest.dataset else []
     if options.dim not in trained and not options.allow_untrained_dim:
         notice(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")
@@ -141,8 +143,8 @@ def slice(options: Namespace) -> None:
 
 def search(options: Namespace) -> None:
     """Find the passages nearest to a query."""
-    from pipeline.dataset.describe import open_dataset
-    from pipeline.tools.search import embed_query, nearest
+    from pipeline.dataset import open_dataset
+    from pipeline.tools import embed_query, nearest
 
     store = Store(root=Path(options.dataset))
     manifest = open_dataset(store)
@@ -157,7 +159,7 @@ def search(options: Namespace) -> None:
 
 def golden(options: Namespace) -> None:
     """Make the file of reference vectors that engines of a model are checked against when they load."""
-    from pipeline.engines.golden import golden_path, make_golden, write_golden
+    from pipeline.engines import golden_path, make_golden, write_golden
 
     config = _config(options)
     path = golden_path(config.model)
@@ -168,12 +170,12 @@ def golden(options: Namespace) -> None:
 
 def serve(options: Namespace) -> None:
     """Serve embeddings over HTTP until SIGINT or SIGTERM; raises EngineError when the server ends by itself."""
-    from pipeline.serve.key import read_key
-    from pipeline.serve.server import Server
+    from pipeline.model import settle_dtype, this_device
+    from pipeline.serve import Server, read_key
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    config = _config(options)
+    config = settle_dtype(_config(options), this_device())
     key = None if options.no_auth else read_key(options.api_key_file, os.environ)
     with Server(config, host=options.host, port=options.port, key=key) as server:
         server.wait_until_ready()
@@ -183,18 +185,23 @@ def serve(options: Namespace) -> None:
         server.wait()
 
 
-def _config(options: Namespace, output: Store | None = None, *, rebuild: bool = False) -> Config:
-    from pipeline.driver.inventory import kept_dtype
-    from pipeline.model.checkpoint import prepare
-    from pipeline.model.dtype import settle_dtype, this_device
+def _config(options: Namespace) -> Config:
+    """Return the config that was asked for, with its revision resolved."""
+    from pipeline.model import prepare
 
     name = options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG
     path = Path(name)
     if not path.exists() and not path.is_absolute():
         path = REPOSITORY / name
-    config = load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
-    config = prepare(config)
-    return settle_dtype(config, this_device(), kept=kept_dtype(config, output, rebuild=rebuild) if output else None)
+    return prepare(load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim))
+
+
+def _settled(asked: Config, device: Device, output: Store, *, rebuild: bool = False) -> Config:
+    """Return the config with the dtype of an output, or of the device where there is none yet."""
+    from pipeline.driver import kept_dtype
+    from pipeline.model import settle_dtype
+
+    return settle_dtype(asked, device, kept=kept_dtype(asked, output, rebuild=rebuild))
 
 
 def _say(options: Namespace, found: Any, words: str) -> None:

@@ -9,15 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.chunk import Shard, make_chunk
-from pipeline.corpus.reader import ChunkReader
-from pipeline.corpus.rows import Rows
-from pipeline.corpus.shards import Corpus
-from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.parts import open_part
-from pipeline.dataset.store import Store
+from pipeline.corpus import ChunkReader, Corpus, Rows
+from pipeline.dataset import Receipt, Store, open_part
 from pipeline.errors import CorpusError, DamageError
 from pipeline.schema import LATER_REASONS, PASSAGE, REJECTS
-from pipeline.worker.table import content_hashes, rejects_table
+from pipeline.worker import content_hashes, rejects_table
 
 FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dataset.store import Store
+from pipeline.dataset import Store
 from pipeline.driver.plan import Survey
 from pipeline.driver.reuse import donors_of, share_missing
-from pipeline.worker.embed import Job
+from pipeline.worker import Job
 
 
 def estimate(survey: Survey, store: Store, config: Config) -> dict[str, Any]:

@@ -19,14 +19,12 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.chunk import Chunk, Span, make_chunk
-from pipeline.corpus.reader import ChunkReader, reader_of
-from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.store import Store
-from pipeline.dataset.volume import Attempt, Attempts, deaths_of
-from pipeline.engines.thread import Embedded
+from pipeline.corpus import ChunkReader, reader_of
+from pipeline.dataset import Attempt, Attempts, Receipt, Store, deaths_of
+from pipeline.engines import Embedded
 from pipeline.errors import CorpusError
 from pipeline.recipe import fingerprint, recipe
-from pipeline.worker.embed import Failure, Job, embed_or_fail
+from pipeline.worker import Failure, Job, embed_or_fail
 
 ISOLATE_AFTER = 2  # deaths; one may well be the fault of another chunk, of a preemption or of a reset
 MAX_DEATHS = 3

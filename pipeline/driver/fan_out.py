@@ -10,13 +10,12 @@ from functools import partial
 from itertools import islice
 
 from pipeline.chunk import Chunk
-from pipeline.corpus.reader import ChunkReader
-from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.store import Store
+from pipeline.console import notice
+from pipeline.corpus import ChunkReader
+from pipeline.dataset import Receipt, Store
 from pipeline.driver.dispatch import dispatch
-from pipeline.engines.thread import EngineThread
-from pipeline.worker.attempts import attempt
-from pipeline.worker.embed import Failure, Job, embed_or_fail
+from pipeline.engines import EngineThread
+from pipeline.worker import Failure, Job, attempt, embed_or_fail
 
 IN_FLIGHT = 2  # chunks: one in the engine, the other being read, tokenised or written
 
@@ -69,6 +68,17 @@ def fan_out_here(store: Store) -> FanOut:
             yield from dispatch(chunks, job, store, pool)
 
     return fan_out
+
+
+def saying(line: str, fan_out: FanOut) -> FanOut:
+    """Return a fan-out that writes a line on stderr first, if there is one; a run that embeds nothing does not."""
+
+    def said(chunks: Sequence[Chunk], job: Job) -> Iterable[Receipt | Failure]:
+        if line:
+            notice(line)
+        return fan_out(chunks, job)
+
+    return said
 
 
 def _end(close: Callable[..., None], kind: type[BaseException] | None, *_: object) -> None:

@@ -10,9 +10,8 @@ from typing import get_args
 
 from pipeline.chunk import Shard, Span, gaps, overlapping
 from pipeline.config import Config, Dtype, to_tables
-from pipeline.corpus.shards import Corpus
-from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Seen
-from pipeline.dataset.store import Store
+from pipeline.corpus import Corpus
+from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
 from pipeline.driver.options import Options
 from pipeline.errors import RecipeError, UsageError
 from pipeline.recipe import fingerprint, labels, recipe

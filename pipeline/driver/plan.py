@@ -12,15 +12,13 @@ import numpy as np
 
 from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
 from pipeline.config import Config
-from pipeline.corpus.reader import ChunkReader
-from pipeline.corpus.shards import Corpus, find_shards, open_corpus
-from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.store import Store
+from pipeline.corpus import ChunkReader, Corpus, find_shards, open_corpus
+from pipeline.dataset import Receipt, Store
 from pipeline.driver.changes import unchanged
 from pipeline.driver.inventory import Stock, take_stock
 from pipeline.driver.options import Options
 from pipeline.errors import CorpusError, UsageError
-from pipeline.model.tokens import make_tokenizer
+from pipeline.model import make_tokenizer
 
 SAMPLED_SHARDS = 16
 

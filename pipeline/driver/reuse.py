@@ -12,17 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
-from pipeline.corpus.reader import ChunkReader
-from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.parts import open_part
-from pipeline.dataset.store import Store
-from pipeline.dataset.transaction import save_prefilled
+from pipeline.corpus import ChunkReader
+from pipeline.dataset import Receipt, Store, open_part, save_prefilled
 from pipeline.driver.plan import Survey
-from pipeline.engines.thread import Embedded
+from pipeline.engines import Embedded
 from pipeline.errors import CorpusError, DamageError, EngineError
 from pipeline.schema import EMBEDDING, PASSAGE
-from pipeline.worker.embed import Job, embed_rows, is_too_long
-from pipeline.worker.table import content_hashes
+from pipeline.worker import Job, content_hashes, embed_rows, is_too_long
 
 COLUMNS = ("content_hash", *PASSAGE.names, EMBEDDING)
 

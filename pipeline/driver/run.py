@@ -12,18 +12,14 @@ import msgspec
 from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.console import Progress, peak_rss_bytes
-from pipeline.corpus.shards import find_shards
-from pipeline.dataset.card import write_card
-from pipeline.dataset.manifest import Receipt, Run, totals
-from pipeline.dataset.parts import count_duplicate_ids
-from pipeline.dataset.store import Store
-from pipeline.dataset.transaction import Transaction
+from pipeline.corpus import find_shards
+from pipeline.dataset import Receipt, Run, Store, Transaction, count_duplicate_ids, totals, write_card
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.options import Options
 from pipeline.driver.plan import DEFAULT, Survey, survey
 from pipeline.driver.reuse import count_removed, donors_of, reuse
 from pipeline.errors import PipelineError
-from pipeline.worker.embed import Failure, Job
+from pipeline.worker import Failure, Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

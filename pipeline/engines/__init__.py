@@ -1,49 +1,24 @@
-"""Engines turn token ids into full-width vectors. One protocol, one file each, imported when an engine is made."""
+"""Engines turn token ids into full-width vectors. An engine is one file here and one entry of ENGINES."""
 
-from __future__ import annotations
+from pipeline.config import ENGINES, EngineKind
+from pipeline.engines.embedder import Embedder, Sleeper, make_embedder
+from pipeline.engines.golden import golden_path, make_golden, write_golden
+from pipeline.engines.thread import Embedded, Engine, EngineThread
+from pipeline.engines.vllm import engine_arguments, pooler_arguments, vllm_environment
 
-from collections.abc import Sequence
-from pkgutil import resolve_name
-from typing import Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.config import ENGINES, Config, EngineKind
-from pipeline.engines.golden import check_golden
-
-__all__ = ["ENGINES", "Embedder", "EngineKind", "Sleeper", "make_embedder"]
-
-
-class Embedder(Protocol):
-    """A loaded model. It is called from the thread that made it, and from no other."""
-
-    def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Return one vector of the model's full width for each list of token ids, shape (n, width)."""
-        ...
-
-
-@runtime_checkable
-class Sleeper(Embedder, Protocol):
-    """An embedder that can free the accelerator's memory for a snapshot of the process."""
-
-    def sleep(self) -> None:
-        """Let go of the accelerator's memory, before a snapshot of the process is taken."""
-        ...
-
-    def wake(self) -> None:
-        """Take back what `sleep` let go of."""
-        ...
-
-
-def make_embedder(config: Config) -> Embedder:
-    """Load the configured engine and hold it against the reference vectors of its model, where there are any.
-
-    Raises EngineError when it does not start or gives other vectors, and ConfigError for a checkpoint that is not as
-    the config says.
-    """
-    engine = ENGINES[config.engine.kind]
-    embedder: Embedder = resolve_name(engine.make)(config)
-    if engine.needs_weights:
-        check_golden(config, embedder.embed)
-    return embedder
+__all__ = [
+    "ENGINES",
+    "Embedded",
+    "Embedder",
+    "Engine",
+    "EngineKind",
+    "EngineThread",
+    "Sleeper",
+    "engine_arguments",
+    "golden_path",
+    "make_embedder",
+    "make_golden",
+    "pooler_arguments",
+    "vllm_environment",
+    "write_golden",
+]

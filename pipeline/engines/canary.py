@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.engines import Embedder
+from pipeline.engines.embedder import Embedder
 from pipeline.errors import BrokenEngineError
-from pipeline.model.tokens import make_tokenizer
+from pipeline.model import make_tokenizer
 from pipeline.vectors import finish_batch
 
 TEXTS = (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.config import REPOSITORY, Config, ModelConfig
 from pipeline.console import notice
 from pipeline.errors import ConfigError, EngineError, UsageError
-from pipeline.model.tokens import make_tokenizer
+from pipeline.model import make_tokenizer
 
 DIMS = 256  # leading components that are kept of a vector, or all of a narrower one
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.995, "float16": 0.995}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.console import quiet
 from pipeline.errors import EngineError
-from pipeline.model.checkpoint import open_checkpoint
+from pipeline.model import open_checkpoint
 
 POOLING = {"mean": "mean", "last": "lasttoken", "cls": "cls"}
 PADDED_BATCH = 32  # passages padded to one length; longer batches only add padding on a CPU

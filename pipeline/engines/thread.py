@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.engines import Embedder, Sleeper, make_embedder
 from pipeline.engines.canary import Canary, canary_ids
+from pipeline.engines.embedder import Embedder, Sleeper, make_embedder
 from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.vectors import finish_batch
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.console import notice, quiet
 from pipeline.errors import EngineError
-from pipeline.model.checkpoint import open_checkpoint
+from pipeline.model import open_checkpoint
 
 POOLING = {"mean": "MEAN", "last": "LAST", "cls": "CLS"}
 
@@ -47,7 +47,7 @@ def pooler_arguments(config: Config) -> dict[str, Any]:
     return {"seq_pooling_type": POOLING[config.model.pooling], "use_activation": True}
 
 
-def environment() -> dict[str, str]:
+def vllm_environment() -> dict[str, str]:
     """Return the variables that vLLM wants set before it is imported, and OpenMP unless the user set its own."""
     said = os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
     waiting = {} if said else {"GOMP_SPINCOUNT": str(SPIN_COUNT)}
@@ -63,7 +63,7 @@ class VLLMEmbedder:
     """`vllm.LLM` as a pooling model, fed with token ids."""
 
     def __init__(self, config: Config) -> None:
-        os.environ |= environment()
+        os.environ |= vllm_environment()
         folder = open_checkpoint(config)
         with quiet():
             try:

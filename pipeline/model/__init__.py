@@ -1,0 +1,26 @@
+"""What a model is: its files, its tokens, its memory, its dtype. Nothing here loads an engine."""
+
+from pipeline.model.checkpoint import open_checkpoint, prepare
+from pipeline.model.dtype import Device, describe_dtype, modal_device, settle_dtype, this_device
+from pipeline.model.files import locate, verify_weights
+from pipeline.model.memory import check_memory
+from pipeline.model.passages import RETOKENISATION_MARGIN, Passages, make_passages
+from pipeline.model.tokens import Tokenizer, make_tokenizer
+
+__all__ = [
+    "RETOKENISATION_MARGIN",
+    "Device",
+    "Passages",
+    "Tokenizer",
+    "check_memory",
+    "describe_dtype",
+    "locate",
+    "make_passages",
+    "make_tokenizer",
+    "modal_device",
+    "open_checkpoint",
+    "prepare",
+    "settle_dtype",
+    "this_device",
+    "verify_weights",
+]

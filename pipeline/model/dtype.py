@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 
 from pipeline.config import ENGINES, Config, Dtype
-from pipeline.console import notice
 
 CPUINFO = Path("/proc/cpuinfo")
 # As Linux names them there: AMX and AVX512-BF16 of x86-64, BF16 of ARM. AVX512-BF16 alone is no gain on Intel: a core
@@ -49,20 +48,23 @@ def modal_device(gpu: str) -> Device:
 
 
 def settle_dtype(config: Config, device: Device, *, kept: Dtype | None = None) -> Config:
-    """Return the config with the dtype that "auto" becomes: the one `kept` by an output, else the device's.
-
-    One line on stderr names a dtype that is not bfloat16, or that is slow on the device.
-    """
+    """Return the config with the dtype that "auto" becomes: the one `kept` by an output, else the device's."""
     if config.model.dtype != "auto":
         return config
-    if computes_in := ENGINES[config.engine.kind].computes_in:
-        return replace(config, model=replace(config.model, dtype=kept or computes_in))
-    dtype = kept or device.dtype
-    if dtype != device.dtype:
-        notice(f"model.dtype auto is {dtype} as in the output; {device.name} computes {device.dtype} faster")
-    elif dtype != "bfloat16":
-        notice(f"model.dtype auto is {dtype}, which {device.name} computes faster than bfloat16")
+    dtype = kept or ENGINES[config.engine.kind].computes_in or device.dtype
     return replace(config, model=replace(config.model, dtype=dtype))
+
+
+def describe_dtype(asked: Config, settled: Config, device: Device) -> str:
+    """Return a line that names what "auto" became, if that is not bfloat16 or is slow on the device; else nothing."""
+    dtype = settled.model.dtype
+    if asked.model.dtype != "auto" or ENGINES[asked.engine.kind].computes_in:
+        return ""
+    if dtype != device.dtype:
+        return f"model.dtype auto is {dtype} as in the output; {device.name} computes {device.dtype} faster"
+    if dtype != "bfloat16":
+        return f"model.dtype auto is {dtype}, which {device.name} computes faster than bfloat16"
+    return ""
 
 
 def is_fast_in_bfloat16(cpuinfo: str) -> bool:

@@ -49,6 +49,17 @@ def pinned(model: ModelConfig) -> ModelConfig:
     return replace(model, revision=hub.resolve(model.name, model.revision))
 
 
+def verify_weights(model: ModelConfig) -> None:
+    """Compare the downloaded files of a model with the hub's hashes; files of a folder or package have none.
+
+    Raises EngineError with both hashes of the first file that differs.
+    """
+    if not model.location:
+        from pipeline.model import hub
+
+        hub.verify(model.name, model.revision)
+
+
 def check_revision(model: ModelConfig, folder: Path) -> None:
     """Compare the weights with a revision of the form sha256:HEX; any other form is the hub's to keep.
 

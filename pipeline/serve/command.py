@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import REPOSITORY, Config
-from pipeline.engines import vllm
-from pipeline.serve import middleware as door
+from pipeline.engines import engine_arguments, pooler_arguments, vllm_environment
+from pipeline.serve import middleware
 from pipeline.serve.key import KEY_VARIABLE, digest
 
 
@@ -23,12 +23,12 @@ def server_command(config: Config, folder: Path, *, host: str, port: int) -> lis
     arguments = {
         "model": str(folder),
         "served_model_name": config.model.name,
-        **vllm.engine_arguments(config),
-        "pooler_config": vllm.pooler_arguments(config),
+        **engine_arguments(config),
+        "pooler_config": pooler_arguments(config),
         "hf_overrides": {"is_matryoshka": True, "matryoshka_dimensions": config.model.dims},
         "host": host,
         "port": port,
-        "middleware": f"{door.Door.__module__}.{door.Door.__qualname__}",
+        "middleware": f"{middleware.AccessMiddleware.__module__}.{middleware.AccessMiddleware.__qualname__}",
         "disable_uvicorn_access_log": True,
         "uvicorn_log_level": "warning",
     }
@@ -36,11 +36,11 @@ def server_command(config: Config, folder: Path, *, host: str, port: int) -> lis
 
 
 def server_environment(config: Config, key: str | None, base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base` without the key and with what the server needs, among it what its door lets in."""
-    settings = door.Settings(key_sha256=key and digest(key), dims=config.model.dims)
+    """Return `base` without the key and with what the server needs, among it whom its middleware lets in."""
+    settings = middleware.Settings(key_sha256=key and digest(key), dims=config.model.dims)
     kept = {name: value for name, value in base.items() if name != KEY_VARIABLE}
     sources = [str(REPOSITORY), *filter(None, [base.get("PYTHONPATH")])]
-    return kept | vllm.environment() | {door.VARIABLE: settings.to_json(), "PYTHONPATH": os.pathsep.join(sources)}
+    return kept | vllm_environment() | {middleware.VARIABLE: settings.to_json(), "PYTHONPATH": os.pathsep.join(sources)}
 
 
 def _flag(name: str, value: Any) -> str:

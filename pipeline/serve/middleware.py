@@ -40,7 +40,7 @@ class Settings:
         return json.dumps(asdict(self))
 
 
-class Door:
+class AccessMiddleware:
     """Middleware that answers for itself what must not come in: 401, 413 or 400 with an error as OpenAI words it."""
 
     def __init__(self, app: Application) -> None:

@@ -18,7 +18,7 @@ from typing import NoReturn, Self
 from pipeline.config import ENGINES, Config
 from pipeline.console import DEBUG_VARIABLE
 from pipeline.errors import EngineError, UsageError
-from pipeline.model.checkpoint import open_checkpoint
+from pipeline.model import open_checkpoint
 from pipeline.serve.command import server_command, server_environment
 
 PROBE_EVERY_S = 0.25

@@ -1,0 +1,18 @@
+"""What is done with a finished dataset: verify, repair, search, slice."""
+
+from pipeline.tools.coverage import coverage
+from pipeline.tools.repair import repair
+from pipeline.tools.search import embed_query, nearest
+from pipeline.tools.slice import slice_dataset
+from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
+
+__all__ = [
+    "LEFT_BY_A_RUN",
+    "as_tables",
+    "coverage",
+    "embed_query",
+    "nearest",
+    "repair",
+    "slice_dataset",
+    "verify",
+]

@@ -11,10 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.chunk import overlapping
-from pipeline.corpus.reader import reader_of
-from pipeline.corpus.shards import find_shards
-from pipeline.dataset.manifest import Manifest, Receipt
-from pipeline.dataset.store import Store
+from pipeline.corpus import find_shards, reader_of
+from pipeline.dataset import Manifest, Receipt, Store
 from pipeline.errors import CorpusError
 from pipeline.files import open_parquet
 from pipeline.tools.verify import Problem

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 import msgspec
 
 from pipeline.chunk import overlapping
-from pipeline.dataset.manifest import Manifest, Receipt, Run
-from pipeline.dataset.store import Store
+from pipeline.dataset import Manifest, Receipt, Run, Store
 from pipeline.files import remove_file
 from pipeline.tools.verify import LEFT_BY_A_RUN, Problem, part_problems, trusted
 
@@ -23,63 +23,78 @@ def repair(store: Store, manifest: Manifest, problems: Sequence[Problem]) -> lis
     The output must be held. Files go before their lines in the manifest: a run trusts a line only where its file is.
     Where the recipe is lost the manifest goes, and a run that is given the recipe builds it again from the parts.
     """
-    manifest, kept, done = trusted(manifest), dict(manifest.receipts), list[str]()
-
-    def drop(problem: Problem) -> None:
-        done.append(f"{problem.path}: dropped ({problem.kind})")
-
-    n_dropped, mended, left = 0, set[str](), set[str]()
+    repair = _Repair(store=store, manifest=trusted(manifest), kept=dict(manifest.receipts))
     kinds: dict[str, set[str]] = defaultdict(set)
     for problem in problems:
         kinds[problem.path.rpartition("/")[2]].add(problem.kind)
     for problem in problems:
-        folder, _, name = problem.path.rpartition("/")
-        if (
-            folder in ("data", "rejects")
-            and problem.kind not in (*LEFT_BY_A_RUN, "outdated")
-            and name in kept.keys() - mended
-        ):
-            named = kept.pop(name)
-            own = store.receipt_of(name)
-            if (
-                own
-                and own.checksum == named.checksum
-                and kinds[name] <= IN_THE_MANIFEST
-                and _fits(own, store, manifest, kept)
-            ):
-                kept[name] = own  # the file is as it was published: it is the manifest that says something else
-                mended.add(name)
-                done.append(f"{problem.path}: mended in the manifest ({problem.kind})")
-                continue
-            store.remove(name)
-            drop(problem)
-            n_dropped += 1
+        repair.mend_or_drop_part(problem, kinds)
     for problem in problems:
-        folder, _, name = problem.path.rpartition("/")
-        if problem.kind == "temporary":
-            drop(problem)
-        elif problem.kind == "orphan" and folder == "data":
-            if store.receipt_of(name) is None:
-                store.remove(name)
-                drop(problem)
-            else:  # perhaps of rows that a swap has replaced, or is about to bring: the input knows
-                left.add(name)
-                done.append(f"{problem.path}: left to the next run, which knows whether the input has its rows")
-        elif problem.kind == "orphan" and not (kept[name].has_rejects if name in kept else name in left):
-            remove_file(store.rejects_path(name))
-            drop(problem)
+        repair.drop_leftover(problem)
     store.sweep()
-    if manifest.dataset is None:
+    if repair.manifest.dataset is None:
         remove_file(store.manifest_path)
-        return [*done, "manifest.jsonl: dropped (its recipe cannot be read)"]
+        return [*repair.done, "manifest.jsonl: dropped (its recipe cannot be read)"]
     run = manifest.run or Run(state="incomplete", input="", started_at=time.time())
-    if n_dropped or left or manifest.n_unreadable:
-        run = msgspec.structs.replace(run, state="incomplete", missing_chunks=run.missing_chunks + n_dropped)
-    store.rewrite_manifest([manifest.dataset, *manifest.seen.values(), *kept.values(), run])
+    if repair.n_dropped or repair.left or manifest.n_unreadable:
+        run = msgspec.structs.replace(run, state="incomplete", missing_chunks=run.missing_chunks + repair.n_dropped)
+    store.rewrite_manifest([repair.manifest.dataset, *manifest.seen.values(), *repair.kept.values(), run])
     store.commit()
     if manifest.n_unreadable:
-        done.append(f"manifest.jsonl: dropped ({manifest.n_unreadable} lines that cannot be read)")
-    return done
+        repair.done.append(f"manifest.jsonl: dropped ({manifest.n_unreadable} lines that cannot be read)")
+    return repair.done
+
+
+@dataclass(slots=True, kw_only=True)
+class _Repair:
+    """What a repair has done so far."""
+
+    store: Store
+    manifest: Manifest
+    kept: dict[str, Receipt]  # by part name
+    mended: set[str] = field(default_factory=set)  # names of parts whose line in the manifest was wrong
+    left: set[str] = field(default_factory=set)  # names of parts for the next run to decide on
+    n_dropped: int = 0  # parts that the manifest names
+    done: list[str] = field(default_factory=list)
+
+    def mend_or_drop_part(self, problem: Problem, kinds: Mapping[str, Set[str]]) -> None:
+        """Mend the line of a part that is as it was published, and drop any other damaged part of the manifest."""
+        folder, _, name = problem.path.rpartition("/")
+        is_damage = folder in ("data", "rejects") and problem.kind not in (*LEFT_BY_A_RUN, "outdated")
+        if not is_damage or name not in self.kept.keys() - self.mended:
+            return
+        named, own = self.kept.pop(name), self.store.receipt_of(name)
+        is_published = own is not None and own.checksum == named.checksum and kinds[name] <= IN_THE_MANIFEST
+        if own and is_published and _fits(own, self.store, self.manifest, self.kept):
+            self.kept[name] = own
+            self.mended.add(name)
+            self.done.append(f"{problem.path}: mended in the manifest ({problem.kind})")
+            return
+        self.store.remove(name)
+        self.n_dropped += 1
+        self._dropped(problem)
+
+    def drop_leftover(self, problem: Problem) -> None:
+        """Drop what a stopped run left; a sound part stays, as it may have rows that a swap replaces or brings."""
+        folder, _, name = problem.path.rpartition("/")
+        if problem.kind == "temporary":
+            self._dropped(problem)
+        elif problem.kind == "orphan" and folder == "data":
+            if self.store.receipt_of(name) is None:
+                self.store.remove(name)
+                self._dropped(problem)
+            else:
+                self.left.add(name)
+                self.done.append(f"{problem.path}: left to the next run, which knows whether the input has its rows")
+        elif problem.kind == "orphan" and not self._has_rejects(name):
+            remove_file(self.store.rejects_path(name))
+            self._dropped(problem)
+
+    def _has_rejects(self, name: str) -> bool:
+        return self.kept[name].has_rejects if name in self.kept else name in self.left
+
+    def _dropped(self, problem: Problem) -> None:
+        self.done.append(f"{problem.path}: dropped ({problem.kind})")
 
 
 def _fits(receipt: Receipt, store: Store, manifest: Manifest, kept: Mapping[str, Receipt]) -> bool:

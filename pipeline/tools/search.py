@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.dataset.manifest import Manifest
-from pipeline.dataset.parts import open_part
-from pipeline.dataset.store import Store
+from pipeline.dataset import Manifest, Store, open_part
 from pipeline.engines import make_embedder
 from pipeline.errors import UsageError
-from pipeline.model.tokens import make_tokenizer
+from pipeline.model import make_tokenizer
 from pipeline.vectors import finish, matrix
 
 

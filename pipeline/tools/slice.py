@@ -8,11 +8,8 @@ import time
 import msgspec
 
 from pipeline.chunk import Shard, make_chunk
-from pipeline.dataset.card import write_card
-from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, totals
-from pipeline.dataset.parts import open_part
-from pipeline.dataset.store import Store
-from pipeline.dataset.volume import NAME as LOCK
+from pipeline.dataset import NAME as LOCK
+from pipeline.dataset import Dataset, Manifest, Receipt, Run, Store, open_part, totals, write_card
 from pipeline.errors import DamageError, RecipeError, UsageError
 from pipeline.recipe import fingerprint
 from pipeline.vectors import finish, fixed_size_list, matrix

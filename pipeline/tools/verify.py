@@ -16,9 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import overlapping
-from pipeline.dataset.manifest import Manifest, Receipt
-from pipeline.dataset.parts import count_duplicate_ids
-from pipeline.dataset.store import RECEIPT_KEY, Store
+from pipeline.dataset import RECEIPT_KEY, Manifest, Receipt, Store, count_duplicate_ids
 from pipeline.errors import CorpusError
 from pipeline.files import file_checksum, open_parquet
 from pipeline.recipe import fingerprint

@@ -1,0 +1,20 @@
+"""A chunk's whole life: read, tokenise, embed, publish."""
+
+from pipeline.worker.attempts import attempt
+from pipeline.worker.container import Service, pack, unpack_outcome
+from pipeline.worker.embed import Failure, Job, embed_or_fail, embed_rows, is_too_long
+from pipeline.worker.table import content_hashes, rejects_table
+
+__all__ = [
+    "Failure",
+    "Job",
+    "Service",
+    "attempt",
+    "content_hashes",
+    "embed_or_fail",
+    "embed_rows",
+    "is_too_long",
+    "pack",
+    "rejects_table",
+    "unpack_outcome",
+]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pipeline.chunk import Chunk
-from pipeline.dataset.volume import Attempts
-from pipeline.engines.thread import Embedded, Engine, EngineThread
+from pipeline.dataset import Attempts
+from pipeline.engines import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError
 
 

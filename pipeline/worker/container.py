@@ -11,13 +11,11 @@ import msgspec
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.corpus.reader import ChunkReader
-from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.store import Store
-from pipeline.dataset.volume import Volume, deaths_of
-from pipeline.engines.thread import EngineThread
+from pipeline.corpus import ChunkReader
+from pipeline.dataset import Receipt, Store, Volume, deaths_of
+from pipeline.engines import EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
-from pipeline.model.checkpoint import prepare
+from pipeline.model import prepare
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, place_of
 

@@ -15,15 +15,11 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.corpus.reader import ChunkReader
-from pipeline.corpus.rows import Columns, Reject, Rows
-from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.store import Store
-from pipeline.dataset.transaction import load_prefilled
-from pipeline.engines.thread import Engine, EngineThread
+from pipeline.corpus import ChunkReader, Columns, Reject, Rows
+from pipeline.dataset import Receipt, Store, load_prefilled
+from pipeline.engines import Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
-from pipeline.model.passages import RETOKENISATION_MARGIN, make_passages
-from pipeline.model.tokens import Tokenizer, make_tokenizer
+from pipeline.model import RETOKENISATION_MARGIN, Tokenizer, make_passages, make_tokenizer
 from pipeline.recipe import fingerprint, labels, recipe
 from pipeline.vectors import matrix
 from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table

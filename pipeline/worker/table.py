@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus.rows import Reject, Rows
-from pipeline.model.passages import Passages
+from pipeline.corpus import Reject, Rows
+from pipeline.model import Passages
 from pipeline.schema import EMBEDDING, PART, PASSAGE, REJECTS
 from pipeline.vectors import fixed_size_list
 

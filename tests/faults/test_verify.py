@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
+from pipeline.corpus import parquet
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.run import run
 from pipeline.files import file_checksum
-from pipeline.tools import coverage as coverage_module
 from pipeline.tools.verify import verify
 from tests.support import (
     HASHING,
@@ -329,7 +329,7 @@ def test_every_row_of_the_input_is_there_or_rejected_whatever_the_format(
 def test_rows_that_a_part_lacks_or_has_too_many_of_are_found(
     corpus: Path, store: Store, block: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(coverage_module, "BLOCK_ROWS", block)
+    monkeypatch.setattr(parquet, "BLOCK_ROWS", block)
     receipt = next(r for r in store.read_manifest().receipts.values() if r.span.row_start == 0)
     lacking = msgspec.structs.replace(
         receipt, embedded_rows=receipt.embedded_rows - 1, passages=receipt.passages - 1,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.config import Dtype, load_config
 from pipeline.dataset.store import RECIPE_KEY, Store
 from pipeline.model import dtype
-from pipeline.model.dtype import Device, modal_device, settle_dtype, this_device
+from pipeline.model.dtype import Device, describe_dtype, modal_device, settle_dtype, this_device
 from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, texts, write_jsonl
 from tests.support.many import Call, run_all
 from tests.support.sabotage import FakedCommand
@@ -117,28 +117,30 @@ def test_a_container_without_a_gpu_does_not_take_what_the_driver_would(monkeypat
     ],
 )
 def test_a_dtype_that_is_not_the_obvious_one_is_one_line(
-    device: Dtype, kept: Dtype | None, expected: str, said: str, capfd: pytest.CaptureFixture[str]
+    device: Dtype, kept: Dtype | None, expected: str, said: str
 ) -> None:
-    settled = settle_dtype(AUTO, Device(name="it", dtype=device), kept=kept)
+    it = Device(name="it", dtype=device)
+    settled = settle_dtype(AUTO, it, kept=kept)
     assert settled.model.dtype == expected
-    printed = capfd.readouterr().err.splitlines()
-    assert len(printed) == bool(said)
-    assert all(f"model.dtype auto is {expected}" in line and said in line for line in printed)
+    line = describe_dtype(AUTO, settled, it)
+    assert bool(line) == bool(said)
+    assert line == "" or line.startswith(f"model.dtype auto is {expected}")
+    assert said in line
 
 
-def test_a_dtype_that_was_said_stays(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_dtype_that_was_said_stays() -> None:
+    it = Device(name="it", dtype="float32")
     said = load_config(REPOSITORY / "configs/local.toml", ["model.dtype=float16"])
-    assert settle_dtype(said, Device(name="it", dtype="float32"), kept="bfloat16") == said
-    assert capfd.readouterr().err == ""
+    assert settle_dtype(said, it, kept="bfloat16") == said
+    assert describe_dtype(said, said, it) == ""
 
 
-def test_an_engine_without_a_model_needs_no_processor(capfd: pytest.CaptureFixture[str]) -> None:
-    hashing = load_config(REPOSITORY / "configs/local.toml", HASHING[1:])
-    assert [settle_dtype(hashing, Device(name="it", dtype=d)).model.dtype for d in ("bfloat16", "float32")] == [
-        "float32",
-        "float32",
-    ]
-    assert capfd.readouterr().err == ""
+@pytest.mark.parametrize("device", ["bfloat16", "float32"])
+def test_an_engine_without_a_model_needs_no_processor(device: Dtype) -> None:
+    hashing, it = load_config(REPOSITORY / "configs/local.toml", HASHING[1:]), Device(name="it", dtype=device)
+    settled = settle_dtype(hashing, it)
+    assert settled.model.dtype == "float32"
+    assert describe_dtype(hashing, settled, it) == ""
 
 
 MACHINES = {"bfloat16": NEW, "float32": OLD}  # by the dtype that is fast there
@@ -176,6 +178,17 @@ def test_a_dataset_is_completed_in_the_dtype_that_it_was_begun_with(tmp_path: Pa
         found = stored(tmp_path / "auto" / begun)
         assert np.array_equal(found, stored(tmp_path / "said" / begun))
         assert not np.any(np.all(found == stored(tmp_path / "said" / here), axis=1))
+
+
+def test_the_line_is_said_when_there_is_something_to_embed(tmp_path: Path) -> None:
+    source, output = write_jsonl(tmp_path / "in.jsonl", texts(3)), tmp_path / "out"
+    run = ("run", "--input", source, "--output", output, "--set", "engine.kind=sentence-transformers")
+    wrong = ("run", "--input", tmp_path / "none", "--output", output)
+    refused, first, second = run_all([Call(each, cpuinfo=OLD) for each in (wrong, run, run)])
+    assert [refused.returncode, first.returncode, second.returncode] == [2, 0, 0]
+    assert len(refused.stderr.splitlines()) == 1
+    assert "model.dtype auto is float32, which this processor computes faster than bfloat16" in first.stderr
+    assert second.stderr == ""
 
 
 def stored(output: Path) -> NDArray[np.float16]:

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError
+from pipeline.model.dtype import modal_device, settle_dtype
 from pipeline.model.memory import GIB, check_memory, kv_bytes_per_token, room_bytes, weight_bytes
 from tests.support import REPOSITORY
 
@@ -21,7 +22,7 @@ def kalm(*overrides: str) -> Config:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_the_configs_fit_what_they_rent(path: object) -> None:
     config = load_config(path)  # type: ignore[arg-type]
-    check_memory(config, config.modal.gpu)
+    check_memory(settle_dtype(config, modal_device(config.modal.gpu)), config.modal.gpu)
 
 
 def test_the_numbers_in_the_config_are_so() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_config
-from pipeline.engines.vllm import SPIN_COUNT, engine_arguments, environment, pooler_arguments
+from pipeline.engines.vllm import SPIN_COUNT, engine_arguments, pooler_arguments, vllm_environment
 from pipeline.errors import UsageError
 from pipeline.serve.command import server_command, server_environment
 from pipeline.serve.key import read_key
@@ -55,9 +55,9 @@ def test_neither_command_nor_environment_holds_the_key() -> None:
 def test_threads_wait_as_the_user_says(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert environment()["GOMP_SPINCOUNT"] == str(SPIN_COUNT)
+    assert vllm_environment()["GOMP_SPINCOUNT"] == str(SPIN_COUNT)
     monkeypatch.setenv(name, "7")
-    assert "GOMP_SPINCOUNT" not in environment()
+    assert "GOMP_SPINCOUNT" not in vllm_environment()
 
 
 def test_a_key_comes_from_the_file_or_else_from_the_environment(tmp_path: Path) -> None:

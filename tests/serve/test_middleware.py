@@ -56,7 +56,7 @@ def knock(
 
     headers = [(b"authorization", f"Bearer {key}".encode())] if key is not None else []
     scope = {"type": kind, "path": path, "method": method, "headers": headers}
-    asyncio.run(door.Door(behind)(scope, receive, send))
+    asyncio.run(door.AccessMiddleware(behind)(scope, receive, send))
     return sent[0]["code" if kind == "websocket" else "status"], sent[-1].get("body", b"")
 
 

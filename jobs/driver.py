@@ -13,7 +13,7 @@ from jobs.fan_out import fan_out_to_containers
 from jobs.request import Request, configured, find_input
 from jobs.volume import ModalVolume
 from pipeline.dataset import Store
-from pipeline.driver import estimate, run, saying, survey
+from pipeline.driver import estimate, make_plan, run, saying
 from pipeline.errors import IncompleteError, PipelineError
 
 
@@ -36,7 +36,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
         source = find_input(asked)
         config, _ = configured(asked)
         store = Store(root=resources.OUTPUT / asked.output)
-        return {"exit_code": 0, **estimate(survey(source, store, config, asked.options), store, config)}
+        return {"exit_code": 0, **estimate(make_plan(source, store, config, asked.options), store, config)}
     except PipelineError as error:
         return {"exit_code": error.exit_code, "error": str(error)}
 

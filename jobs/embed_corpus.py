@@ -16,9 +16,9 @@ from jobs import driver, embedding_service, resources
 from jobs.request import Request, check_relative, packed
 from jobs.resources import HOURS, MINUTES
 from pipeline.config import load_config
-from pipeline.console import notice
+from pipeline.console import note
 from pipeline.dataset import describe_plan, describe_run
-from pipeline.driver import Options
+from pipeline.driver import RunOptions
 from pipeline.errors import PipelineError
 
 app = modal.App("embed-corpus").include(embedding_service.app)
@@ -76,7 +76,7 @@ def main(  # noqa: PLR0913  the flags of `modal run`
             text_column=text_column,
             gpu=gpu,
             max_containers=max_containers,
-            options=Options(
+            options=RunOptions(
                 limit=limit or None,
                 rebuild=rebuild,
                 rehash=rehash,
@@ -88,11 +88,11 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     except PipelineError as error:
         _end(error.exit_code, str(error))
     if licence:
-        notice(licence)
+        note(licence)
     values = packed(request)
     report = plan.remote(values) if dry_run else _watch(drive.spawn(values), request.output)
     for source in report.get("skipped_files", ()):
-        notice(f"skipped {source}")
+        note(f"skipped {source}")
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])
     print(describe_plan(report) if dry_run else describe_run(report, output=request.output))

@@ -19,7 +19,7 @@ from jobs.resources import HOURS, MINUTES
 from jobs.volume import ModalVolume
 from pipeline.config import Config, load_config
 from pipeline.errors import BrokenEngineError, EngineError
-from pipeline.model import modal_device, open_checkpoint, prepare, settle_dtype, verify_weights
+from pipeline.model import modal_device, open_checkpoint, pin_and_check, settle_dtype, verify_weights
 from pipeline.serve import Server, read_key
 from pipeline.worker import Service
 
@@ -120,7 +120,7 @@ def serve_http() -> None:
 
     Without the secret Modal itself turns everyone away, so that no stranger starts a GPU.
     """
-    config = prepare(_settled(resources.CONFIG))
+    config = pin_and_check(_settled(resources.CONFIG))
     server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
     server.wait_until_ready()
     threading.Thread(target=_die_with, args=[server], daemon=True).start()
@@ -147,7 +147,7 @@ def download_weights(config: str = resources.CONFIG) -> str:
 
     Every file is held against the hub's hash, also one that was there before, and the checkpoint against the config.
     """
-    pinned = prepare(load_config(resources.REPOSITORY / config))
+    pinned = pin_and_check(load_config(resources.REPOSITORY / config))
     model = pinned.model
     folder = open_checkpoint(pinned)
     verify_weights(model)

@@ -19,9 +19,9 @@ from pipeline.chunk import Shard
 from pipeline.config import ENGINES, Config, load_config
 from pipeline.corpus import find_shards
 from pipeline.dataset import Store
-from pipeline.driver import Options, kept_dtype
+from pipeline.driver import RunOptions, kept_dtype
 from pipeline.errors import UsageError
-from pipeline.model import check_memory, describe_dtype, locate, modal_device, prepare, settle_dtype
+from pipeline.model import check_memory, describe_dtype, locate, modal_device, pin_and_check, settle_dtype
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     text_column: str = ""
     gpu: str = ""
     max_containers: int = 0
-    options: Options = Options()
+    options: RunOptions = RunOptions()
 
 
 def packed(request: Request) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def configured(request: Request) -> tuple[Config, str]:
     path = check_relative("--config", request.config)
     columns = {"corpus.id": request.id_column, "corpus.text": request.text_column}
     overrides = [f"{key}={json.dumps(column)}" for key, column in columns.items() if column]
-    asked = prepare(load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None))
+    asked = pin_and_check(load_config(resources.REPOSITORY / path, overrides, dim=request.dim or None))
     gpu = request.gpu or asked.modal.gpu
     kept = kept_dtype(asked, Store(root=resources.OUTPUT / request.output), rebuild=request.options.rebuild)
     config = settle_dtype(asked, modal_device(gpu), kept=kept)

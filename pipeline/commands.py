@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.config import REPOSITORY, Config, load_config, parse_config
-from pipeline.console import notice
+from pipeline.console import note
 from pipeline.dataset import Store
-from pipeline.driver import Options
+from pipeline.driver import RunOptions
 from pipeline.errors import DamageError, IncompleteError, UsageError
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ DEFAULT_CONFIG = "configs/local.toml"
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
     from pipeline.dataset import describe_plan
-    from pipeline.driver import estimate, survey
+    from pipeline.driver import estimate, make_plan
     from pipeline.model import this_device
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(options.output or empty))
         config = _settled(_config(options), this_device(), store)
-        found = estimate(survey(options.input, store, config, Options(limit=options.limit)), store, config)
+        found = estimate(make_plan(options.input, store, config, RunOptions(limit=options.limit)), store, config)
     _say(options, found, describe_plan(found))
 
 
@@ -49,13 +49,13 @@ def run(options: Namespace) -> None:
     store, device, asked = Store(root=Path(options.output)), this_device(), _config(options)
     config = _settled(asked, device, store, rebuild=options.rebuild)
     if config.model.licence_notice:
-        notice(config.model.licence_notice)
+        note(config.model.licence_notice)
     outcome = driver.run(
         options.input,
         store,
         config,
         fan_out=saying(describe_dtype(asked, config, device), fan_out_here(store)),
-        options=Options(
+        options=RunOptions(
             limit=options.limit,
             skip_bad_files=options.skip_bad_files,
             rebuild=options.rebuild,
@@ -65,7 +65,7 @@ def run(options: Namespace) -> None:
     )
     record, sums = outcome.run, outcome.totals
     for source in record.skipped_files:
-        notice(f"skipped {source}")
+        note(f"skipped {source}")
     print(describe_run(sums | msgspec.to_builtins(record)))
     if shortfall := outcome.shortfall():
         raise IncompleteError(f"output {options.output}: {shortfall}")
@@ -137,7 +137,7 @@ def slice(options: Namespace) -> None:
     sums = slice_dataset(store, manifest, options.dim, Store(root=Path(options.destination)))
     trained = manifest.dataset.config["model"]["dims"] if manifest.dataset else []
     if options.dim not in trained and not options.allow_untrained_dim:
-        notice(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")
+        note(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")
     print(f"{options.destination}: {sums['passages']:,} vectors of {options.dim} components in {sums['parts']:,} parts")
 
 
@@ -187,13 +187,15 @@ def serve(options: Namespace) -> None:
 
 def _config(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
-    from pipeline.model import prepare
+    from pipeline.model import pin_and_check
 
     name = options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG
     path = Path(name)
     if not path.exists() and not path.is_absolute():
         path = REPOSITORY / name
-    return prepare(load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim))
+    return pin_and_check(
+        load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
+    )
 
 
 def _settled(asked: Config, device: Device, output: Store, *, rebuild: bool = False) -> Config:

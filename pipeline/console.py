@@ -22,7 +22,7 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 DEBUG_VARIABLE = "EMBED_DEBUG"  # set by --debug
 
 
-def notice(text: str) -> None:
+def note(text: str) -> None:
     """Write a line."""
     sys.stderr.write(f"embed-corpus: {text}\n")
 

@@ -30,7 +30,7 @@ def recipe(config: Config) -> dict[str, Any]:
     }
 
 
-def labels(config: Config, keep_as_text: Collection[str]) -> str:
+def column_settings(config: Config, keep_as_text: Collection[str]) -> str:
     """Return what chooses ids, kept columns and their types, all of which can change without an engine."""
     as_text = [sorted(keep_as_text)] if keep_as_text else []
     return json.dumps([config.corpus.id, *config.corpus.keep, *as_text])

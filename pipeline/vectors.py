@@ -14,7 +14,7 @@ MIN_NORM = 1e-15  # a shorter vector has no direction to speak of, and its squar
 UNIT_TOLERANCE = 2e-3  # float16 rounds each component by at most 2**-11 of itself
 
 
-def finish(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]:
+def to_unit_float16(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]:
     """Return the first `dim` components of each row of `full`, shape (n, width), as unit vectors in float16.
 
     Length is computed in float32 after the cut, so that a cut Matryoshka vector is again of unit length.
@@ -30,25 +30,25 @@ def finish(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]:
         row = int(bad.argmax())
         raise VectorError(f"engine output row {row}: expected a finite vector with length, found norm {norms[row, 0]}")
     unit: NDArray[np.float16] = (cut / norms).astype(np.float16)
-    if (bad := defects(unit)).any():
+    if (bad := invalid_rows(unit)).any():
         raise VectorError(f"engine output row {bad.argmax()}: expected unit length in float16, found another")
     return unit
 
 
-def finish_batch(full: NDArray[np.float32], token_ids: Sequence[Sequence[int]], dim: int) -> NDArray[np.float16]:
+def to_unit_batch(full: NDArray[np.float32], token_ids: Sequence[Sequence[int]], dim: int) -> NDArray[np.float16]:
     """Return what `finish` makes of an engine's answer to n lists of token ids.
 
     Raises VectorError also for another number of vectors, and BrokenEngineError for one vector for different texts.
     """
     if full.ndim != 2 or len(full) != len(token_ids):
         raise VectorError(f"engine output: expected {len(token_ids)} vectors, found shape {full.shape}")
-    unit = finish(full, dim)
+    unit = to_unit_float16(full, dim)
     if any(ids != token_ids[0] for ids in token_ids) and (full == full[0]).all():
         raise BrokenEngineError(f"engine output: expected vectors to differ, found {len(full)} times the same one")
     return unit
 
 
-def matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
+def to_numpy(column: pa.ChunkedArray) -> NDArray[np.float16]:
     """Return the vectors of a part's column, shape (n, dim)."""
     vectors = column.combine_chunks()
     flat: NDArray[np.float16] = vectors.flatten().to_numpy(zero_copy_only=False)
@@ -60,7 +60,7 @@ def fixed_size_list(vectors: NDArray[np.float16]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float16()), vectors.shape[1])
 
 
-def defects(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
+def invalid_rows(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
     """Return for each row of `vectors`, shape (n, dim), whether it is not finite or not of unit length."""
     norms = np.linalg.norm(vectors.astype(np.float32), axis=1)
     bad: NDArray[np.bool_] = ~(np.abs(norms - 1.0) <= UNIT_TOLERANCE)

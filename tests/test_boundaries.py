@@ -129,7 +129,7 @@ def test_arrows_point_down_and_end_at_what_a_room_offers(path: Path) -> None:
     [
         ("corpus", "from pipeline.dataset import Store"),  # sideways
         ("engines", "from pipeline.dataset import Store"),
-        ("dataset", "def f():\n    from pipeline.driver import Options"),  # up, if only in a function
+        ("dataset", "def f():\n    from pipeline.driver import RunOptions"),  # up, if only in a function
         ("tools", "from pipeline.worker import Job"),
         ("worker", "from pipeline.corpus.rows import Rows"),  # deeper than what is offered
         ("driver", "from pipeline.corpus import jsonl"),

@@ -47,7 +47,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     passages: int
     truncated: int
     tokens: int
-    labels: str = ""  # which column gave the ids, which were kept, and which of these as text
+    column_settings: str = msgspec.field(
+        default="", name="labels"
+    )  # which column gave the ids, which were kept, and which of these as text
     reused_rows: int = 0  # whose vectors come from an older part
     engine_calls: int = 0
     engine_texts: int = 0

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 
 from pipeline.chunk import Chunk
-from pipeline.console import notice
+from pipeline.console import note
 from pipeline.corpus import ChunkReader
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.dispatch import dispatch
@@ -75,7 +75,7 @@ def saying(line: str, fan_out: FanOut) -> FanOut:
 
     def said(chunks: Sequence[Chunk], job: Job) -> Iterable[Receipt | Failure]:
         if line:
-            notice(line)
+            note(line)
         return fan_out(chunks, job)
 
     return said

@@ -12,22 +12,22 @@ from pipeline.chunk import Shard, Span, gaps, overlapping
 from pipeline.config import Config, Dtype, to_tables
 from pipeline.corpus import Corpus
 from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
-from pipeline.driver.options import Options
+from pipeline.driver.options import RunOptions
 from pipeline.errors import RecipeError, UsageError
-from pipeline.recipe import fingerprint, labels, recipe
+from pipeline.recipe import column_settings, fingerprint, recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stock:
+class Inventory:
     """What an output holds, against the shards of an input."""
 
     dataset: Dataset  # as this run makes it
     manifest: Manifest  # as it was found
     kept: dict[str, Receipt]  # by part name: the input still has their rows
-    suspects: tuple[Receipt, ...]  # of shards that may have changed
+    unconfirmed: tuple[Receipt, ...]  # of shards that may have changed
     stale: tuple[Receipt, ...]  # that the finished dataset will not have
     staged: frozenset[str]  # names of parts that wait for the swap
-    cut: tuple[str, ...]  # names of parts that are not there in their full size
+    damaged: tuple[str, ...]  # names of parts that are not there in their full size
 
     def done(self) -> dict[str, list[tuple[Span, bool]]]:
         """Return the finished spans of each source, and whether each ends its shard."""
@@ -41,19 +41,19 @@ class Stock:
     @property
     def leaving(self) -> list[str]:
         """Names of the parts in the dataset's own folder that the finished dataset will not have, unless made again."""
-        return [*(receipt.part for receipt in self.stale if receipt.part not in self.staged), *self.cut]
+        return [*(receipt.part for receipt in self.stale if receipt.part not in self.staged), *self.damaged]
 
-    def donors(self, shards: Iterable[Shard]) -> list[str]:
+    def reusable(self, shards: Iterable[Shard]) -> list[str]:
         """Return the names of parts that leave, or whose shard is gone: their texts may be in other shards now."""
         at_hand = {shard.source for shard in shards}
         gone = (receipt for receipt in self.kept.values() if receipt.source not in at_hand)
-        return [donor.part for donor in (*self.stale, *gone) if donor.fingerprint == self.dataset.fingerprint]
+        return [receipt.part for receipt in (*self.stale, *gone) if receipt.fingerprint == self.dataset.fingerprint]
 
-    def settled(self, unchanged: Collection[str]) -> Stock:
-        """Return the stock with the suspects of these part names kept and the others stale."""
-        kept = _disjoint([*self.kept.values(), *(suspect for suspect in self.suspects if suspect.part in unchanged)])
-        stale = tuple(suspect for suspect in self.suspects if suspect.part not in kept)
-        return replace(self, kept=kept, suspects=(), stale=(*self.stale, *stale))
+    def settled(self, unchanged: Collection[str]) -> Inventory:
+        """Return the inventory with the unconfirmed of these part names kept and the others stale."""
+        kept = _disjoint([*self.kept.values(), *(suspect for suspect in self.unconfirmed if suspect.part in unchanged)])
+        stale = tuple(suspect for suspect in self.unconfirmed if suspect.part not in kept)
+        return replace(self, kept=kept, unconfirmed=(), stale=(*self.stale, *stale))
 
     def seen(self, shards: Iterable[Shard]) -> list[Seen]:
         """Return a line for each shard whose parts are of an earlier date than the file."""
@@ -63,7 +63,9 @@ class Stock:
         return [Seen.of(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
 
 
-def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: Options, corpus: Corpus) -> Stock:
+def take_inventory(
+    store: Store, config: Config, shards: Sequence[Shard], options: RunOptions, corpus: Corpus
+) -> Inventory:
     """Read the manifest, and the footers of parts that it does not name, staged ones included.
 
     `corpus` is what is known of the shards so far: how columns are kept, and which files are unusable.
@@ -84,33 +86,33 @@ def take_stock(store: Store, config: Config, shards: Sequence[Shard], options: O
     staging = store.staging(dataset.fingerprint)
     staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
     waiting = frozenset(receipt.part for receipt in staged)
-    wanted_labels = labels(config, corpus.columns.keep_as_text)
+    settings = column_settings(config, corpus.columns.keep_as_text)
     at_hand = {shard.source: shard for shard in shards}
-    current, suspects = [], []
+    current, unconfirmed = [], []
     for receipt in (*named, *unnamed, *staged):
         shard = at_hand.get(receipt.source)
         if receipt.fingerprint != dataset.fingerprint:
             continue
-        if shard is None:  # its rows cannot be made again, whatever their labels are
+        if shard is None:  # its rows cannot be made again, whatever their column settings are
             current += [receipt] if options.keep_missing else []
-        elif receipt.labels != wanted_labels and shard.source not in corpus.skipped:
+        elif receipt.column_settings != settings and shard.source not in corpus.skipped:
             continue
         elif not options.rehash and manifest.is_current(receipt, shard):
             current.append(receipt)
         elif receipt.part not in waiting:
-            suspects.append(receipt)
+            unconfirmed.append(receipt)
     kept = _disjoint(current)
     done = _spans(kept.values())
-    suspects = [suspect for suspect in suspects if gaps(done[suspect.source])]
-    left = kept.keys() | {suspect.part for suspect in suspects}
-    return Stock(
+    unconfirmed = [suspect for suspect in unconfirmed if gaps(done[suspect.source])]
+    left = kept.keys() | {suspect.part for suspect in unconfirmed}
+    return Inventory(
         dataset=dataset,
         manifest=manifest,
         kept=kept,
-        suspects=tuple(suspects),
+        unconfirmed=tuple(unconfirmed),
         stale=tuple(receipt for receipt in (*named, *unnamed, *staged) if receipt.part not in left),
         staged=waiting,
-        cut=tuple(part for part in manifest.receipts if part not in whole),
+        damaged=tuple(part for part in manifest.receipts if part not in whole),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class RunOptions:
     """How far a run goes, and what it does about a dataset that is there already."""
 
     limit: int | None = None  # rows of the whole corpus, finished ones included

@@ -15,24 +15,24 @@ from pipeline.config import Config
 from pipeline.corpus import ChunkReader, Corpus, find_shards, open_corpus
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.changes import unchanged
-from pipeline.driver.inventory import Stock, take_stock
-from pipeline.driver.options import Options
+from pipeline.driver.inventory import Inventory, take_inventory
+from pipeline.driver.options import RunOptions
 from pipeline.errors import CorpusError, UsageError
 from pipeline.model import make_tokenizer
 
 SAMPLED_SHARDS = 16
 
-DEFAULT = Options()
+DEFAULT = RunOptions()
 Done = Mapping[str, Sequence[tuple[Span, bool]]]  # source -> finished spans, each with whether it ends the shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """What a run has before it: the corpus to read, the stock to keep and the chunks to make."""
+class Plan:
+    """What a run has before it: the corpus to read, the inventory to keep and the chunks to make."""
 
     shards: tuple[Shard, ...]  # all of the input
     corpus: Corpus  # what is to be read of it
-    stock: Stock
+    inventory: Inventory
     density: Density
     chunks: tuple[Chunk, ...]
 
@@ -42,7 +42,7 @@ class Survey:
         return [shard for shard in self.shards if shard.source not in self.corpus.skipped]
 
 
-def survey(target: str, store: Store, config: Config, options: Options = DEFAULT) -> Survey:
+def make_plan(target: str, store: Store, config: Config, options: RunOptions = DEFAULT) -> Plan:
     """Find out what there is to do; loads no engine and writes nothing.
 
     Of a shard that may have changed it reads the rows, of the others no texts but a sample. Raises CorpusError for an
@@ -52,39 +52,43 @@ def survey(target: str, store: Store, config: Config, options: Options = DEFAULT
     root, shards = find_shards(target, exclude=store.root)
     look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
     corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
-    stock = take_stock(store, config, shards, options, corpus)
+    inventory = take_inventory(store, config, shards, options, corpus)
     if not config.corpus.keep:
-        is_open = _open_ones(shards, stock)
+        is_open = _open_ones(shards, inventory)
         corpus = look([shard for shard in shards if shard.source in is_open])
     if len(corpus.skipped) == len(shards):
         raise CorpusError("; ".join(corpus.skipped.values()) + ". Mend these: there is no other file")
-    stock = stock.settled(_unchanged(corpus, stock, store))
-    is_open = _open_ones(shards, stock)
+    inventory = inventory.settled(_unchanged(corpus, inventory, store))
+    is_open = _open_ones(shards, inventory)
     corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))
-    if options.limit is not None and stock.stale:
+    if options.limit is not None and inventory.stale:
         raise UsageError(
-            f"--limit {options.limit}: expected an output without parts to replace, found {stock.stale[0].part}, whose "
-            "rows changed or left the input; run once without --limit"
+            f"--limit {options.limit}: expected an output without parts to replace, found {inventory.stale[0].part}: "
+            "its rows changed or left the input; run once without --limit"
         )
     # Over all shards: a resumed run then cuts where the first one did.
     sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
     density = measure(corpus, sampled, config)
-    replaced = {(stale.source, stale.shard_size_bytes, stale.shard_mtime_ns): stale.checksum for stale in stock.stale}
+    replaced = {
+        (stale.source, stale.shard_size_bytes, stale.shard_mtime_ns): stale.checksum for stale in inventory.stale
+    }
     salts = {s.source: replaced.get((s.source, s.size_bytes, s.mtime_ns), "") for s in corpus.shards}
-    fingerprint = stock.dataset.fingerprint
-    chunks = tuple(plan_chunks(corpus, stock.done(), density, config, fingerprint, limit=options.limit, salts=salts))
-    return Survey(shards=tuple(shards), corpus=corpus, stock=stock, density=density, chunks=chunks)
+    fingerprint = inventory.dataset.fingerprint
+    chunks = tuple(
+        plan_chunks(corpus, inventory.done(), density, config, fingerprint, limit=options.limit, salts=salts)
+    )
+    return Plan(shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=chunks)
 
 
-def _open_ones(shards: Sequence[Shard], stock: Stock) -> set[str]:
-    done = stock.done()
+def _open_ones(shards: Sequence[Shard], inventory: Inventory) -> set[str]:
+    done = inventory.done()
     return {shard.source for shard in shards if gaps(done[shard.source])}
 
 
-def _unchanged(corpus: Corpus, stock: Stock, store: Store) -> set[str]:
+def _unchanged(corpus: Corpus, inventory: Inventory, store: Store) -> set[str]:
     """Return the unconfirmed parts that are unchanged; parts of skipped files are kept unread."""
     of_source: dict[str, list[Receipt]] = defaultdict(list)
-    for suspect in stock.suspects:
+    for suspect in inventory.unconfirmed:
         of_source[suspect.source].append(suspect)
     found = {suspect.part for source in corpus.skipped for suspect in of_source[source]}
     with ChunkReader() as reader:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.chunk import Chunk
 from pipeline.corpus import ChunkReader
 from pipeline.dataset import Receipt, Store, open_part, save_prefilled
-from pipeline.driver.plan import Survey
+from pipeline.driver.plan import Plan
 from pipeline.engines import Embedded
 from pipeline.errors import CorpusError, DamageError, EngineError
 from pipeline.schema import EMBEDDING, PASSAGE
@@ -24,7 +24,7 @@ COLUMNS = ("content_hash", *PASSAGE.names, EMBEDDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Donors:
+class VectorIndex:
     """The vectors of some parts by content hash. Every array has shape (n_texts,), in the order of the hashes."""
 
     paths: tuple[Path, ...]
@@ -53,7 +53,7 @@ class Donors:
         return pa.concat_tables(tables) if tables else None
 
 
-def find_donors(paths: Sequence[Path]) -> Donors:
+def index_vectors(paths: Sequence[Path]) -> VectorIndex:
     """Index the texts of these parts, in about 40 bytes a text; a damaged part is left out."""
     hashes, path_of, entries, counts = [], [], [], []
     for index, path in enumerate(paths):
@@ -66,7 +66,7 @@ def find_donors(paths: Sequence[Path]) -> Donors:
         counts.append(np.diff(found[1], append=n_entries))
         path_of.append(np.full(len(found[1]), index, np.int32))
     if not hashes:
-        return Donors(
+        return VectorIndex(
             paths=(),
             hashes=np.empty(0, "S16"),
             path=np.empty(0, np.int32),
@@ -74,7 +74,7 @@ def find_donors(paths: Sequence[Path]) -> Donors:
             n_passages=np.empty(0, np.int64),
         )
     distinct, first = np.unique(np.concatenate(hashes), return_index=True)
-    return Donors(
+    return VectorIndex(
         paths=tuple(paths),
         hashes=distinct,
         path=np.concatenate(path_of)[first],
@@ -83,27 +83,29 @@ def find_donors(paths: Sequence[Path]) -> Donors:
     )
 
 
-def donors_of(survey: Survey, store: Store) -> Donors:
+def reusable_vectors(survey: Plan, store: Store) -> VectorIndex:
     """Index the vectors of parts to be replaced, and of kept parts whose shard is gone."""
-    stock = survey.stock
-    staging = store.staging(stock.dataset.fingerprint)
-    names = stock.donors(survey.shards) if survey.chunks else []
-    return find_donors([(staging if name in stock.staged else store).data_path(name) for name in names])
+    inventory = survey.inventory
+    staging = store.staging(inventory.dataset.fingerprint)
+    names = inventory.reusable(survey.shards) if survey.chunks else []
+    return index_vectors([(staging if name in inventory.staged else store).data_path(name) for name in names])
 
 
-def share_missing(chunks: Sequence[Chunk], job: Job, donors: Donors) -> list[float]:
-    """Return which share of the texts of each chunk is not among the donors'; reads the chunks if there are any."""
-    if not len(donors.hashes):
+def share_missing(chunks: Sequence[Chunk], job: Job, index: VectorIndex) -> list[float]:
+    """Return which share of the texts of each chunk is not among the index'; reads the chunks if there are any."""
+    if not len(index.hashes):
         return [1.0] * len(chunks)
     shares = []
     with ChunkReader() as reader:
         for chunk in chunks:
             distinct = np.unique(np.array(content_hashes(reader.read(job.root, job.columns, chunk).text), "S16"))
-            shares.append(1.0 - len(donors.find(distinct)) / max(1, len(distinct)))
+            shares.append(1.0 - len(index.find(distinct)) / max(1, len(distinct)))
     return shares
 
 
-def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, place: Store, staging: Store) -> Iterator[Receipt | Chunk]:
+def reuse(
+    chunks: Iterable[Chunk], job: Job, index: VectorIndex, place: Store, staging: Store
+) -> Iterator[Receipt | Chunk]:
     """Publish the chunks that need no engine and yield their receipts; yield the others as chunks.
 
     Vectors that an older part has for a text of such a chunk are saved in the staging folder.
@@ -116,8 +118,8 @@ def reuse(chunks: Iterable[Chunk], job: Job, donors: Donors, place: Store, stagi
                 yield chunk
                 continue
             hashes = content_hashes(rows.text)
-            found = donors.find(np.unique(np.array(hashes, "S16")))
-            known = donors.take(found)
+            found = index.find(np.unique(np.array(hashes, "S16")))
+            known = index.take(found)
             have = set(known.column("content_hash").to_pylist()) if known is not None else set()
             missing = [text for text, digest in zip(rows.text, hashes, strict=True) if digest not in have]
             if all(is_too_long(missing, job.config)):

@@ -15,9 +15,9 @@ from pipeline.console import Progress, peak_rss_bytes
 from pipeline.corpus import find_shards
 from pipeline.dataset import Receipt, Run, Store, Transaction, count_duplicate_ids, totals, write_card
 from pipeline.driver.fan_out import FanOut
-from pipeline.driver.options import Options
-from pipeline.driver.plan import DEFAULT, Survey, survey
-from pipeline.driver.reuse import count_removed, donors_of, reuse
+from pipeline.driver.options import RunOptions
+from pipeline.driver.plan import DEFAULT, Plan, make_plan
+from pipeline.driver.reuse import count_removed, reusable_vectors, reuse
 from pipeline.errors import PipelineError
 from pipeline.worker import Failure, Job
 
@@ -39,7 +39,7 @@ class Outcome:
         return f"{self.run.missing_chunks} chunks did not finish{why}; run again"
 
 
-def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: Options = DEFAULT) -> Outcome:
+def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: RunOptions = DEFAULT) -> Outcome:
     """Embed what `target` holds and `store` lacks; a first run, a resumed run and a no-op are this same call.
 
     Where parts are to be replaced, the new ones wait until all are there. Raises, before anything is embedded,
@@ -52,17 +52,17 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
     with store.lock():
         store.reload()
         store.sweep()
-        found = survey(target, store, config, options)
-        stock, chunks = found.stock, found.chunks
+        found = make_plan(target, store, config, options)
+        inventory, chunks = found.inventory, found.chunks
         record = msgspec.structs.replace(
             record,
             skipped_files=tuple(found.corpus.skipped),
-            duplicate_ids=stock.manifest.run.duplicate_ids if stock.manifest.run else 0,
+            duplicate_ids=inventory.manifest.run.duplicate_ids if inventory.manifest.run else 0,
         )
-        change = Transaction(store=store, dataset=stock.dataset, replaces=stock.replaces)
-        seen = {line.source: line for line in stock.seen(found.readable)}
-        change.begin(stock.manifest, record, stock.kept, seen, adds=bool(found.chunks))
-        job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config, staged=stock.replaces)
+        change = Transaction(store=store, dataset=inventory.dataset, replaces=inventory.replaces)
+        seen = {line.source: line for line in inventory.seen(found.readable)}
+        change.begin(inventory.manifest, record, inventory.kept, seen, adds=bool(found.chunks))
+        job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config, staged=inventory.replaces)
         made, remaining = _reuse(found, job, change)
         store.commit()
         embedded, failures, last_at = _embed(remaining, job, change, fan_out)
@@ -70,13 +70,13 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
         sizes = change.place.part_sizes()  # what was reported from an old view of a volume may not be there
         made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
         made += _unreported(chunks, made, change)
-        receipts = stock.kept | {receipt.part: receipt for receipt in made}
+        receipts = inventory.kept | {receipt.part: receipt for receipt in made}
         missing = _count_missing(chunks, made)
         record = msgspec.structs.replace(
             record,
             state="incomplete" if missing else "complete",
             missing_chunks=missing,
-            kept_rows=sum(receipt.embedded_rows for receipt in stock.kept.values()),
+            kept_rows=sum(receipt.embedded_rows for receipt in inventory.kept.values()),
             reused_rows=sum(receipt.reused_rows for receipt in made),
             embedded_now=sum(receipt.engine_texts for receipt in made),
             engine_calls=sum(receipt.engine_calls for receipt in made),
@@ -91,7 +91,7 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
     return Outcome(run=record, totals=sums, failures=failures)
 
 
-def _record(target: str, options: Options) -> Run:
+def _record(target: str, options: RunOptions) -> Run:
     return Run(
         state="started",
         input=target,
@@ -101,14 +101,14 @@ def _record(target: str, options: Options) -> Run:
     )
 
 
-def _reuse(found: Survey, job: Job, change: Transaction) -> tuple[list[Receipt], list[Chunk]]:
+def _reuse(found: Plan, job: Job, change: Transaction) -> tuple[list[Receipt], list[Chunk]]:
     """Make the chunks that need no engine; return their receipts and the other chunks."""
-    donors = donors_of(found, change.store)
-    if not len(donors.hashes):
+    index = reusable_vectors(found, change.store)
+    if not len(index.hashes):
         return [], list(found.chunks)
     made: list[Receipt] = []
     remaining: list[Chunk] = []
-    for outcome in reuse(found.chunks, job, donors, change.place.without_commits(), change.staging):
+    for outcome in reuse(found.chunks, job, index, change.place.without_commits(), change.staging):
         if isinstance(outcome, Receipt):
             change.add(outcome)
             made.append(outcome)
@@ -159,28 +159,30 @@ def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
 
 
 def _finish(
-    change: Transaction, found: Survey, receipts: Mapping[str, Receipt], record: Run
+    change: Transaction, found: Plan, receipts: Mapping[str, Receipt], record: Run
 ) -> tuple[Run, dict[str, int]]:
     """Make the manifest say what is there now; return the record of the run, and the sums over the dataset."""
-    stock, store = found.stock, change.store
+    inventory, store = found.inventory, change.store
     if change.replaces and record.missing_chunks:
         store.append(record)
-        return record, totals(stock.manifest.receipts.values())
-    new = {part: None for part in receipts if change.replaces and (part in stock.staged or part not in stock.kept)}
-    old = [part for part in stock.leaving if part not in receipts]
+        return record, totals(inventory.manifest.receipts.values())
+    new = {
+        part: None for part in receipts if change.replaces and (part in inventory.staged or part not in inventory.kept)
+    }
+    old = [part for part in inventory.leaving if part not in receipts]
 
     def path(part: str) -> Path:
         return (change.place if part in new else store).data_path(part)
 
-    previous = stock.manifest.run
-    if receipts.keys() != stock.kept.keys() or old or previous is None or previous.state == "started":
+    previous = inventory.manifest.run
+    if receipts.keys() != inventory.kept.keys() or old or previous is None or previous.state == "started":
         record = msgspec.structs.replace(record, duplicate_ids=count_duplicate_ids(map(path, receipts)))
     sums = _reconciled(receipts)
     if change.replaces:
         removed = count_removed([*map(store.data_path, old)], [*map(path, new)])
         record = msgspec.structs.replace(record, removed_rows=removed)
-    change.commit(record, receipts.values(), stock.seen(found.readable), new=new, old=old)
-    write_card(store, stock.dataset, sums)
+    change.commit(record, receipts.values(), inventory.seen(found.readable), new=new, old=old)
+    write_card(store, inventory.dataset, sums)
     return record, sums
 
 

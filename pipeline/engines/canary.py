@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.engines.embedder import Embedder
 from pipeline.errors import BrokenEngineError
 from pipeline.model import make_tokenizer
-from pipeline.vectors import finish_batch
+from pipeline.vectors import to_unit_batch
 
 TEXTS = (
     "The canary fell silent long before the miners noticed anything.",
@@ -56,7 +56,7 @@ class Canary:
     def _embed(self, ids: Sequence[int]) -> NDArray[np.float32]:
         try:
             full = self._embedder.embed([ids])
-            return finish_batch(full, [ids], full.shape[-1]).astype(np.float32)
+            return to_unit_batch(full, [ids], full.shape[-1]).astype(np.float32)
         except Exception as error:
             raise BrokenEngineError(
                 f"canary: expected a vector for a fixed text, found: {error}: the engine has gone wrong; run again"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import REPOSITORY, Config, ModelConfig
-from pipeline.console import notice
+from pipeline.console import note
 from pipeline.errors import ConfigError, EngineError, UsageError
 from pipeline.model import make_tokenizer
 
@@ -92,7 +92,7 @@ def check_golden(config: Config, embed: Embed) -> None:
     model = config.model
     if not (model.golden and golden_path(model).exists()):
         where = f"{model.golden} is not there" if model.golden else "model.golden names no file"
-        notice(f"no reference vectors of {model.name} to check the engine against ({where}); `embed-corpus golden`")
+        note(f"no reference vectors of {model.name} to check the engine against ({where}); `embed-corpus golden`")
         return
     golden = read_golden(golden_path(model))
     _check_prompts(model, golden)
@@ -118,7 +118,7 @@ def _check_prompts(model: ModelConfig, golden: Golden) -> None:
                 "than those with it"
             )
         if ours != theirs:
-            notice(f"model.{key} is {ours!r}, not {theirs!r} as in {model.golden}; it is taken as meant")
+            note(f"model.{key} is {ours!r}, not {theirs!r} as in {model.golden}; it is taken as meant")
 
 
 def read_golden(path: Path) -> Golden:

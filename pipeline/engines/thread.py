@@ -15,7 +15,7 @@ from pipeline.config import Config
 from pipeline.engines.canary import Canary, canary_ids
 from pipeline.engines.embedder import Embedder, Sleeper, make_embedder
 from pipeline.errors import BrokenEngineError, EngineError
-from pipeline.vectors import finish_batch
+from pipeline.vectors import to_unit_batch
 
 MAX_REFUSED = 64  # passages, one after the other and each alone, before the engine is at fault and not they
 
@@ -125,7 +125,7 @@ class EngineThread:
             batch = token_ids[start:stop]
             began = time.perf_counter()
             try:
-                vectors[start:stop] = finish_batch(embedder.embed(batch), batch, dim)
+                vectors[start:stop] = to_unit_batch(embedder.embed(batch), batch, dim)
                 self._n_refused = 0
             except BrokenEngineError:
                 raise

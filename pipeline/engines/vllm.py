@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.console import notice, quiet
+from pipeline.console import note, quiet
 from pipeline.errors import EngineError
 from pipeline.model import open_checkpoint
 
@@ -80,7 +80,7 @@ class VLLMEmbedder:
             except Exception as error:
                 raise EngineError(f"vLLM with {config.model.name}: did not start: {error}") from error
         if config.engine.sleep_mode and not self._sleeps:
-            notice("vLLM cannot sleep on this platform (engine.sleep_mode); the engine stays awake")
+            note("vLLM cannot sleep on this platform (engine.sleep_mode); the engine stays awake")
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Return one vector of the model's full width for each list of token ids, shape (n, width)."""
@@ -103,7 +103,7 @@ class VLLMEmbedder:
         try:
             self._llm.sleep(level=SLEEP_LEVEL)
         except Exception as error:  # noqa: BLE001  whatever vLLM raises, the engine is as good awake
-            notice(f"vLLM refused to sleep and stays awake: {error}")
+            note(f"vLLM refused to sleep and stays awake: {error}")
             self.wake()
             self._sleeps = False
 

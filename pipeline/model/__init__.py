@@ -1,6 +1,6 @@
 """What a model is: its files, its tokens, its memory, its dtype. Nothing here loads an engine."""
 
-from pipeline.model.checkpoint import open_checkpoint, prepare
+from pipeline.model.checkpoint import open_checkpoint, pin_and_check
 from pipeline.model.dtype import Device, describe_dtype, modal_device, settle_dtype, this_device
 from pipeline.model.files import locate, verify_weights
 from pipeline.model.memory import check_memory
@@ -19,7 +19,7 @@ __all__ = [
     "make_tokenizer",
     "modal_device",
     "open_checkpoint",
-    "prepare",
+    "pin_and_check",
     "settle_dtype",
     "this_device",
     "verify_weights",

@@ -44,7 +44,7 @@ class Checkpoint:
     kv_bytes_per_token: int  # at two bytes a number; 0 without a key-value cache
 
 
-def prepare(config: Config) -> Config:
+def pin_and_check(config: Config) -> Config:
     """Return the config with its revision resolved to a hash, after the guard has passed; loads no weights.
 
     Raises ConfigError as `check` does, and EngineError when the model is not to be had.

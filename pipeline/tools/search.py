@@ -13,7 +13,7 @@ from pipeline.dataset import Manifest, Store, open_part
 from pipeline.engines import make_embedder
 from pipeline.errors import UsageError
 from pipeline.model import make_tokenizer
-from pipeline.vectors import finish, matrix
+from pipeline.vectors import to_numpy, to_unit_float16
 
 
 def embed_query(query: str, config: Config) -> NDArray[np.float32]:
@@ -22,7 +22,7 @@ def embed_query(query: str, config: Config) -> NDArray[np.float32]:
         raise UsageError("search: expected a query, found nothing but white space")
     tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
     ids = tokenizer.windows([config.model.query_prompt + query])[0][0].ids
-    vector: NDArray[np.float32] = finish(make_embedder(config).embed([ids]), config.dim)[0].astype(np.float32)
+    vector: NDArray[np.float32] = to_unit_float16(make_embedder(config).embed([ids]), config.dim)[0].astype(np.float32)
     return vector
 
 
@@ -34,7 +34,7 @@ def nearest(store: Store, manifest: Manifest, vector: NDArray[np.float32], k: in
         with open_part(store.data_path(part)) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
-                scores = matrix(table.column("embedding")).astype(np.float32) @ vector
+                scores = to_numpy(table.column("embedding")).astype(np.float32) @ vector
                 columns = table.drop_columns(["embedding", "content_hash"])
                 for at in np.argsort(-scores, kind="stable")[:k]:
                     if len(best) < k or scores[at] > best[0][0]:

@@ -12,7 +12,7 @@ from pipeline.dataset import NAME as LOCK
 from pipeline.dataset import Dataset, Manifest, Receipt, Run, Store, open_part, totals, write_card
 from pipeline.errors import DamageError, RecipeError, UsageError
 from pipeline.recipe import fingerprint
-from pipeline.vectors import finish, fixed_size_list, matrix
+from pipeline.vectors import fixed_size_list, to_numpy, to_unit_float16
 
 
 def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> dict[str, int]:
@@ -105,6 +105,6 @@ def _cut(store: Store, receipt: Receipt, narrow: Receipt, dataset: Dataset, plac
         with open_part(store.rejects_path(receipt.part)) as file:
             rejects = file.read()
     dim = dataset.recipe["run.dim"]
-    vectors = finish(matrix(table.column("embedding")), dim)
+    vectors = to_unit_float16(to_numpy(table.column("embedding")), dim)
     table = table.set_column(table.schema.get_field_index("embedding"), "embedding", fixed_size_list(vectors))
     return place.publish(narrow, table, rejects, json.dumps(dataset.recipe))

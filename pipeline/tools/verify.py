@@ -21,7 +21,7 @@ from pipeline.errors import CorpusError
 from pipeline.files import file_checksum, open_parquet
 from pipeline.recipe import fingerprint
 from pipeline.schema import PART, REASONS, REJECTS, embedding_type
-from pipeline.vectors import defects
+from pipeline.vectors import invalid_rows
 
 BATCH_BYTES = 2 << 20  # of vectors
 
@@ -154,7 +154,7 @@ def _value_problems(
         at = int(falls.argmax())
         yield "row", f"entry {first + at} has row {row[at]}, passage {passage[at]}, after one that it cannot follow"
     flat = batch.column("embedding").flatten().to_numpy(zero_copy_only=False).astype(np.float16, copy=False)
-    bad = defects(flat.reshape(len(batch), -1)) if len(batch) else np.array([], bool)
+    bad = invalid_rows(flat.reshape(len(batch), -1)) if len(batch) else np.array([], bool)
     if bad.any():
         at = first + int(bad.argmax())
         yield "vector", f"{int(bad.sum())} vectors not finite or not of unit length, the first is entry {at}"

@@ -15,7 +15,7 @@ from pipeline.corpus import ChunkReader
 from pipeline.dataset import Receipt, Store, Volume, deaths_of
 from pipeline.engines import EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
-from pipeline.model import prepare
+from pipeline.model import pin_and_check
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, place_of
 
@@ -24,7 +24,7 @@ class Service:
     """One engine, which starts to load at once, for chunks and for lists of texts."""
 
     def __init__(self, config: Config, outputs: Path, volume: Volume) -> None:
-        config = prepare(config)
+        config = pin_and_check(config)
         self._config = config
         self._outputs = outputs
         self._volume = volume

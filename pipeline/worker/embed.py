@@ -17,11 +17,11 @@ from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.corpus import ChunkReader, Columns, Reject, Rows
 from pipeline.dataset import Receipt, Store, load_prefilled
-from pipeline.engines import Engine, EngineThread
+from pipeline.engines import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
-from pipeline.model import RETOKENISATION_MARGIN, Tokenizer, make_passages, make_tokenizer
-from pipeline.recipe import fingerprint, labels, recipe
-from pipeline.vectors import matrix
+from pipeline.model import RETOKENISATION_MARGIN, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.recipe import column_settings, fingerprint, recipe
+from pipeline.vectors import to_numpy
 from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
 
 
@@ -70,37 +70,41 @@ def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: Ch
 
 
 def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engine: Engine, place: Store) -> Receipt:
-    """Tokenise and embed the texts of a chunk that are not among the `known` passages, and publish its part."""
+    """Tokenise and embed the texts of a chunk that are not among the `known` passages, and publish its part.
+
+    Four numberings, each from 0; an array `x_of_y` gives for each y the number of its x:
+    row      a row of the chunk that can be embedded, in the order of `rows`
+    text     a distinct text of these rows, in the order of its first row
+    passage  a passage of these texts: the new ones, then those reused
+    entry    a line of the part: a row's passages one after the other, in the order of the rows
+    """
     config, source = job.config, chunk.shard.source
     n_rows = rows.n_rows
     hashes = content_hashes(rows.text)
-    first, text_of_row = _distinct(hashes)
-    reused, reused_vectors = _reused(known, [hashes[row] for row in first], config.dim)
-    is_known = np.isin(np.arange(len(first)), reused.column("text").to_numpy())
-    fresh = np.flatnonzero(~is_known).tolist()
+    first_row, text_of_row = _distinct(hashes)  # (n_texts,) and (n_rows,)
+    reused, reused_vectors = _reused(known, [hashes[row] for row in first_row], config.dim)
+    is_known = np.isin(np.arange(len(first_row)), reused.column("text").to_numpy())  # (n_texts,)
+    new = np.flatnonzero(~is_known).tolist()  # texts to embed
     tokenizer, splitter = _tokenizers(config)
     passages = make_passages(
-        [rows.text[first[text]] for text in fresh],
+        [rows.text[first_row[text]] for text in new],
         tokenizer,
         splitter,
         prompt=config.model.document_prompt,
         on_long=config.corpus.on_long,
     )
     embedded = engine.embed(passages.ids, config.dim)
-    too_long = Reject(reason="too_long", detail=f"over {config.model.max_tokens} tokens")
-    why_not = {fresh[text]: too_long for text in passages.too_long}
-    for passage, why in embedded.refused.items():
-        why_not[fresh[passages.text[passage]]] = Reject(reason="engine_error", detail=why)
+    why_not = _rejects(passages, new, embedded, config.model.max_tokens)
     for row, text in enumerate(text_of_row):
         if text in why_not:
             rows.rejects.append((rows.row[row], rows.id[row], replace(why_not[text], text=rows.text[row])))
-    columns = pa.concat_tables([passage_table(passages, fresh), reused])
-    text, passage = columns.column("text").to_numpy(), columns.column("passage").to_numpy()
-    n_passages = np.bincount(text, minlength=len(first))
-    of_row, of_passage = _spread(text_of_row, n_passages, without=list(why_not))
-    of_passage = np.lexsort((passage, text))[of_passage]
-    vectors = np.concatenate([embedded.vectors, reused_vectors])
-    table = part_table(source, rows, hashes, columns, of_row, of_passage, vectors)
+    columns = pa.concat_tables([passage_table(passages, new), reused])
+    text_of_passage, number = columns.column("text").to_numpy(), columns.column("passage").to_numpy()
+    n_passages = np.bincount(text_of_passage, minlength=len(first_row))  # (n_texts,)
+    row_of_entry, passage_of_entry = _spread(text_of_row, n_passages, without=list(why_not))
+    passage_of_entry = np.lexsort((number, text_of_passage))[passage_of_entry]  # from the order of texts to their own
+    vectors = np.concatenate([embedded.vectors, reused_vectors])  # (n_passages, dim)
+    table = part_table(source, rows, hashes, columns, row_of_entry, passage_of_entry, vectors)
     receipt = Receipt(
         chunk=chunk.id,
         part=chunk.part_name,
@@ -117,7 +121,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
-        labels=labels(config, job.columns.keep_as_text),
+        column_settings=column_settings(config, job.columns.keep_as_text),
         reused_rows=int(np.count_nonzero(is_known[text_of_row])),
         engine_calls=embedded.calls,
         engine_texts=len(passages.ids) - len(embedded.refused),
@@ -176,20 +180,31 @@ def _reused(known: pa.Table | None, digests: Sequence[bytes], dim: int) -> tuple
         return PASSAGES.empty_table(), np.empty((0, dim), np.float16)
     text = pc.index_in(known.column("content_hash"), value_set=pa.array(digests, pa.binary(16))).cast(pa.int64())
     known = known.append_column("text", text).filter(pc.is_valid(text))
-    return known.select(PASSAGES.names), matrix(known.column("embedding"))
+    return known.select(PASSAGES.names), to_numpy(known.column("embedding"))
+
+
+def _rejects(passages: Passages, texts: Sequence[int], embedded: Embedded, max_tokens: int) -> dict[int, Reject]:
+    """Return why texts are not embedded; `texts` gives the number of each text by its number in `passages`."""
+    too_long = Reject(reason="too_long", detail=f"over {max_tokens} tokens")
+    why_not = {texts[text]: too_long for text in passages.too_long}
+    for passage, why in embedded.refused.items():
+        why_not[texts[passages.text[passage]]] = Reject(reason="engine_error", detail=why)
+    return why_not
 
 
 def _spread(
     text_of_row: NDArray[np.int64], n_passages: NDArray[np.int64], *, without: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each entry of a part its row and its passage, given how many passages each text has.
+    """Return the row and the passage of each entry, both of shape (n_entries,).
 
+    `n_passages`, shape (n_texts,), counts the passages of each text; here they are numbered in the order of the texts.
     The texts `without` have no entries.
     """
     counts = np.where(np.isin(text_of_row, without), 0, n_passages[text_of_row])
     row_starts, text_starts = np.cumsum(counts) - counts, np.cumsum(n_passages) - n_passages
-    of_row = np.repeat(np.arange(len(counts)), counts)
-    return of_row, np.arange(len(of_row)) - row_starts[of_row] + text_starts[text_of_row[of_row]]
+    row_of_entry = np.repeat(np.arange(len(counts)), counts)
+    within_row = np.arange(len(row_of_entry)) - row_starts[row_of_entry]
+    return row_of_entry, within_row + text_starts[text_of_row[row_of_entry]]
 
 
 @functools.lru_cache(maxsize=2)

@@ -22,8 +22,8 @@ from pipeline.corpus.reader import ChunkReader, shard_at
 from pipeline.corpus.shards import Corpus, find_shards, open_corpus
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
-from pipeline.driver.options import Options
-from pipeline.driver.plan import plan_chunks, survey
+from pipeline.driver.options import RunOptions
+from pipeline.driver.plan import make_plan, plan_chunks
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError
 from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet
@@ -154,7 +154,7 @@ def test_an_input_without_shards_is_refused(tmp_path: Path, target: str) -> None
 def test_a_name_that_is_no_unicode_is_refused_before_anything_is_embedded(tmp_path: Path) -> None:
     touch(tmp_path, "a.jsonl", os.fsdecode(b"caf\xe9.jsonl"))
     with pytest.raises(CorpusError):
-        survey(str(tmp_path), Store(root=tmp_path / "out"), CONFIG)
+        make_plan(str(tmp_path), Store(root=tmp_path / "out"), CONFIG)
 
 
 # What is read from them.
@@ -202,14 +202,14 @@ def test_bad_files_are_skipped_and_recorded_when_asked(tmp_path: Path) -> None:
     corpus = opened(tmp_path, skip_bad_files=True)
     assert [shard.source for shard in corpus.shards] == ["good.jsonl"]
     assert sorted(corpus.skipped) == ["bad.jsonl.gz", "bad.jsonl.zst", "bad.parquet", "none.jsonl"]
-    config, options = with_corpus(), Options(skip_bad_files=True)
+    config, options = with_corpus(), RunOptions(skip_bad_files=True)
     store = Store(root=tmp_path / "out")
     for _ in range(2):  # also when the good one is finished
         done = run(str(tmp_path), store, config, fan_out=fan_out_here(store), options=options)
         assert (done.run.state, done.totals["embedded_rows"], len(done.run.skipped_files)) == ("complete", 1, 4)
     (tmp_path / "good.jsonl").unlink()
     with pytest.raises(CorpusError, match=r"none\.jsonl"):
-        survey(str(tmp_path), Store(root=tmp_path / "out"), config, options)
+        make_plan(str(tmp_path), Store(root=tmp_path / "out"), config, options)
 
 
 def test_files_without_rows_are_fine(tmp_path: Path) -> None:
@@ -283,9 +283,9 @@ def test_a_limit_counts_the_rows_of_finished_shards(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in/b.jsonl", texts(10, start=10))
     store = Store(root=tmp_path / "out")
     config = with_corpus()
-    first = run(str(tmp_path / "in"), store, config, fan_out=fan_out_here(store), options=Options(limit=15))
+    first = run(str(tmp_path / "in"), store, config, fan_out=fan_out_here(store), options=RunOptions(limit=15))
     assert first.totals["embedded_rows"] == 15
-    assert survey(str(tmp_path / "in"), store, config, Options(limit=15)).chunks == ()
+    assert make_plan(str(tmp_path / "in"), store, config, RunOptions(limit=15)).chunks == ()
 
 
 def test_chunk_ids_do_not_depend_on_where_the_input_lies_or_how_it_is_named(
@@ -313,7 +313,7 @@ def test_chunk_ids_do_not_depend_on_the_order_of_the_listing(order: list[int], t
 def test_a_survey_tells_the_same_twice_and_writes_nothing(tmp_path: Path) -> None:
     three_shards(tmp_path / "in", {"a": 200, "b": 200, "c": 200})
     before = sorted(tmp_path.rglob("*"))
-    first, second = (survey(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG) for _ in range(2))
+    first, second = (make_plan(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG) for _ in range(2))
     assert first.chunks == second.chunks
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -322,7 +322,7 @@ def test_chunks_hold_about_the_tokens_that_were_asked_for(tmp_path: Path) -> Non
     words = [{"text": "one two three four five six seven eight nine ten"}] * 1000
     write_jsonl(tmp_path / "in/a.jsonl", words)
     write_parquet(tmp_path / "in/b.parquet", words)
-    found = survey(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG).chunks
+    found = make_plan(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG).chunks
     assert {chunk.span.n_rows for chunk in found} == {10}
 
 
@@ -330,4 +330,4 @@ def test_a_packed_file_cut_short_is_refused_before_anything_is_embedded(tmp_path
     path = write_jsonl(tmp_path / "in/a.jsonl.gz", texts(5000))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CorpusError, match=r"a\.jsonl\.gz"):
-        survey(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG)
+        make_plan(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG)

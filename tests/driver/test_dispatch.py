@@ -26,7 +26,7 @@ from pipeline.driver.run import run
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.thread import Embedded, EngineThread
 from pipeline.errors import BrokenEngineError, EngineError
-from pipeline.vectors import finish
+from pipeline.vectors import to_unit_float16
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_or_fail
 from tests.support import REPOSITORY, write_jsonl, write_parquet
@@ -156,7 +156,9 @@ class Fine:
     ready_at = 1.0
 
     def embed(self, token_ids, dim):
-        return Embedded(vectors=finish(HashingEmbedder(CONFIG).embed(token_ids or [[0]]), dim)[: len(token_ids)])
+        return Embedded(
+            vectors=to_unit_float16(HashingEmbedder(CONFIG).embed(token_ids or [[0]]), dim)[: len(token_ids)]
+        )
 
 
 class Mortal:

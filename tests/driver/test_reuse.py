@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from numpy.typing import NDArray
 
-from pipeline.driver.options import Options
+from pipeline.driver.options import RunOptions
 from pipeline.engines.canary import canary_ids
 from pipeline.engines.hashing import HashingEmbedder
 from tests.support import by_manifest, embed_corpus, ids, local_config, read_dataset, status, texts
@@ -178,9 +178,9 @@ def test_a_kept_column_has_one_type_whichever_files_come_and_go(tmp_path: Path, 
     check_as_from_nothing(corpus, output, tmp_path / "one", **keep)
 
 
-@pytest.mark.parametrize("options", [Options(keep_missing=True), Options(skip_bad_files=True)])
+@pytest.mark.parametrize("options", [RunOptions(keep_missing=True), RunOptions(skip_bad_files=True)])
 def test_rows_that_cannot_be_made_again_stay_when_a_kept_column_changes_its_type(
-    tmp_path: Path, options: Options
+    tmp_path: Path, options: RunOptions
 ) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     keep: dict[str, Any] = {"corpus__keep": '["year"]'}
@@ -208,11 +208,11 @@ def test_a_change_that_keeps_size_and_date_is_found_by_rehash_alone(tmp_path: Pa
     corpus._ticks -= 1
     corpus.touch("a.jsonl")
     assert hashing_run(corpus.root, output, **CHUNK)["kept_rows"] == 100
-    hashing_run(corpus.root, output, Options(rehash=True), **CHUNK)
+    hashing_run(corpus.root, output, RunOptions(rehash=True), **CHUNK)
     assert sum(embedded) == 100
     check_as_from_nothing(corpus, output, tmp_path / "new", **CHUNK)
     embedded.clear()
-    assert hashing_run(corpus.root, output, Options(rehash=True), **CHUNK)["kept_rows"] == 100
+    assert hashing_run(corpus.root, output, RunOptions(rehash=True), **CHUNK)["kept_rows"] == 100
     assert embedded == []
 
 
@@ -221,7 +221,7 @@ def test_keep_missing_keeps_the_rows_of_files_that_are_gone(tmp_path: Path, embe
     hashing_run(corpus.root, tmp_path / "out")
     corpus.rename("a.jsonl", "c.jsonl")
     embedded.clear()
-    told = hashing_run(corpus.root, tmp_path / "out", Options(keep_missing=True))
+    told = hashing_run(corpus.root, tmp_path / "out", RunOptions(keep_missing=True))
     assert embedded == []
     assert told["duplicate_ids"] == told["reused_rows"] == 100
     assert len(ids(tmp_path / "out")) == 300
@@ -277,18 +277,18 @@ def test_another_recipe_is_rebuilt_beside_the_old_one(tmp_path: Path) -> None:
     other = {"model__document_prompt": "'passage: '", **CHUNK}
     hashing_run(corpus.root, output, **CHUNK)
     old = read_dataset(output)
-    whole = crashing_run(corpus.root, tmp_path / "copy", None, Options(rebuild=True), **CHUNK)
+    whole = crashing_run(corpus.root, tmp_path / "copy", None, RunOptions(rebuild=True), **CHUNK)
     n_steps = len(whole.steps)
-    killed = crashing_run(corpus.root, output, n_steps // 2, Options(rebuild=True), **other)
+    killed = crashing_run(corpus.root, output, n_steps // 2, RunOptions(rebuild=True), **other)
     assert killed.killed
     assert read_dataset(output).equals(old)
     assert status(output)["state"] == "incomplete"
     n_staged = len(list(output.glob(".next/*/data/part-*.parquet")))
     assert n_staged
-    told = hashing_run(corpus.root, output, Options(rebuild=True), **other)
+    told = hashing_run(corpus.root, output, RunOptions(rebuild=True), **other)
     assert 0 < told["embedded_now"] < 1000
     check_as_from_nothing(corpus, output, tmp_path / "new", **other)
-    assert hashing_run(corpus.root, output, Options(rebuild=True), **other)["embedded_now"] == 0
+    assert hashing_run(corpus.root, output, RunOptions(rebuild=True), **other)["embedded_now"] == 0
 
 
 class Edits(RuleBasedStateMachine):

@@ -18,7 +18,7 @@ from pipeline.config import Config, parse_config
 from pipeline.engines import make_embedder
 from pipeline.engines.golden import check_golden, read_golden
 from pipeline.errors import ConfigError, EngineError
-from pipeline.model.checkpoint import prepare
+from pipeline.model.checkpoint import pin_and_check
 from tests.support import REPOSITORY, embed_corpus, local_config
 from tests.support.checkpoints import DIMS, change_config, model_tables, write_config, write_tokenizer
 
@@ -49,13 +49,13 @@ def copy(checkpoints: Path, tmp_path: Path) -> Path:
 
 def caught(config: Config, *said: str) -> None:
     with pytest.raises(EngineError, match="expected a cosine of at least") as refusal:
-        make_embedder(prepare(config))
+        make_embedder(pin_and_check(config))
     assert all(text in str(refusal.value) for text in said), refusal.value
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_right_engine_passes(checkpoints: Path, golden: Path, dtype: str) -> None:
-    make_embedder(prepare(config_of(checkpoints / "bidirectional-text", golden, dtype=dtype)))
+    make_embedder(pin_and_check(config_of(checkpoints / "bidirectional-text", golden, dtype=dtype)))
 
 
 def test_wrong_attention_is_caught(copy: Path, golden: Path) -> None:
@@ -80,14 +80,14 @@ def test_another_revision_is_caught_with_both_hashes(copy: Path, golden: Path) -
     torch.manual_seed(1)
     tensors["layers.3.mlp.up_proj.weight"] = torch.randn_like(tensors["layers.3.mlp.up_proj.weight"]) * 0.05
     save_file(tensors, copy / "model.safetensors", {"format": "pt"})
-    revision = prepare(config_of(copy, golden)).model.revision
+    revision = pin_and_check(config_of(copy, golden)).model.revision
     caught(config_of(copy, golden), revision, read_golden(golden).revision)
 
 
 @pytest.mark.parametrize("key", PROMPTS)
 def test_a_missing_prompt_is_caught(checkpoints: Path, golden: Path, key: str) -> None:
     with pytest.raises(ConfigError, match=f"model.{key} is ''.*'{PROMPTS[key]}'"):
-        make_embedder(prepare(config_of(checkpoints / "bidirectional-text", golden, **{key: ""})))
+        make_embedder(pin_and_check(config_of(checkpoints / "bidirectional-text", golden, **{key: ""})))
 
 
 def reference(golden: Path) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.vectors import finish
+from pipeline.vectors import to_unit_float16
 from tests.support import REPOSITORY
 from tests.support.checkpoints import DIMS
 
@@ -30,7 +30,7 @@ def run(checkpoints: Path, out: Path, dtype: str, *names: str) -> Vectors:
 
 def cosines(one: NDArray[np.float32], other: NDArray[np.float32], dim: int) -> NDArray[np.float64]:
     """Return the cosine of each pair of vectors as a dataset of `dim` components would hold them."""
-    a, b = (finish(vectors, dim).astype(np.float64) for vectors in (one, other))
+    a, b = (to_unit_float16(vectors, dim).astype(np.float64) for vectors in (one, other))
     found: NDArray[np.float64] = np.sum(a * b, axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     return found
 

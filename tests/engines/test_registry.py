@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
-from pipeline.driver.options import Options
+from pipeline.driver.options import RunOptions
 from pipeline.driver.run import run
 from pipeline.engines import ENGINES, EngineKind, make_embedder
 from pipeline.errors import EngineError, UsageError
@@ -52,7 +52,7 @@ def test_an_engine_that_is_entered_makes_a_dataset(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in.jsonl", texts(50))
     store = Store(root=tmp_path / "out")
     config = local_config("engine.kind=constant")
-    outcome = run(str(tmp_path / "in.jsonl"), store, config, fan_out=fan_out_here(store), options=Options())
+    outcome = run(str(tmp_path / "in.jsonl"), store, config, fan_out=fan_out_here(store), options=RunOptions())
     assert (outcome.run.state, outcome.totals["embedded_rows"]) == ("complete", 50)
     table = read_dataset(store.root)
     firsts = np.array(table.column("embedding").to_pylist())[:, 0]

@@ -17,7 +17,7 @@ from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import FanOut, fan_out_here
-from pipeline.driver.plan import survey
+from pipeline.driver.plan import make_plan
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError
 from pipeline.worker.embed import Failure, Job
@@ -204,7 +204,7 @@ def test_an_input_that_changes_under_the_run_is_reported_and_never_mixed(
 
 def test_other_lines_under_the_same_size_and_time_are_noticed(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ROWS[:50])
-    found = survey(str(path), Store(root=tmp_path / "out"), CONFIG)
+    found = make_plan(str(path), Store(root=tmp_path / "out"), CONFIG)
     before = path.stat()
     path.write_bytes(path.read_bytes().replace(b"\n", b" ", 1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -23,7 +23,7 @@ from pipeline.corpus.shards import find_shards, open_corpus
 from pipeline.dataset.describe import status
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
-from pipeline.driver.plan import survey
+from pipeline.driver.plan import make_plan
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError, PipelineError
 from pipeline.tools.verify import verify
@@ -98,7 +98,7 @@ def fuzz_manifest(data: bytes) -> None:
         manifest = store.read_manifest()
         json.dumps(status(store, manifest))
         verify(store, manifest)
-        survey(str(_folder() / "in"), store, CONFIG)
+        make_plan(str(_folder() / "in"), store, CONFIG)
 
 
 def seeds_of_lines() -> list[bytes]:

@@ -15,7 +15,7 @@ import pytest
 from jobs import embed_corpus
 from jobs.request import Request, packed
 from pipeline.cli import _parser
-from pipeline.driver.options import Options
+from pipeline.driver.options import RunOptions
 from tests.support import texts, write_jsonl
 from tests.support.modal_jobs import house, needs_plane
 
@@ -41,8 +41,8 @@ def test_each_flag_of_run_that_makes_sense_on_modal_exists_there() -> None:
 
 
 def test_every_option_of_a_run_travels(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = Options(limit=7, rebuild=True, rehash=True, keep_missing=True, skip_bad_files=True)
-    assert all(getattr(options, name) != getattr(Options(), name) for name in Options.__slots__)
+    options = RunOptions(limit=7, rebuild=True, rehash=True, keep_missing=True, skip_bad_files=True)
+    assert all(getattr(options, name) != getattr(RunOptions(), name) for name in RunOptions.__slots__)
     asked: list[Mapping[str, Any]] = []
 
     class Plan:
@@ -56,7 +56,7 @@ def test_every_option_of_a_run_travels(monkeypatch: pytest.MonkeyPatch) -> None:
             input="books/",
             config="configs/hashing.toml",
             dry_run=True,
-            **{name: getattr(options, name) for name in Options.__slots__},
+            **{name: getattr(options, name) for name in RunOptions.__slots__},
         )
     request = Request(input="books", output="books", config="configs/hashing.toml", options=options)
     assert asked == [packed(request)]

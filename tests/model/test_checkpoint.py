@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.config import Config, parse_config
 from pipeline.errors import ConfigError, EngineError
-from pipeline.model.checkpoint import open_checkpoint, prepare, read_checkpoint
+from pipeline.model.checkpoint import open_checkpoint, pin_and_check, read_checkpoint
 from pipeline.model.files import locate
 from pipeline.model.tokens import make_tokenizer
 from tests.support import embed_corpus, local_config, write_jsonl
@@ -33,7 +33,7 @@ def config_of(folder: Path, **model: Any) -> Config:
 
 def refused(folder: Path, *said: str, **model: Any) -> None:
     """Expect a refusal, by what runs before an engine as by what loads one, that says all of `said`."""
-    for guarded in (prepare, open_checkpoint):
+    for guarded in (pin_and_check, open_checkpoint):
         with pytest.raises(ConfigError) as refusal:
             guarded(config_of(folder, **model))
         assert all(text in str(refusal.value) for text in said), refusal.value
@@ -42,7 +42,7 @@ def refused(folder: Path, *said: str, **model: Any) -> None:
 @pytest.mark.parametrize("name", ["causal-lm", "causal-text", "causal-st", "bidirectional-text"])
 def test_a_right_config_passes(checkpoints: Path, name: str) -> None:
     attention = name.partition("-")[0]
-    open_checkpoint(prepare(config_of(checkpoints / name, attention=attention)))
+    open_checkpoint(pin_and_check(config_of(checkpoints / name, attention=attention)))
 
 
 def test_the_guard_reads_a_real_checkpoint() -> None:
@@ -143,14 +143,14 @@ def test_another_width_and_another_size_of_the_cache_are_refused(checkpoints: Pa
 
 def test_another_revision_is_refused_and_a_folder_is_known_by_its_weights(copy: Callable[[str], Path]) -> None:
     folder = copy("causal-lm")
-    pinned = prepare(config_of(folder))
+    pinned = pin_and_check(config_of(folder))
     assert pinned.model.revision.startswith("sha256:")
     open_checkpoint(pinned)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(EngineError, match=pinned.model.revision.removeprefix("sha256:")):
         open_checkpoint(pinned)
-    assert prepare(config_of(folder)).model.revision != pinned.model.revision
+    assert pin_and_check(config_of(folder)).model.revision != pinned.model.revision
 
 
 def test_a_run_is_refused_before_an_engine_loads_or_an_output_is_made(tmp_path: Path) -> None:

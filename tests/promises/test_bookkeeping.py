@@ -13,7 +13,7 @@ from pipeline.config import to_tables
 from pipeline.corpus.reader import shard_at
 from pipeline.dataset.manifest import Dataset, Receipt, Run
 from pipeline.dataset.store import Store
-from pipeline.recipe import fingerprint, labels, recipe
+from pipeline.recipe import column_settings, fingerprint, recipe
 from tests.support import HASHING, local_config
 
 OPENS_NO_PART = """
@@ -53,7 +53,7 @@ def write_finished(folder: Path, n_shards: int, n_parts: int) -> None:
                     part=chunk.part_name,
                     has_rejects=False,
                     fingerprint=mark,
-                    labels=labels(config, ()),
+                    column_settings=column_settings(config, ()),
                     source=name,
                     shard_size_bytes=shard.size_bytes,
                     shard_mtime_ns=shard.mtime_ns,

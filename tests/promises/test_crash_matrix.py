@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.dataset.store import NEXT, Store
-from pipeline.driver.options import Options
+from pipeline.driver.options import RunOptions
 from pipeline.tools.verify import verify
 from tests.support import by_manifest, read_dataset, texts
 from tests.support.crash import crashing_run, hashing_run
@@ -71,7 +71,7 @@ class Scenario:
     corpus: Corpus
     start: Path
     readable: bool  # whether readers who go by the manifest see the dataset at the start
-    options: Options
+    options: RunOptions
     settings: dict[str, Any]
 
 
@@ -98,7 +98,7 @@ def make_scenario(name: str, folder: Path) -> Scenario:
         corpus=corpus,
         start=start,
         readable=name in ("changed", "rebuilt"),
-        options=Options(rebuild=name == "rebuilt"),
+        options=RunOptions(rebuild=name == "rebuilt"),
         settings=settings,
     )
 

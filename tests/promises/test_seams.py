@@ -11,7 +11,7 @@ import pytest
 from pipeline.chunk import Shard, Span, make_chunk
 from pipeline.config import load_config
 from pipeline.dataset.store import NEXT, Store
-from pipeline.driver.options import Options
+from pipeline.driver.options import RunOptions
 from pipeline.errors import CorpusError, DamageError, RecipeError
 from pipeline.recipe import fingerprint, recipe
 from tests.support import REPOSITORY, by_manifest, embed_corpus, ids, read_dataset, status, texts, write_jsonl
@@ -78,12 +78,12 @@ def test_a_file_that_went_bad_keeps_its_rows_and_is_told_each_time(corpus: Corpu
     hashing_run(corpus.root, tmp_path / "out")
     (corpus.root / "b.jsonl").write_text('{"body": "x"}\n')
     for _ in range(2):
-        told = hashing_run(corpus.root, tmp_path / "out", Options(skip_bad_files=True))
+        told = hashing_run(corpus.root, tmp_path / "out", RunOptions(skip_bad_files=True))
         assert (told["skipped_files"], told["kept_rows"]) == (("b.jsonl",), 110)
         write_jsonl(corpus.root / "c.jsonl", texts(5, start=900))
-        told = hashing_run(corpus.root, tmp_path / "out", Options(skip_bad_files=True))
+        told = hashing_run(corpus.root, tmp_path / "out", RunOptions(skip_bad_files=True))
         (corpus.root / "c.jsonl").unlink()
-        hashing_run(corpus.root, tmp_path / "out", Options(skip_bad_files=True))
+        hashing_run(corpus.root, tmp_path / "out", RunOptions(skip_bad_files=True))
     with pytest.raises(CorpusError, match=r"b\.jsonl"):
         hashing_run(corpus.root, tmp_path / "out")
     assert len(ids(tmp_path / "out")) == 110
@@ -122,7 +122,7 @@ def test_vectors_that_lay_ready_are_gone_when_all_is_done(corpus: Corpus, tmp_pa
     hashing_run(corpus.root, tmp_path / "out")
     corpus.rename("a.jsonl", "c.jsonl")
     corpus.write("c.jsonl", [*corpus.files["c.jsonl"], *texts(3, start=900)])
-    assert hashing_run(corpus.root, tmp_path / "out", Options(keep_missing=True))["embedded_now"] == 3
+    assert hashing_run(corpus.root, tmp_path / "out", RunOptions(keep_missing=True))["embedded_now"] == 3
     assert list((tmp_path / "out").rglob("*.arrow")) == []
 
 

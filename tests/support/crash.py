@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
-from pipeline.driver.options import Options
+from pipeline.driver.options import RunOptions
 from pipeline.driver.run import run
 from tests.support import local_config
 
@@ -31,18 +31,18 @@ class Ended:
     steps: tuple[str, ...]
 
 
-def hashing_run(source: Path, output: Path, options: Options | None = None, **settings: Any) -> dict[str, Any]:
+def hashing_run(source: Path, output: Path, options: RunOptions | None = None, **settings: Any) -> dict[str, Any]:
     """Run in this process with the engine that needs no model; return the record of the run."""
     overrides = ["engine.kind=hashing", *(f"{key.replace('__', '.')}={value}" for key, value in settings.items())]
     config = local_config(*overrides, allow_untrained_dim=True)
     store = Store(root=output)
-    outcome = run(str(source), store, config, fan_out=fan_out_here(store), options=options or Options())
+    outcome = run(str(source), store, config, fan_out=fan_out_here(store), options=options or RunOptions())
     assert outcome.run.state == "complete"
     return {name: getattr(outcome.run, name) for name in outcome.run.__struct_fields__}
 
 
 def crashing_run(
-    source: Path, output: Path, kill_at: int | None, options: Options | None = None, **settings: Any
+    source: Path, output: Path, kill_at: int | None, options: RunOptions | None = None, **settings: Any
 ) -> Ended:
     """Do the same in a process that dies before step `kill_at`, counted from 0; None lets it live."""
     told, tell = _processes.Pipe(duplex=False)
@@ -60,7 +60,7 @@ def crashing_run(
 
 
 def _child(
-    tell: Any, source: Path, output: Path, kill_at: int | None, options: Options | None, settings: Mapping[str, Any]
+    tell: Any, source: Path, output: Path, kill_at: int | None, options: RunOptions | None, settings: Mapping[str, Any]
 ) -> None:
     n_steps = 0
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.config import parse_config
 from pipeline.engines import vllm
 from pipeline.engines.golden import Golden, golden_cosines, make_golden
-from pipeline.model.checkpoint import prepare
+from pipeline.model.checkpoint import pin_and_check
 from pipeline.model.tokens import make_tokenizer
 from tests.support.checkpoints import MAX_TOKENS, model_tables
 
@@ -23,7 +23,7 @@ REFUSED = "bidirectional-lm"  # by the guard; here it is loaded all the same, to
 
 
 def main(root: Path, out: Path, dtype: str, names: list[str]) -> None:
-    bidirectional = prepare(parse_config(model_tables(root / "bidirectional-text"), where="tests"))
+    bidirectional = pin_and_check(parse_config(model_tables(root / "bidirectional-text"), where="tests"))
     golden = make_golden(bidirectional)
     found: dict[str, NDArray[np.float64] | NDArray[np.float32]] = {}
     for name in names:

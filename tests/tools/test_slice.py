@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.vectors import matrix
+from pipeline.vectors import to_numpy
 from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl, write_parquet
 
 UNTRAINED = "--allow-untrained-dim"
@@ -41,7 +41,7 @@ def test_a_slice_is_what_a_run_of_that_width_makes(wide: Path) -> None:
     run(wide, "narrow", "--dim", "128", UNTRAINED)
     found, expected = read_dataset(wide / "cut"), read_dataset(wide / "narrow")
     assert found.drop_columns("embedding").equals(expected.drop_columns("embedding"))
-    one, other = (matrix(table.column("embedding")).astype(np.float64) for table in (found, expected))
+    one, other = (to_numpy(table.column("embedding")).astype(np.float64) for table in (found, expected))
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     assert np.min(np.sum(one * other, axis=1) / lengths) >= 0.9999
     assert pq.read_table(wide / "cut/rejects").equals(pq.read_table(wide / "narrow/rejects"))

@@ -9,7 +9,7 @@ import msgspec
 from pipeline.errors import ConfigError
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScheduledDataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One dataset, by its paths below the two volumes."""
 
     input: str
@@ -24,7 +24,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     enabled: bool
     schedule: str  # five fields of cron
     timezone: str
-    datasets: tuple[Target, ...]
+    datasets: tuple[ScheduledDataset, ...]
 
 
 def load_schedule(path: Path) -> Schedule:

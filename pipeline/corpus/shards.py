@@ -30,18 +30,18 @@ class Corpus:
         return reader_of(self.root, shard.source)
 
 
-def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list[Shard]]:
+def find_shards(input: str, *, exclude: Path | None = None) -> tuple[Path, list[Shard]]:
     """Return the root and the shards of a file, a folder (recursive) or a glob.
 
     Hidden and temporary files (names starting with `.` or `_`) and the folder `exclude` are left out.
     Raises CorpusError when nothing is left, for a folder that cannot be listed and for a name that is not Unicode.
     """
     try:
-        root, found = _list(target)
+        root, found = _list(input)
         paths = list(found)
         exclude = _real(exclude) if exclude else None
     except (OSError, ValueError) as error:
-        raise CorpusError(f"input {target!r}: expected files and folders that can be listed, found: {error}") from error
+        raise CorpusError(f"input {input!r}: expected files and folders that can be listed, found: {error}") from error
     shards, endings = [], tuple(READERS)
     for path in paths:
         below = path.relative_to(root)
@@ -49,13 +49,13 @@ def find_shards(target: str, *, exclude: Path | None = None) -> tuple[Path, list
         if hidden or not path.name.lower().endswith(endings) or (exclude and _real(path).is_relative_to(exclude)):
             continue
         if not _is_unicode(below.as_posix()):
-            raise CorpusError(f"input {target}: expected file names in UTF-8, found {below.as_posix()!r}; rename it")
+            raise CorpusError(f"input {input}: expected file names in UTF-8, found {below.as_posix()!r}; rename it")
         no_file = Shard(source=below.as_posix(), size_bytes=0, mtime_ns=0)  # open_corpus refuses it by its name
         shards.append(no_file if _why_no_file(path) else shard_at(root, below.as_posix()))
-    if not shards and not glob.has_magic(target) and not Path(target).exists():
-        raise CorpusError(f"input {target}: expected a file, a folder or a glob, found no such file or folder")
+    if not shards and not glob.has_magic(input) and not Path(input).exists():
+        raise CorpusError(f"input {input}: expected a file, a folder or a glob, found no such file or folder")
     if not shards:
-        raise CorpusError(f"input {target}: expected files ending in {', '.join(READERS)}; found none")
+        raise CorpusError(f"input {input}: expected files ending in {', '.join(READERS)}; found none")
     return root, sorted(shards, key=lambda shard: shard.source)
 
 
@@ -88,14 +88,14 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
     return Corpus(root=root, shards=tuple(usable), columns=replace(columns, keep_as_text=as_text), skipped=bad)
 
 
-def _list(target: str) -> tuple[Path, Iterable[Path]]:
-    path = Path(target)
+def _list(input: str) -> tuple[Path, Iterable[Path]]:
+    path = Path(input)
     if path.is_dir():
         return path, _walk(path)
     if path.exists() or path.is_symlink():
         return path.parent, [path]
     fixed = path.parts[: next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))]
-    names = set(glob.glob(target, recursive=True))  # noqa: PTH207  takes absolute patterns too
+    names = set(glob.glob(input, recursive=True))  # noqa: PTH207  takes absolute patterns too
     return Path(*fixed), [found for name in names if not (found := Path(name)).is_dir()]
 
 

@@ -42,14 +42,14 @@ class Plan:
         return [shard for shard in self.shards if shard.source not in self.corpus.skipped]
 
 
-def make_plan(target: str, store: Store, config: Config, options: RunOptions = DEFAULT) -> Plan:
+def make_plan(input: str, store: Store, config: Config, options: RunOptions = DEFAULT) -> Plan:
     """Find out what there is to do; loads no engine and writes nothing.
 
     Of a shard that may have changed it reads the rows, of the others no texts but a sample. Raises CorpusError for an
     input that cannot be used, RecipeError for an output of another recipe and UsageError for a limit on an output
     that holds parts to replace.
     """
-    root, shards = find_shards(target, exclude=store.root)
+    root, shards = find_shards(input, exclude=store.root)
     look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
     corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
     inventory = take_inventory(store, config, shards, options, corpus)

@@ -83,11 +83,11 @@ def index_vectors(paths: Sequence[Path]) -> VectorIndex:
     )
 
 
-def reusable_vectors(survey: Plan, store: Store) -> VectorIndex:
+def reusable_vectors(plan: Plan, store: Store) -> VectorIndex:
     """Index the vectors of parts to be replaced, and of kept parts whose shard is gone."""
-    inventory = survey.inventory
+    inventory = plan.inventory
     staging = store.staging(inventory.dataset.fingerprint)
-    names = inventory.reusable(survey.shards) if survey.chunks else []
+    names = inventory.reusable(plan.shards) if plan.chunks else []
     return index_vectors([(staging if name in inventory.staged else store).data_path(name) for name in names])
 
 

@@ -1,4 +1,4 @@
-"""A run makes the output reflect the input under a config: survey, fan out, reconcile."""
+"""A run makes the output reflect the input under a config: plan, fan out, reconcile."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.console import Progress, peak_rss_bytes
 from pipeline.corpus import find_shards
 from pipeline.dataset import Receipt, Run, Store, Transaction, count_duplicate_ids, totals, write_card
+from pipeline.driver.cost import cost_usd, engine_busy
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.options import RunOptions
 from pipeline.driver.plan import DEFAULT, Plan, make_plan
@@ -39,31 +40,31 @@ class Outcome:
         return f"{self.run.missing_chunks} chunks did not finish{why}; run again"
 
 
-def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: RunOptions = DEFAULT) -> Outcome:
-    """Embed what `target` holds and `store` lacks; a first run, a resumed run and a no-op are this same call.
+def run(input: str, store: Store, config: Config, *, fan_out: FanOut, options: RunOptions = DEFAULT) -> Outcome:
+    """Embed what `input` holds and `store` lacks; a first run, a resumed run and a no-op are this same call.
 
     Where parts are to be replaced, the new ones wait until all are there. Raises, before anything is embedded,
     UsageError for an input that cannot be read, RecipeError for an output of another recipe and OutputLockedError for
     one that another run holds.
     """
-    began, record = time.monotonic(), _record(target, options)
+    began, record = time.monotonic(), _record(input, options)
     if not store.root.exists():
-        find_shards(target)  # what cannot be read leaves no folder behind
+        find_shards(input)  # what cannot be read leaves no folder behind
     with store.lock():
         store.reload()
         store.sweep()
-        found = make_plan(target, store, config, options)
-        inventory, chunks = found.inventory, found.chunks
+        plan = make_plan(input, store, config, options)
+        inventory, chunks = plan.inventory, plan.chunks
         record = msgspec.structs.replace(
             record,
-            skipped_files=tuple(found.corpus.skipped),
+            skipped_files=tuple(plan.corpus.skipped),
             duplicate_ids=inventory.manifest.run.duplicate_ids if inventory.manifest.run else 0,
         )
         change = Transaction(store=store, dataset=inventory.dataset, replaces=inventory.replaces)
-        seen = {line.source: line for line in inventory.seen(found.readable)}
-        change.begin(inventory.manifest, record, inventory.kept, seen, adds=bool(found.chunks))
-        job = Job(root=found.corpus.root, columns=found.corpus.columns, config=config, staged=inventory.replaces)
-        made, remaining = _reuse(found, job, change)
+        seen = {line.source: line for line in inventory.seen(plan.readable)}
+        change.begin(inventory.manifest, record, inventory.kept, seen, adds=bool(plan.chunks))
+        job = Job(root=plan.corpus.root, columns=plan.corpus.columns, config=config, staged=inventory.replaces)
+        made, remaining = _reuse(plan, job, change)
         store.commit()
         embedded, failures, last_at = _embed(remaining, job, change, fan_out)
         store.reload()
@@ -81,34 +82,34 @@ def run(target: str, store: Store, config: Config, *, fan_out: FanOut, options: 
             embedded_now=sum(receipt.engine_texts for receipt in made),
             engine_calls=sum(receipt.engine_calls for receipt in made),
             engine_s=round(sum(receipt.engine_s for receipt in made), 3),
-            engine_busy=_engine_busy(made, last_at),
-            cost_usd=round(_engine_held_s(made, last_at) / 3600 * config.modal.usd_per_hour, 4),
+            engine_busy=engine_busy(made, last_at),
+            cost_usd=cost_usd(made, last_at, config),
             peak_rss_bytes=peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
-        record, sums = _finish(change, found, receipts, record)
+        record, sums = _finish(change, plan, receipts, record)
         store.commit()
     return Outcome(run=record, totals=sums, failures=failures)
 
 
-def _record(target: str, options: RunOptions) -> Run:
+def _record(input: str, options: RunOptions) -> Run:
     return Run(
         state="started",
-        input=target,
+        input=input,
         started_at=time.time(),
         limit=options.limit,
         keep_missing=options.keep_missing,
     )
 
 
-def _reuse(found: Plan, job: Job, change: Transaction) -> tuple[list[Receipt], list[Chunk]]:
+def _reuse(plan: Plan, job: Job, change: Transaction) -> tuple[list[Receipt], list[Chunk]]:
     """Make the chunks that need no engine; return their receipts and the other chunks."""
-    index = reusable_vectors(found, change.store)
+    index = reusable_vectors(plan, change.store)
     if not len(index.hashes):
-        return [], list(found.chunks)
+        return [], list(plan.chunks)
     made: list[Receipt] = []
     remaining: list[Chunk] = []
-    for outcome in reuse(found.chunks, job, index, change.place.without_commits(), change.staging):
+    for outcome in reuse(plan.chunks, job, index, change.place.without_commits(), change.staging):
         if isinstance(outcome, Receipt):
             change.add(outcome)
             made.append(outcome)
@@ -140,10 +141,10 @@ def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], change: Transa
     """Return the receipts of parts that are there although nobody reported them: the store is the truth."""
     reported = {receipt.chunk for receipt in made}
     silent = (change.place.receipt_of(chunk.part_name) for chunk in chunks if chunk.id not in reported)
-    found = [receipt for receipt in silent if receipt is not None]
-    for receipt in found:
+    there = [receipt for receipt in silent if receipt is not None]
+    for receipt in there:
         change.add(receipt)
-    return found
+    return there
 
 
 def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
@@ -159,10 +160,10 @@ def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
 
 
 def _finish(
-    change: Transaction, found: Plan, receipts: Mapping[str, Receipt], record: Run
+    change: Transaction, plan: Plan, receipts: Mapping[str, Receipt], record: Run
 ) -> tuple[Run, dict[str, int]]:
     """Make the manifest say what is there now; return the record of the run, and the sums over the dataset."""
-    inventory, store = found.inventory, change.store
+    inventory, store = plan.inventory, change.store
     if change.replaces and record.missing_chunks:
         store.append(record)
         return record, totals(inventory.manifest.receipts.values())
@@ -181,19 +182,9 @@ def _finish(
     if change.replaces:
         removed = count_removed([*map(store.data_path, old)], [*map(path, new)])
         record = msgspec.structs.replace(record, removed_rows=removed)
-    change.commit(record, receipts.values(), inventory.seen(found.readable), new=new, old=old)
+    change.commit(record, receipts.values(), inventory.seen(plan.readable), new=new, old=old)
     write_card(store, inventory.dataset, sums)
     return record, sums
-
-
-def _engine_held_s(made: Sequence[Receipt], last_at: float) -> float:
-    """Return the seconds from each engine's being ready to the last receipt, summed over the engines."""
-    return sum(max(0.0, last_at - ready_at) for ready_at in {r.engine_ready_at for r in made if r.engine_calls})
-
-
-def _engine_busy(made: Sequence[Receipt], last_at: float) -> float | None:
-    held_s = _engine_held_s(made, last_at)
-    return round(sum(receipt.engine_s for receipt in made) / held_s, 4) if held_s else None
 
 
 def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, int]:

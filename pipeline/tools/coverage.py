@@ -22,13 +22,13 @@ NO_ROWS = np.array([], np.int64)
 RowNumbers = Iterator[NDArray[np.int64]]
 
 
-def coverage(target: str, store: Store, manifest: Manifest) -> Iterator[Problem]:
+def coverage(input: str, store: Store, manifest: Manifest) -> Iterator[Problem]:
     """Yield where an input and a dataset differ; raises CorpusError when the input cannot be read.
 
     The kinds: `row`, a part does not have exactly the rows of its span; `lost`, rows that are in no part's span;
     `outdated`, a file that is new, has changed, is gone or was skipped.
     """
-    root, shards = find_shards(target, exclude=store.root)
+    root, shards = find_shards(input, exclude=store.root)
     by_source: dict[str, list[Receipt]] = defaultdict(list)
     for receipt in sorted(manifest.receipts.values(), key=lambda receipt: receipt.span.row_start):
         by_source[receipt.source].append(receipt)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.schedule import Target, load_schedule
+from jobs.schedule import ScheduledDataset, load_schedule
 from pipeline.errors import ConfigError, IncompleteError
 from tests.support import REPOSITORY, embed_corpus, read_dataset, write_jsonl
 from tests.support.crash import hashing_run
@@ -138,7 +138,7 @@ def test_an_error_that_nobody_expected_keeps_no_dataset_from_its_turn(monkeypatc
         turns.append(request["output"])
         raise ZeroDivisionError("odd")
 
-    targets = tuple(Target(input="in", output=name, config="configs/hashing.toml") for name in ("one", "two"))
+    targets = tuple(ScheduledDataset(input="in", output=name, config="configs/hashing.toml") for name in ("one", "two"))
     monkeypatch.setattr(reembed, "SCHEDULE", msgspec.structs.replace(reembed.SCHEDULE, datasets=targets))
     monkeypatch.setattr(jobs.driver, "drive", drive)
     with pytest.raises(IncompleteError, match=r"^2 of 2 .* one: unexpected ZeroDivisionError: odd"):

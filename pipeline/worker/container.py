@@ -71,8 +71,8 @@ class Service:
     ) -> dict[str, Any]:
         """Embed a chunk into an output; takes and returns what `pack` makes of Chunk, Job and Receipt or Failure.
 
-        A chunk that died oftener than the `deaths` that the run knows of is not tried again: the run is told. A file
-        that is not as the run found it is looked at once more, because a container may have an old view of it.
+        A chunk that died more often than the run knows (`deaths`) is not tried again: the answer says so. A file that
+        is not as the run found it is read once more after a reload: a container may have an old view of it.
         Raises RecipeError when the run asks for another model than this service has loaded, and BrokenEngineError.
         """
         asked = _unpack_job(job)
@@ -87,6 +87,7 @@ class Service:
         if (found := deaths_of(wanted, attempts.read())) > deaths:
             return pack(failed(error=f"its container died, {found} times by now", deaths=found))
         if place_of(asked, store).data_path(wanted.part_name).exists():
+            self._reader.close()
             store.reload()  # a container that has been warm for long may see a part that is gone
         with attempt(attempts, wanted, deaths, self._engine) as engine:
             made = partial(embed_chunk, wanted, asked, engine, store, self._reader)

@@ -17,7 +17,6 @@ import msgspec
 from pipeline.config import REPOSITORY, Config, load_config, parse_config
 from pipeline.console import note
 from pipeline.dataset import Store
-from pipeline.driver import RunOptions
 from pipeline.errors import DamageError, IncompleteError, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ DEFAULT_CONFIG = "configs/local.toml"
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
     from pipeline.dataset import describe_plan
-    from pipeline.driver import estimate, make_plan
+    from pipeline.driver import RunOptions, estimate, make_plan
     from pipeline.model import this_device
 
     with tempfile.TemporaryDirectory() as empty:
@@ -43,7 +42,7 @@ def run(options: Namespace) -> None:
     """Make the output reflect the input; raises IncompleteError when it does not."""
     from pipeline import driver
     from pipeline.dataset import describe_run
-    from pipeline.driver import fan_out_here, saying
+    from pipeline.driver import RunOptions, fan_out_here, saying
     from pipeline.model import describe_dtype, this_device
 
     store, device, asked = Store(root=Path(options.output)), this_device(), _config(options)

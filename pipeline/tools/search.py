@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config
 from pipeline.dataset import Manifest, Store, open_part
-from pipeline.engines import make_embedder
 from pipeline.errors import UsageError
-from pipeline.model import make_tokenizer
 from pipeline.vectors import to_numpy, to_unit_float16
 
 
@@ -20,6 +18,9 @@ def embed_query(query: str, config: Config) -> NDArray[np.float32]:
     """Return the unit vector of a query behind the model's query prompt, shape (dim,)."""
     if not query.strip():
         raise UsageError("search: expected a query, found nothing but white space")
+    from pipeline.engines import make_embedder
+    from pipeline.model import make_tokenizer
+
     tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
     ids = tokenizer.windows([config.model.query_prompt + query])[0][0].ids
     vector: NDArray[np.float32] = to_unit_float16(make_embedder(config).embed([ids]), config.dim)[0].astype(np.float32)

@@ -131,9 +131,8 @@ def test_an_argument_that_vllm_has_dropped_would_be_seen(known: dict[str, list[s
 
 def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in.jsonl", ROWS[:3])
-    done = embed_corpus(
-        "run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--set", "model.revision=sha256:0"
-    )
+    sets = ("--set", "model.revision=sha256:0", "--set", "model.dtype=float32")
+    done = embed_corpus("run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", *sets)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "expected weights with sha256 0" in done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,6 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError
 from pipeline.schema import Reason
-
-Render = Callable[[Sequence[Any]], "str | Reject"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """A dataset: its manifest, its parts, the volume it is kept on, and the transaction that changes it."""
 
-from pipeline.dataset.card import write_card
-from pipeline.dataset.describe import describe_plan, describe_run, open_dataset, status
+from pipeline.dataset.describe import describe_plan, describe_run, open_dataset, status, write_card
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, totals
 from pipeline.dataset.parts import count_duplicate_ids, open_part
 from pipeline.dataset.store import RECEIPT_KEY, Store

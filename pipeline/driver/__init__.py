@@ -3,8 +3,7 @@
 from pipeline.driver.cost import estimate
 from pipeline.driver.dispatch import dispatch
 from pipeline.driver.fan_out import FanOut, fan_out_here, saying
-from pipeline.driver.inventory import kept_dtype
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import RunOptions, kept_dtype
 from pipeline.driver.plan import make_plan
 from pipeline.driver.run import Outcome, run
 

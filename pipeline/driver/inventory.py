@@ -12,9 +12,19 @@ from pipeline.chunk import Shard, Span, gaps, overlapping
 from pipeline.config import Config, Dtype, to_tables
 from pipeline.corpus import Corpus
 from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
-from pipeline.driver.options import RunOptions
 from pipeline.errors import RecipeError, UsageError
 from pipeline.recipe import column_settings, fingerprint, recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How far a run goes, and what it does about a dataset that is there already."""
+
+    limit: int | None = None  # rows of the whole corpus, finished ones included
+    skip_bad_files: bool = False
+    rebuild: bool = False  # replace a dataset of another recipe, once the new one is whole
+    rehash: bool = False  # read every shard again, whatever its date says
+    keep_missing: bool = False  # keep the rows of shards that are gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

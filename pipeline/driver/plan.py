@@ -15,8 +15,7 @@ from pipeline.config import Config
 from pipeline.corpus import ChunkReader, Corpus, find_shards, open_corpus
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.changes import unchanged
-from pipeline.driver.inventory import Inventory, take_inventory
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import Inventory, RunOptions, take_inventory
 from pipeline.errors import CorpusError, UsageError
 from pipeline.model import make_tokenizer
 

@@ -16,7 +16,7 @@ from pipeline.corpus import find_shards
 from pipeline.dataset import Receipt, Run, Store, Transaction, count_duplicate_ids, totals, write_card
 from pipeline.driver.cost import cost_usd, engine_busy
 from pipeline.driver.fan_out import FanOut
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import RunOptions
 from pipeline.driver.plan import DEFAULT, Plan, make_plan
 from pipeline.driver.reuse import count_removed, reusable_vectors, reuse
 from pipeline.errors import PipelineError

@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.serve.key import KEY_VARIABLE, read_key
+    from pipeline.serve.middleware import KEY_VARIABLE, read_key
     from pipeline.serve.server import Server
 
 __all__ = ["KEY_VARIABLE", "Server", "read_key"]
@@ -16,4 +16,4 @@ __all__ = ["KEY_VARIABLE", "Server", "read_key"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    return resolve_name(f"pipeline.serve.{'server' if name == 'Server' else 'key'}:{name}")
+    return resolve_name(f"pipeline.serve.{'server' if name == 'Server' else 'middleware'}:{name}")

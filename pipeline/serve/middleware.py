@@ -1,4 +1,4 @@
-"""The door of the HTTP server: who comes in, how much they may bring, and what is not worth an engine's time.
+"""The middleware of the HTTP server: the key, the size of a request, and what is not worth an engine's time.
 
 vLLM asks for its key below some paths only, and embeds texts that a run rejects. It loads this middleware (ASGI 3) by
 name, outside of everything else that it serves.
@@ -6,18 +6,21 @@ name, outside of everything else that it serves.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pipeline.serve.key import digest
+from pipeline.errors import UsageError
 
 VARIABLE = "EMBED_DOOR"
+KEY_VARIABLE = "VLLM_API_KEY"
 MAX_BODY_BYTES = 8 << 20
 PATIENCE_BYTES = 64 << 20  # of a body that is not taken, before its connection is cut
 MAX_INPUTS = 2048  # of one request, as at OpenAI
@@ -30,7 +33,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the door knows: the digest of the key, None to let everyone in, and the sizes that a vector may have."""
+    """What the middleware knows: the digest of the key, None to serve everyone, and the sizes of a vector."""
 
     key_sha256: str | None
     dims: tuple[int, ...]
@@ -134,3 +137,29 @@ async def _answer(send: Send, status: int, text: str) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def read_key(file: Path | None, environment: Mapping[str, str]) -> str:
+    """Return the key that a file holds, or else the variable VLLM_API_KEY.
+
+    Raises UsageError, which does not show it, when there is none or a header cannot hold it.
+    """
+    where = f"key file {file}" if file else f"variable {KEY_VARIABLE}"
+    try:
+        key = (file.read_text() if file else environment.get(KEY_VARIABLE, "")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "bytes that are no text"
+        raise UsageError(f"{where}: expected a readable file with the key, found {reason}") from None
+    if not key:
+        raise UsageError(
+            f"{where}: expected a key, found none; give one with --api-key-file or say --no-auth, "
+            "and on Modal deploy with EMBED_HTTP=1"
+        )
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError(f"{where}: expected one line of printable ASCII without spaces, found something else")
+    return key
+
+
+def digest(key: str) -> str:
+    """Return the SHA-256 of a key in hexadecimal."""
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -12,14 +12,17 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
-from typing import NoReturn, Self
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, Self
 
-from pipeline.config import ENGINES, Config
+from pipeline.config import ENGINES, REPOSITORY, Config
 from pipeline.console import DEBUG_VARIABLE
+from pipeline.engines import engine_arguments, pooler_arguments, vllm_environment
 from pipeline.errors import EngineError, UsageError
 from pipeline.model import open_checkpoint
-from pipeline.serve.command import server_command, server_environment
+from pipeline.serve import middleware
+from pipeline.serve.middleware import KEY_VARIABLE, digest
 
 PROBE_EVERY_S = 0.25
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
@@ -130,3 +133,38 @@ def _check_free(host: str, port: int) -> None:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except (OSError, OverflowError) as error:
         raise UsageError(f"server: expected an address to listen on, found {host} port {port}: {error}") from error
+
+
+def server_command(config: Config, folder: Path, *, host: str, port: int) -> list[str]:
+    """Return the command of a server for the model in `folder`, with every argument of the batch engine.
+
+    It holds no secret: a process list shows it.
+    """
+    arguments = {
+        "model": str(folder),
+        "served_model_name": config.model.name,
+        **engine_arguments(config),
+        "pooler_config": pooler_arguments(config),
+        "hf_overrides": {"is_matryoshka": True, "matryoshka_dimensions": config.model.dims},
+        "host": host,
+        "port": port,
+        "middleware": f"{middleware.AccessMiddleware.__module__}.{middleware.AccessMiddleware.__qualname__}",
+        "disable_uvicorn_access_log": True,
+        "uvicorn_log_level": "warning",
+    }
+    return [sys.executable, "-m", "pipeline.engines.vllm_server", *map(_flag, arguments, arguments.values())]
+
+
+def server_environment(config: Config, key: str | None, base: Mapping[str, str]) -> dict[str, str]:
+    """Return `base` without the key and with what the server needs, among it whom its middleware lets in."""
+    settings = middleware.Settings(key_sha256=key and digest(key), dims=config.model.dims)
+    kept = {name: value for name, value in base.items() if name != KEY_VARIABLE}
+    sources = [str(REPOSITORY), *filter(None, [base.get("PYTHONPATH")])]
+    return kept | vllm_environment() | {middleware.VARIABLE: settings.to_json(), "PYTHONPATH": os.pathsep.join(sources)}
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag}={json.dumps(value) if isinstance(value, dict) else value}"

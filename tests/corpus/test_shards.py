@@ -22,7 +22,7 @@ from pipeline.corpus.reader import ChunkReader, shard_at
 from pipeline.corpus.shards import Corpus, find_shards, open_corpus
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import RunOptions
 from pipeline.driver.plan import make_plan, plan_chunks
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError

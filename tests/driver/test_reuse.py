@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from numpy.typing import NDArray
 
-from pipeline.driver.options import RunOptions
-from pipeline.engines.canary import canary_ids
+from pipeline.driver.inventory import RunOptions
 from pipeline.engines.hashing import HashingEmbedder
+from pipeline.engines.thread import canary_ids
 from tests.support import by_manifest, embed_corpus, ids, local_config, read_dataset, status, texts
 from tests.support.crash import crashing_run, hashing_run
 from tests.support.edits import Corpus, Row

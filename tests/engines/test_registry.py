@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import RunOptions
 from pipeline.driver.run import run
 from pipeline.engines import ENGINES, EngineKind, make_embedder
 from pipeline.errors import EngineError, UsageError

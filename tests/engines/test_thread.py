@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import load_config
 from pipeline.engines import thread as engine
-from pipeline.engines.canary import MIN_COSINE, TEXTS
 from pipeline.engines.hashing import HashingEmbedder
-from pipeline.engines.thread import MAX_REFUSED, EngineThread
+from pipeline.engines.thread import MAX_REFUSED, MIN_COSINE, TEXTS, EngineThread
 from pipeline.errors import BrokenEngineError
 from tests.support import REPOSITORY
 

@@ -15,7 +15,7 @@ import pytest
 from jobs import embed_corpus
 from jobs.request import Request, packed
 from pipeline.cli import _parser
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import RunOptions
 from tests.support import texts, write_jsonl
 from tests.support.modal_jobs import house, needs_plane
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.model.passages import RETOKENISATION_MARGIN, Passages, make_passages
-from pipeline.model.tokens import Tokenizer, make_tokenizer
+from pipeline.model.tokens import RETOKENISATION_MARGIN, Passages, Tokenizer, make_passages, make_tokenizer
 from tests.support import local_config
 
 CONFIG = local_config()

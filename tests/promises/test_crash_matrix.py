@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.dataset.store import NEXT, Store
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import RunOptions
 from pipeline.tools.verify import verify
 from tests.support import by_manifest, read_dataset, texts
 from tests.support.crash import crashing_run, hashing_run

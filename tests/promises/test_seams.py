@@ -11,7 +11,7 @@ import pytest
 from pipeline.chunk import Shard, Span, make_chunk
 from pipeline.config import load_config
 from pipeline.dataset.store import NEXT, Store
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import RunOptions
 from pipeline.errors import CorpusError, DamageError, RecipeError
 from pipeline.recipe import fingerprint, recipe
 from tests.support import REPOSITORY, by_manifest, embed_corpus, ids, read_dataset, status, texts, write_jsonl

@@ -12,8 +12,8 @@ import pytest
 from pipeline.config import load_config
 from pipeline.engines.vllm import SPIN_COUNT, engine_arguments, pooler_arguments, vllm_environment
 from pipeline.errors import UsageError
-from pipeline.serve.command import server_command, server_environment
-from pipeline.serve.key import read_key
+from pipeline.serve.middleware import read_key
+from pipeline.serve.server import server_command, server_environment
 from tests.support import REPOSITORY, embed_corpus
 
 CONFIGS = [load_config(REPOSITORY / f"configs/{name}.toml") for name in ("local", "kalm-gemma3-12b")]

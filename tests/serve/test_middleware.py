@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.serve import middleware as door
-from pipeline.serve.key import digest
+from pipeline.serve.middleware import digest
 
 DIMS = (384, 128)
 OPEN = door.Settings(key_sha256=None, dims=DIMS)

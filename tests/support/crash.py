@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
-from pipeline.driver.options import RunOptions
+from pipeline.driver.inventory import RunOptions
 from pipeline.driver.run import run
 from tests.support import local_config
 

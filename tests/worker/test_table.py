@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.corpus.rows import Reject, Rows
-from pipeline.model.passages import Passages
+from pipeline.model.tokens import Passages
 from pipeline.schema import PART, REJECTS
 from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
 

@@ -446,11 +446,11 @@ def test_driver_killed_in_mid_map_runs_again(plane: Loopback, ask: Ask) -> None:
 def test_preempted_input_runs_again_after_the_exit_hook(plane: Loopback, ask: Ask) -> None:
     plane.faults.add(PreemptAtInput(on="Model", after_s=0.7, grace_s=10))
     n_before = len(plane.seen.of("Model"))
-    answer = ask('answer = modal.Cls.from_name("work", "Model")(size=50).run.remote(1.5)')
+    answer = ask('answer = modal.Cls.from_name("work", "Model")(size=50).run.remote(5.0)')
     assert answer == [50, ["load", "wake"]]
-    first, *others = plane.seen.of("Model")[n_before:]  # a slow machine may have more than one that is ready to help
+    first, second = plane.seen.of("Model")[n_before:]
     assert first.why == "preempted"
-    assert (first.inputs, sum(each.inputs for each in others)) == (1, 1)
+    assert (first.inputs, second.inputs) == (1, 1)
     assert modal(plane, "app", "logs", "work").count("model 50 closes") >= 1
 
 

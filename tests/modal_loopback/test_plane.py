@@ -444,9 +444,9 @@ def test_driver_killed_in_mid_map_runs_again(plane: Loopback, ask: Ask) -> None:
 
 
 def test_preempted_input_runs_again_after_the_exit_hook(plane: Loopback, ask: Ask) -> None:
-    plane.faults.add(PreemptAtInput(on="Model", after_s=0.7, grace_s=10))
+    plane.faults.add(PreemptAtInput(on="Model", after_s=3.0, grace_s=10))
     n_before = len(plane.seen.of("Model"))
-    answer = ask('answer = modal.Cls.from_name("work", "Model")(size=50).run.remote(5.0)')
+    answer = ask('answer = modal.Cls.from_name("work", "Model")(size=50).run.remote(8.0)')
     assert answer == [50, ["load", "wake"]]
     first, second = plane.seen.of("Model")[n_before:]
     assert first.why == "preempted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import REPOSITORY
+
+# A shell that starts pytest in the background lets it ignore SIGINT, and everything that the tests start with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine; a file per example goes to the tmp_path of its test.
 settings.register_profile(

@@ -131,12 +131,12 @@ def kept_dtype(config: Config, store: Store, *, rebuild: bool = False) -> Dtype 
 
     A rebuild may choose, unless with that dtype there is nothing to rebuild or parts wait for the swap.
     """
-    stored = store.read_recipe()
+    stored = store.read_recipe() if config.model.dtype == "auto" else None
     if stored is None:
         return None
     recipes = {dtype: recipe(replace(config, model=replace(config.model, dtype=dtype))) for dtype in get_args(Dtype)}
-    kept: Dtype = stored["model.dtype"]
-    if not rebuild or recipes[kept] == stored:
+    kept = next((dtype for dtype in recipes if dtype == stored.get("model.dtype")), None)  # a damaged recipe has none
+    if not rebuild or (kept and recipes[kept] == stored):
         return kept
     staged = (dtype for dtype in recipes if store.staging(fingerprint(recipes[dtype])).root.exists())
     return next(staged, None)

@@ -212,6 +212,17 @@ def test_an_output_without_its_manifest_keeps_its_dtype(tmp_path: Path, begun: t
     assert set(recorded(tmp_path / "out")) == {"bfloat16"}
 
 
+@pytest.mark.parametrize("more", [(), ("--rebuild",)])
+def test_a_recipe_with_an_odd_dtype_is_no_crash(
+    tmp_path: Path, begun: tuple[str | Path, ...], more: tuple[str, ...]
+) -> None:
+    manifest = tmp_path / "out/manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"model.dtype":"bfloat16"', '"model.dtype":7', 1))
+    done = embed_corpus(*begun, *more)
+    assert done.returncode == (0 if more else 5), done.stderr
+    assert "unexpected" not in done.stderr
+
+
 def test_a_dtype_that_is_said_is_held_against_the_output(begun: tuple[str | Path, ...]) -> None:
     refused = embed_corpus(*begun, "--set", "model.dtype=float32")
     assert refused.returncode == 5

@@ -24,6 +24,7 @@ EXIT_CODES = """exit codes:
   4  another run holds this output
   5  the output was made with another recipe
   6  verify found damage
+  7  more rows would be removed than allowed; nothing was changed
   130, 143  stopped by Ctrl-C or SIGTERM; run again
 """
 

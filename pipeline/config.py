@@ -96,6 +96,7 @@ class RunConfig:
 
     dim: int = 0
     chunk_tokens: Positive = 65_536
+    max_removed: Annotated[float, Meta(ge=0, le=1)] = 0.1  # share of a dataset's rows that a run may remove unasked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ PipelineError                 1  unexpected
 ├── OutputLockedError         4  another run holds this output
 ├── RecipeError               5  the output was made with another recipe
 ├── DamageError               6  verify found damage
+├── RemovalError              7  more rows would leave than may; nothing was changed
 └── EngineError               1  the engine did not load or broke its contract
     ├── BrokenEngineError     1  the engine went wrong, whatever it is given
     └── VectorError           1  vectors that must not be stored
@@ -63,6 +64,12 @@ class DamageError(PipelineError):
     """The files of a dataset contradict its manifest or themselves."""
 
     exit_code = 6
+
+
+class RemovalError(PipelineError):
+    """More rows would leave the output than may without a word."""
+
+    exit_code = 7
 
 
 class EngineError(PipelineError):

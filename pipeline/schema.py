@@ -39,11 +39,11 @@ REJECTS = pa.schema(
     }
 )
 
-ReaderReason = Literal["malformed_json", "null_text", "not_a_string", "empty_text", "invalid_utf8"]
-LaterReason = Literal["too_long", "engine_error"]  # that only a tokenizer or an engine finds
-Reason = ReaderReason | LaterReason
-LATER_REASONS: tuple[str, ...] = get_args(LaterReason)
-REASONS: tuple[str, ...] = (*get_args(ReaderReason), *LATER_REASONS)
+Reason = Literal[
+    "malformed_json", "null_text", "not_a_string", "empty_text", "invalid_utf8", "too_long", "engine_error"
+]
+REASONS: tuple[str, ...] = get_args(Reason)
+LATER_REASONS = ("empty_text", "too_long", "engine_error")  # that a tokenizer or an engine may find
 
 
 def embedding_type(dim: int) -> pa.DataType:

@@ -1,7 +1,7 @@
 """A dataset: its manifest, its parts, the volume it is kept on, and the transaction that changes it."""
 
 from pipeline.dataset.describe import describe_plan, describe_run, open_dataset, status, write_card
-from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, totals
+from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, parse_receipt, totals
 from pipeline.dataset.parts import count_duplicate_ids, open_part
 from pipeline.dataset.store import RECEIPT_KEY, Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
@@ -30,6 +30,7 @@ __all__ = [
     "load_prefilled",
     "open_dataset",
     "open_part",
+    "parse_receipt",
     "save_prefilled",
     "status",
     "totals",

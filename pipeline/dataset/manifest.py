@@ -50,6 +50,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     column_settings: str = msgspec.field(
         default="", name="labels"
     )  # which column gave the ids, which were kept, and which of these as text
+    root: str = ""  # digest of the folder that `source` is below; "" in parts of earlier versions
+    reasons: dict[str, int] = {}  # rejected rows by reason; empty in parts of earlier versions
     reused_rows: int = 0  # whose vectors come from an older part
     engine_calls: int = 0
     engine_texts: int = 0

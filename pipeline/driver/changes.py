@@ -58,11 +58,13 @@ def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:
     if receipt.has_rejects:
         with open_part(store.rejects_path(receipt.part)) as file:
             rejected = file.read(use_threads=False)
-    is_later = pc.is_in(rejected.column("reason"), value_set=pa.array(LATER_REASONS))
     early = rejects_table(receipt.source, rows.rejects) or REJECTS.empty_table()
+    is_later = pc.invert(pc.is_in(rejected.column("row"), value_set=early.column("row")))
     if not rejected.filter(pc.invert(is_later)).select(FOUND_BY_THE_READER).equals(early.select(FOUND_BY_THE_READER)):
         return False
     later = rejected.filter(is_later)
+    if not {*later.column("reason").to_pylist()} <= {*LATER_REASONS}:
+        return False
     is_embedded = ~np.isin(np.array(rows.row, np.int64), later.column("row").to_numpy())
     expected = pa.table(
         {

@@ -25,6 +25,7 @@ class RunOptions:
     rebuild: bool = False  # replace a dataset of another recipe, once the new one is whole
     rehash: bool = False  # read every shard again, whatever its date says
     keep_missing: bool = False  # keep the rows of shards that are gone
+    prune: bool = False  # let any number of rows leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

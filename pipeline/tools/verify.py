@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import overlapping
-from pipeline.dataset import RECEIPT_KEY, Manifest, Receipt, Store, count_duplicate_ids
+from pipeline.dataset import RECEIPT_KEY, Manifest, Receipt, Store, count_duplicate_ids, parse_receipt
 from pipeline.errors import CorpusError
 from pipeline.files import file_checksum, open_parquet
 from pipeline.recipe import fingerprint
@@ -106,7 +106,7 @@ def _data_problems(store: Store, manifest: Manifest, receipt: Receipt) -> Iterat
 def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt) -> Iterator[tuple[str, str]]:
     dataset = manifest.dataset
     own = (file.metadata.metadata or {}).get(RECEIPT_KEY, b"")
-    if own != msgspec.json.encode(msgspec.structs.replace(receipt, size_bytes=0, checksum="")):
+    if not _says(own, msgspec.structs.replace(receipt, size_bytes=0, checksum="")):
         yield "receipt", "the receipt in the footer is not the manifest's"
     if dataset is not None and receipt.fingerprint != dataset.fingerprint:
         yield "fingerprint", f"expected {dataset.fingerprint}, found {receipt.fingerprint}"
@@ -134,6 +134,13 @@ def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt
         expected = getattr(receipt, name)
         if expected != found:
             yield "count", f"expected {expected:,} {name.replace('_', ' ')}, found {found:,}"
+
+
+def _says(own: bytes, receipt: Receipt) -> bool:
+    try:
+        return parse_receipt(own) == receipt
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _value_problems(

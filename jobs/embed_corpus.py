@@ -61,6 +61,7 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     rebuild: bool = False,
     rehash: bool = False,
     keep_missing: bool = False,
+    prune: bool = False,
     skip_bad_files: bool = False,
 ) -> None:
     """Embed INPUT, a path on the volume embedding-corpus, into OUTPUT on the volume embedding-output."""
@@ -81,6 +82,7 @@ def main(  # noqa: PLR0913  the flags of `modal run`
                 rebuild=rebuild,
                 rehash=rehash,
                 keep_missing=keep_missing,
+                prune=prune,
                 skip_bad_files=skip_bad_files,
             ),
         )

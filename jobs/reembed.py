@@ -14,6 +14,7 @@ from jobs.resources import HOURS
 from jobs.schedule import load_schedule
 from pipeline.config import load_config
 from pipeline.dataset import describe_run
+from pipeline.driver import RunOptions
 from pipeline.errors import IncompleteError, OutputLockedError
 
 app = modal.App("embedding-reembed").include(embedding_service.app)
@@ -34,7 +35,13 @@ def reembed() -> None:
     began_at = time.time()
     failed = []
     for dataset in SCHEDULE.datasets:
-        request = Request(input=dataset.input, output=dataset.output, config=dataset.config, dim=dataset.dim)
+        request = Request(
+            input=dataset.input,
+            output=dataset.output,
+            config=dataset.config,
+            dim=dataset.dim,
+            options=RunOptions(prune=dataset.prune),
+        )
         try:
             report = driver.drive(packed(request), began_at=began_at)
         except Exception as error:  # noqa: BLE001  whatever it is, the other datasets have their turn

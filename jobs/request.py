@@ -75,6 +75,8 @@ def find_input(request: Request) -> str:
 def check_relative(flag: str, path: str) -> str:
     """Return a path that stays below wherever it is put, without a trailing slash; raises UsageError."""
     pure = PurePosixPath(path)
+    if "://" in path:
+        raise UsageError(f"{flag} {path}: expected a path below the volume, such as wiki/, found an address")
     if not pure.parts or pure.is_absolute() or ".." in pure.parts:
         raise UsageError(f"{flag} {path}: expected a path below the volume, such as wiki/, found one that leaves it")
     return str(pure)

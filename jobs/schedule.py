@@ -16,6 +16,7 @@ class ScheduledDataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     output: str
     config: str
     dim: int = 0
+    prune: bool = False  # let more rows go than run.max_removed
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -136,6 +136,7 @@ def _add_run_commands(add: Add, configured: _Parser, as_json: _Parser) -> None:
     )
     run.add_argument("--rehash", action="store_true", help="read every file again, whatever its date says")
     run.add_argument("--keep-missing", action="store_true", help="keep the rows of files that are gone")
+    run.add_argument("--prune", action="store_true", help="let more rows go than run.max_removed")
     run.add_argument("--skip-bad-files", action="store_true", help="leave out files that cannot be read")
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from pipeline.config import REPOSITORY, Config, load_config, parse_config
 from pipeline.console import note
-from pipeline.dataset import Store
+from pipeline.dataset import Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def plan(options: Namespace) -> None:
     from pipeline.model import this_device
 
     with tempfile.TemporaryDirectory() as empty:
-        store = Store(root=Path(options.output or empty))
+        store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
         config = _settled(_config(options), this_device(), store)
         found = estimate(make_plan(options.input, store, config, RunOptions(limit=options.limit)), store, config)
     _say(options, found, describe_plan(found))
@@ -45,7 +45,7 @@ def run(options: Namespace) -> None:
     from pipeline.driver import RunOptions, fan_out_here, saying
     from pipeline.model import describe_dtype, this_device
 
-    store, device, asked = Store(root=Path(options.output)), this_device(), _config(options)
+    store, device, asked = Store(root=output_folder(options.output)), this_device(), _config(options)
     config = _settled(asked, device, store, rebuild=options.rebuild)
     if config.model.licence_notice:
         note(config.model.licence_notice)
@@ -60,6 +60,7 @@ def run(options: Namespace) -> None:
             rebuild=options.rebuild,
             rehash=options.rehash,
             keep_missing=options.keep_missing,
+            prune=options.prune,
         ),
     )
     record, sums = outcome.run, outcome.totals
@@ -113,6 +114,9 @@ def verify(options: Namespace) -> None:
     is_complete = found["state"] == "complete"
     mended_by_run = ("outdated",) if is_complete else ("outdated", *LEFT_BY_A_RUN)
     damage = [line for line, problem in zip(lines, problems, strict=True) if problem.kind not in mended_by_run]
+    foreign = [line for line, problem in zip(lines, problems, strict=True) if problem.kind == "foreign"]
+    if options.repair and foreign:
+        raise DamageError(f"dataset {options.dataset}: left {len(foreign)} files alone, such as {foreign[0]}")
     if damage and not options.repair:
         raise DamageError(
             f"dataset {options.dataset}: {len(damage)} problems; the first is {damage[0]}. "
@@ -133,7 +137,7 @@ def slice(options: Namespace) -> None:
 
     store = Store(root=Path(options.dataset))
     manifest = dataset.open_dataset(store)
-    sums = slice_dataset(store, manifest, options.dim, Store(root=Path(options.destination)))
+    sums = slice_dataset(store, manifest, options.dim, Store(root=output_folder(options.destination)))
     trained = manifest.dataset.config["model"]["dims"] if manifest.dataset else []
     if options.dim not in trained and not options.allow_untrained_dim:
         note(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")

@@ -1,5 +1,7 @@
 """The corpus: which shards an input has, and their rows. A format is one file and one entry of READERS."""
 
+from pipeline.corpus.apart import check_input
+from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of
 from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.corpus.shards import Corpus, find_shards, open_corpus
@@ -12,7 +14,11 @@ __all__ = [
     "Reader",
     "Reject",
     "Rows",
+    "check_input",
     "find_shards",
+    "folders_below",
     "open_corpus",
     "reader_of",
+    "rebased",
+    "root_key",
 ]

@@ -30,23 +30,22 @@ class Corpus:
         return reader_of(self.root, shard.source)
 
 
-def find_shards(input: str, *, exclude: Path | None = None) -> tuple[Path, list[Shard]]:
+def find_shards(input: str) -> tuple[Path, list[Shard]]:
     """Return the root and the shards of a file, a folder (recursive) or a glob.
 
-    Hidden and temporary files (names starting with `.` or `_`) and the folder `exclude` are left out.
+    Hidden and temporary files (names starting with `.` or `_`) are left out.
     Raises CorpusError when nothing is left, for a folder that cannot be listed and for a name that is not Unicode.
     """
     try:
         root, found = _list(input)
         paths = list(found)
-        exclude = _real(exclude) if exclude else None
     except (OSError, ValueError) as error:
         raise CorpusError(f"input {input!r}: expected files and folders that can be listed, found: {error}") from error
     shards, endings = [], tuple(READERS)
     for path in paths:
         below = path.relative_to(root)
         hidden = any(name.startswith((".", "_")) for name in below.parts)
-        if hidden or not path.name.lower().endswith(endings) or (exclude and _real(path).is_relative_to(exclude)):
+        if hidden or not path.name.lower().endswith(endings):
             continue
         if not _is_unicode(below.as_posix()):
             raise CorpusError(f"input {input}: expected file names in UTF-8, found {below.as_posix()!r}; rename it")
@@ -119,10 +118,6 @@ def _why_no_file(path: Path) -> str:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve gives up on a link to itself
 
 
 def _is_unicode(name: str) -> bool:

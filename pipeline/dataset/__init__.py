@@ -1,7 +1,18 @@
 """A dataset: its manifest, its parts, the volume it is kept on, and the transaction that changes it."""
 
-from pipeline.dataset.describe import describe_plan, describe_run, open_dataset, status, write_card
+from pipeline.dataset.card import write_card
+from pipeline.dataset.describe import describe_plan, describe_run, open_dataset, status
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, parse_receipt, totals
+from pipeline.dataset.ours import (
+    TRASH,
+    check_ours,
+    discard,
+    discard_file,
+    foreign_files,
+    output_folder,
+    sweep,
+    temporaries,
+)
 from pipeline.dataset.parts import count_duplicate_ids, open_part
 from pipeline.dataset.store import RECEIPT_KEY, Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
@@ -12,6 +23,7 @@ __all__ = [
     "NAME",
     "RECEIPT_KEY",
     "STALE_S",
+    "TRASH",
     "Attempt",
     "Attempts",
     "Dataset",
@@ -22,17 +34,24 @@ __all__ = [
     "Store",
     "Transaction",
     "Volume",
+    "check_ours",
     "count_duplicate_ids",
     "deaths_of",
     "describe_plan",
     "describe_run",
+    "discard",
+    "discard_file",
+    "foreign_files",
     "heartbeat",
     "load_prefilled",
     "open_dataset",
     "open_part",
+    "output_folder",
     "parse_receipt",
     "save_prefilled",
     "status",
+    "sweep",
+    "temporaries",
     "totals",
     "write_card",
 ]

@@ -1,11 +1,12 @@
-"""What a dataset holds, what a run would take and how one went: as objects, in words, and as the dataset's card."""
+"""What a dataset holds, what a run would take and how one went: as objects and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.dataset.manifest import Dataset, Manifest, totals
+from pipeline.dataset.manifest import Manifest, totals
+from pipeline.dataset.ours import is_dataset
 from pipeline.dataset.store import Store
 from pipeline.errors import UsageError
 
@@ -20,40 +21,22 @@ DID = {
     "reused_rows": "reused {:,}",
     "removed_rows": "removed {:,}",
 }
-CARD = """\
----
-{metadata}
----
-# Embeddings by {name}
-
-{passages:,} passages of {embedded_rows:,} rows as {dim}-dimensional float16 vectors of unit length; a dot product is
-the cosine. {rejected_rows:,} rows could not be embedded and stand with a reason in `rejects/`.
-
-| recipe | |
-| --- | --- |
-{rows}
-
-```python
-import pyarrow.dataset as ds
-
-table = ds.dataset("data", format="parquet").to_table(columns=["id", "embedding"])
-```
-
-Made with embed-corpus; `embed-corpus verify` checks the files against `manifest.jsonl`. Fingerprint {fingerprint}.
-"""
 
 
 def open_dataset(store: Store) -> Manifest:
     """Return the manifest of a dataset; raises UsageError when the folder holds none."""
     manifest = store.read_manifest()
-    if not store.manifest_path.exists() and not store.part_sizes():
-        raise UsageError(f"{store.root}: expected a dataset made by `embed-corpus run`, found no manifest.jsonl")
+    if not is_dataset(store):
+        raise UsageError(f"{store.root}: expected a dataset made by `embed-corpus run`, found no manifest of one")
     return manifest
 
 
 def describe_plan(plan: Mapping[str, Any]) -> str:
     """Return in words what a run would take, from the object of `plan --json`."""
-    return PLAN.format(**plan)
+    removes = (
+        f"; removes {plan['removed_rows']:,} rows of {plan['removed_files']:,} files" if plan["removed_rows"] else ""
+    )
+    return PLAN.format(**plan) + removes
 
 
 def describe_run(run: Mapping[str, Any], *, output: str = "") -> str:
@@ -94,25 +77,3 @@ def status(store: Store, manifest: Manifest) -> dict[str, Any]:
         "peak_rss_bytes": run.peak_rss_bytes if run else 0,
         "cost_usd": run.cost_usd if run else 0.0,
     }
-
-
-def write_card(store: Store, dataset: Dataset, sums: Mapping[str, int]) -> None:
-    """Write the card of a dataset unless it already says the same."""
-    from huggingface_hub import DatasetCardData
-
-    model = dataset.config["model"]
-    metadata = DatasetCardData(
-        configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
-        license="other",
-        license_name=model["licence"],
-        tags=["embeddings"],
-    )
-    text = CARD.format(
-        name=model["name"],
-        metadata=metadata.to_yaml(original_order=["configs"]),
-        dim=dataset.recipe["run.dim"],
-        fingerprint=dataset.fingerprint,
-        rows="\n".join(f"| {key} | `{value!r}` |" for key, value in dataset.recipe.items()),
-        **sums,
-    )
-    store.write_text("README.md", text)

@@ -22,6 +22,7 @@ from pipeline.files import append_file, checksum, file_checksum, open_parquet, p
 NEXT = ".next"  # below the output: what waits for the swap, a folder for each recipe
 RECEIPT_KEY = b"embed_corpus.receipt"
 RECIPE_KEY = b"embed_corpus.recipe"
+UNREADABLE_RECEIPT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 ROW_GROUP_BYTES = 2 << 20  # the writer needs about ten times this
 
 
@@ -86,7 +87,7 @@ class Store:
 
         Raises DamageError as `read_manifest` does.
         """
-        for line in self._manifest_lines():
+        for line in self.manifest_lines():
             if (dataset := fold([line]).dataset) is not None:
                 return dataset.recipe
         sound = (part for part in sorted(self.part_sizes()) if self.receipt_of(part) is not None)
@@ -97,9 +98,10 @@ class Store:
 
         Raises DamageError when there is one that cannot be read.
         """
-        return fold(self._manifest_lines())
+        return fold(self.manifest_lines())
 
-    def _manifest_lines(self) -> Iterator[bytes]:
+    def manifest_lines(self) -> Iterator[bytes]:
+        """Yield the lines of the manifest, none where there is no file; raises DamageError as `read_manifest` does."""
         try:
             with self.manifest_path.open("rb") as file:
                 yield from file
@@ -114,12 +116,6 @@ class Store:
     def rewrite_manifest(self, lines: Iterable[Line]) -> None:
         """Replace the manifest as a whole; the caller commits."""
         publish_file(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))))
-
-    def write_text(self, name: str, text: str) -> None:
-        """Replace a small file of the output unless it already says the same."""
-        path, data = self.root / name, text.encode()
-        if not (path.exists() and path.read_bytes() == data):
-            publish_file(path, pa.py_buffer(data))
 
     def append(self, line: Line) -> None:
         """Add one line to the manifest, durably."""
@@ -147,8 +143,17 @@ class Store:
             if not is_whole:
                 return None
             return msgspec.structs.replace(receipt, size_bytes=path.stat().st_size, checksum=file_checksum(path))
-        except (CorpusError, OSError, KeyError, msgspec.MsgspecError):
+        except (CorpusError, OSError, KeyError, *UNREADABLE_RECEIPT):
             return None
+
+    def has_receipt(self, name: str) -> bool:
+        """Whether a file in data/ has a receipt in its footer, whatever its name is."""
+        try:
+            with open_parquet(self.data_path(name)) as file:
+                parse_receipt((file.metadata.metadata or {})[RECEIPT_KEY])
+        except (CorpusError, OSError, KeyError, *UNREADABLE_RECEIPT):
+            return False
+        return True
 
     def has_rejects_of(self, receipt: Receipt) -> bool:
         """Whether the rejects of a part are there if it has any; a copy of a run at work may lack them."""
@@ -196,21 +201,6 @@ class Store:
     def is_locked(self) -> bool:
         """Whether a run holds the output at this moment."""
         return is_flocked(self.root)
-
-    def sweep(self) -> None:
-        """Remove what a crash left behind: temporary files, and rejects whose part was never published."""
-        for path in self.temporaries():
-            remove_file(path)
-        for path in (self.root / "rejects").glob("*.parquet"):
-            if not self.data_path(path.name).exists():
-                remove_file(path)
-        for staging in (self.root / NEXT).glob("*"):
-            replace(self, root=staging).sweep()
-
-    def temporaries(self) -> list[Path]:
-        """Return the files that were being written when a run was stopped, or are at this moment."""
-        folders = (self.root, self.root / "data", self.root / "rejects")
-        return [path for folder in folders for path in sorted(folder.glob(".*.tmp"))]
 
 
 def _parquet(table: pa.Table) -> pa.Buffer:

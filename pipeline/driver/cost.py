@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.plan import Plan
+from pipeline.driver.removal import removal
 from pipeline.driver.reuse import reusable_vectors, share_missing
 from pipeline.worker import Job
 
@@ -21,6 +22,7 @@ def estimate(plan: Plan, store: Store, config: Config) -> dict[str, Any]:
     job = Job(root=plan.corpus.root, columns=plan.corpus.columns, config=config)
     shares = share_missing(plan.chunks, job, reusable_vectors(plan, store))
     tokens = sum(plan.density.n_tokens(chunk.span) * share for chunk, share in zip(plan.chunks, shares, strict=True))
+    leaving = removal(plan, store)
     margin = 2 * plan.density.spread * tokens
     return {
         "input_rows": sum(chunk.span.n_rows for chunk in plan.chunks),
@@ -28,6 +30,8 @@ def estimate(plan: Plan, store: Store, config: Config) -> dict[str, Any]:
         "tokens": round(tokens),
         "tokens_low": round(max(0.0, tokens - margin)),
         "tokens_high": round(tokens + margin),
+        "removed_rows": leaving.rows,
+        "removed_files": len(leaving.sources),
         "engine_hours": None,
         "cost_usd": None,
     }

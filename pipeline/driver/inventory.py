@@ -10,7 +10,7 @@ from typing import get_args
 
 from pipeline.chunk import Shard, Span, gaps, overlapping
 from pipeline.config import Config, Dtype, to_tables
-from pipeline.corpus import Corpus
+from pipeline.corpus import Corpus, folders_below, root_key
 from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
 from pipeline.errors import RecipeError, UsageError
 from pipeline.recipe import column_settings, fingerprint, recipe
@@ -74,19 +74,39 @@ class Inventory:
         return [Seen.of(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What an output has, before it is held against an input."""
+
+    manifest: Manifest
+    named: list[Receipt]  # of parts that are there, and that the manifest names
+    unnamed: list[Receipt]  # of the other parts of ours
+
+    @property
+    def roots(self) -> set[str]:
+        """Keys of the folders that sources are below."""
+        return {receipt.root for receipt in (*self.named, *self.unnamed)}
+
+
+def look_up(store: Store) -> Found:
+    """Read the manifest of an output, and the footers of parts that it does not name."""
+    manifest = store.read_manifest()
+    named, unnamed = _there(store, manifest)
+    return Found(manifest=manifest, named=named, unnamed=unnamed)
+
+
 def take_inventory(
-    store: Store, config: Config, shards: Sequence[Shard], options: RunOptions, corpus: Corpus
+    store: Store, found: Found, config: Config, corpus: Corpus, options: RunOptions, shards: Sequence[Shard]
 ) -> Inventory:
-    """Read the manifest, and the footers of parts that it does not name, staged ones included.
+    """Match the parts of an output, and those that wait for the swap, to the shards of an input.
 
     `corpus` is what is known of the shards so far: how columns are kept, and which files are unusable.
     A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
     made. Raises RecipeError when the output has another recipe and is not to be rebuilt.
     """
-    manifest = store.read_manifest()
+    manifest, named, unnamed = found.manifest, found.named, found.unnamed
     wanted = recipe(config)
     dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=to_tables(config))
-    named, unnamed = _there(store, manifest)
     whole = {receipt.part for receipt in named}
     if options.rebuild and options.keep_missing:
         raise UsageError(
@@ -98,17 +118,19 @@ def take_inventory(
     staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
     waiting = frozenset(receipt.part for receipt in staged)
     settings = column_settings(config, corpus.columns.keep_as_text)
-    at_hand = {shard.source: shard for shard in shards}
+    at_hand, here = {shard.source: shard for shard in shards}, root_key(corpus.root)
+    below = folders_below(corpus.root, shards, found.roots - {here})
     current, unconfirmed = [], []
     for receipt in (*named, *unnamed, *staged):
-        shard = at_hand.get(receipt.source)
+        shard, is_of_here = at_hand.get(receipt.source), receipt.root in ("", here)
         if receipt.fingerprint != dataset.fingerprint:
             continue
         if shard is None:  # its rows cannot be made again, whatever their column settings are
-            current += [receipt] if options.keep_missing else []
+            is_renamed = f"{below.get(receipt.root)}/{receipt.source}" in at_hand
+            current += [receipt] if options.keep_missing and not is_renamed else []
         elif receipt.column_settings != settings and shard.source not in corpus.skipped:
             continue
-        elif not options.rehash and manifest.is_current(receipt, shard):
+        elif not options.rehash and manifest.is_current(receipt, shard) and (is_of_here or not options.keep_missing):
             current.append(receipt)
         elif receipt.part not in waiting:
             unconfirmed.append(receipt)

@@ -6,16 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
 from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
 from pipeline.config import Config
-from pipeline.corpus import ChunkReader, Corpus, find_shards, open_corpus
-from pipeline.dataset import Receipt, Store
+from pipeline.corpus import ChunkReader, Corpus, check_input, find_shards, open_corpus, rebased, root_key
+from pipeline.dataset import Receipt, Store, check_ours
 from pipeline.driver.changes import unchanged
-from pipeline.driver.inventory import Inventory, RunOptions, take_inventory
+from pipeline.driver.inventory import Inventory, RunOptions, look_up, take_inventory
 from pipeline.errors import CorpusError, UsageError
 from pipeline.model import make_tokenizer
 
@@ -34,11 +35,18 @@ class Plan:
     inventory: Inventory
     density: Density
     chunks: tuple[Chunk, ...]
+    options: RunOptions
 
     @property
     def readable(self) -> list[Shard]:
         """The shards of the input, those left out that cannot be read."""
         return [shard for shard in self.shards if shard.source not in self.corpus.skipped]
+
+
+def check_place(input: str, store: Store) -> None:
+    """Raise UsageError for an output that is not ours or not apart from its input; touches nothing."""
+    check_input(input, store.root)
+    check_ours(store)
 
 
 def make_plan(input: str, store: Store, config: Config, options: RunOptions = DEFAULT) -> Plan:
@@ -48,16 +56,20 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     input that cannot be used, RecipeError for an output of another recipe and UsageError for a limit on an output
     that holds parts to replace.
     """
-    root, shards = find_shards(input, exclude=store.root)
+    check_place(input, store)
+    found = look_up(store)
+    root, shards = rebased(*find_shards(input), found.roots)
     look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
     corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
-    inventory = take_inventory(store, config, shards, options, corpus)
+    inventory = take_inventory(store, found, config, corpus, options, shards)
     if not config.corpus.keep:
         is_open = _open_ones(shards, inventory)
         corpus = look([shard for shard in shards if shard.source in is_open])
     if len(corpus.skipped) == len(shards):
         raise CorpusError("; ".join(corpus.skipped.values()) + ". Mend these: there is no other file")
     inventory = inventory.settled(_unchanged(corpus, inventory, store))
+    if options.keep_missing:
+        _check_names(inventory, shards, root)
     is_open = _open_ones(shards, inventory)
     corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))
     if options.limit is not None and inventory.stale:
@@ -76,7 +88,21 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     chunks = tuple(
         plan_chunks(corpus, inventory.done(), density, config, fingerprint, limit=options.limit, salts=salts)
     )
-    return Plan(shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=chunks)
+    return Plan(
+        shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=chunks, options=options
+    )
+
+
+def _check_names(inventory: Inventory, shards: Sequence[Shard], root: Path) -> None:
+    """Raise UsageError for a shard that has the name of another file, whose rows are to be kept."""
+    at_hand, here = {shard.source for shard in shards}, ("", root_key(root))
+    for receipt in inventory.stale:
+        is_other = receipt.fingerprint == inventory.dataset.fingerprint and receipt.root not in here
+        if is_other and receipt.source in at_hand:
+            raise UsageError(
+                f"--keep-missing: expected files with names of their own, found {receipt.source}, and the output has "
+                "rows of another file of this name; name a folder above both as --input"
+            )
 
 
 def _open_ones(shards: Sequence[Shard], inventory: Inventory) -> set[str]:

@@ -11,13 +11,24 @@ import msgspec
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.console import Progress, peak_rss_bytes
+from pipeline.console import Progress, note, peak_rss_bytes
 from pipeline.corpus import find_shards
-from pipeline.dataset import Receipt, Run, Store, Transaction, count_duplicate_ids, totals, write_card
+from pipeline.dataset import (
+    Receipt,
+    Run,
+    Store,
+    Transaction,
+    count_duplicate_ids,
+    foreign_files,
+    sweep,
+    totals,
+    write_card,
+)
 from pipeline.driver.cost import cost_usd, engine_busy
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.inventory import RunOptions
-from pipeline.driver.plan import DEFAULT, Plan, make_plan
+from pipeline.driver.plan import DEFAULT, Plan, check_place, make_plan
+from pipeline.driver.removal import check_removal, removal
 from pipeline.driver.reuse import count_removed, reusable_vectors, reuse
 from pipeline.errors import PipelineError
 from pipeline.worker import Failure, Job
@@ -48,12 +59,14 @@ def run(input: str, store: Store, config: Config, *, fan_out: FanOut, options: R
     one that another run holds.
     """
     began, record = time.monotonic(), _record(input, options)
+    check_place(input, store)
     if not store.root.exists():
         find_shards(input)  # what cannot be read leaves no folder behind
     with store.lock():
         store.reload()
-        store.sweep()
+        sweep(store)
         plan = make_plan(input, store, config, options)
+        _say_what_else_happens(plan, store, config)
         inventory, chunks = plan.inventory, plan.chunks
         record = msgspec.structs.replace(
             record,
@@ -90,6 +103,19 @@ def run(input: str, store: Store, config: Config, *, fan_out: FanOut, options: R
         record, sums = _finish(change, plan, receipts, record)
         store.commit()
     return Outcome(run=record, totals=sums, failures=failures)
+
+
+def _say_what_else_happens(plan: Plan, store: Store, config: Config) -> None:
+    """Name the files that are not ours, and the rows that leave; raises RemovalError when those are too many."""
+    if foreign := foreign_files(store, plan.inventory.manifest.receipts):
+        more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
+        note(f"output {store.root}: {', '.join(foreign[:3])}{more}: made by no run, and left alone; move it away")
+    if plan.options.prune:
+        leaving = removal(plan, store, is_exact=False)
+    else:
+        leaving = check_removal(plan, store, config.run.max_removed)
+    if leaving.rows:
+        note(f"output {store.root}: removes {leaving.in_words()}")
 
 
 def _record(input: str, options: RunOptions) -> Run:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.chunk import overlapping
-from pipeline.corpus import find_shards, reader_of
+from pipeline.corpus import check_input, find_shards, reader_of, rebased
 from pipeline.dataset import Manifest, Receipt, Store
 from pipeline.errors import CorpusError
 from pipeline.files import open_parquet
@@ -28,7 +28,8 @@ def coverage(input: str, store: Store, manifest: Manifest) -> Iterator[Problem]:
     The kinds: `row`, a part does not have exactly the rows of its span; `lost`, rows that are in no part's span;
     `outdated`, a file that is new, has changed, is gone or was skipped.
     """
-    root, shards = find_shards(input, exclude=store.root)
+    check_input(input, store.root)
+    root, shards = rebased(*find_shards(input), {receipt.root for receipt in manifest.receipts.values()})
     by_source: dict[str, list[Receipt]] = defaultdict(list)
     for receipt in sorted(manifest.receipts.values(), key=lambda receipt: receipt.span.row_start):
         by_source[receipt.source].append(receipt)

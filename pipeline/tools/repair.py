@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pipeline.chunk import overlapping
-from pipeline.dataset import Manifest, Receipt, Run, Store
+from pipeline.dataset import TRASH, Manifest, Receipt, Run, Store, discard, discard_file, sweep
 from pipeline.files import remove_file
 from pipeline.tools.verify import LEFT_BY_A_RUN, Problem, part_problems, trusted
 
@@ -31,7 +31,7 @@ def repair(store: Store, manifest: Manifest, problems: Sequence[Problem]) -> lis
         repair.mend_or_drop_part(problem, kinds)
     for problem in problems:
         repair.drop_leftover(problem)
-    store.sweep()
+    sweep(store)
     if repair.manifest.dataset is None:
         remove_file(store.manifest_path)
         return [*repair.done, "manifest.jsonl: dropped (its recipe cannot be read)"]
@@ -70,7 +70,7 @@ class _Repair:
             self.mended.add(name)
             self.done.append(f"{problem.path}: mended in the manifest ({problem.kind})")
             return
-        self.store.remove(name)
+        discard(self.store, name)
         self.n_dropped += 1
         self._dropped(problem)
 
@@ -81,20 +81,21 @@ class _Repair:
             self._dropped(problem)
         elif problem.kind == "orphan" and folder == "data":
             if self.store.receipt_of(name) is None:
-                self.store.remove(name)
+                discard(self.store, name)
                 self._dropped(problem)
             else:
                 self.left.add(name)
                 self.done.append(f"{problem.path}: left to the next run, which knows whether the input has its rows")
         elif problem.kind == "orphan" and not self._has_rejects(name):
-            remove_file(self.store.rejects_path(name))
+            discard_file(self.store, problem.path)
             self._dropped(problem)
 
     def _has_rejects(self, name: str) -> bool:
         return self.kept[name].has_rejects if name in self.kept else name in self.left
 
     def _dropped(self, problem: Problem) -> None:
-        self.done.append(f"{problem.path}: dropped ({problem.kind})")
+        where = "removed" if problem.kind == "temporary" else f"dropped into {TRASH}/"
+        self.done.append(f"{problem.path}: {where} ({problem.kind})")
 
 
 def _fits(receipt: Receipt, store: Store, manifest: Manifest, kept: Mapping[str, Receipt]) -> bool:

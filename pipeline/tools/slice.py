@@ -8,8 +8,7 @@ import time
 import msgspec
 
 from pipeline.chunk import Shard, make_chunk
-from pipeline.dataset import NAME as LOCK
-from pipeline.dataset import Dataset, Manifest, Receipt, Run, Store, open_part, totals, write_card
+from pipeline.dataset import Dataset, Manifest, Receipt, Run, Store, check_ours, open_part, sweep, totals, write_card
 from pipeline.errors import DamageError, RecipeError, UsageError
 from pipeline.recipe import fingerprint
 from pipeline.vectors import fixed_size_list, to_numpy, to_unit_float16
@@ -31,7 +30,7 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
     dataset = _narrowed(wide, dim)
     _check_destination(place, manifest, dataset)
     with place.lock():
-        place.sweep()
+        sweep(place)
         there = place.read_manifest()
         if there.dataset is None:  # so that what is interrupted is known for what it is
             place.rewrite_manifest([dataset, Run(state="started", input="", started_at=time.time())])
@@ -62,9 +61,10 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
 
 
 def _check_destination(place: Store, manifest: Manifest, dataset: Dataset) -> None:
-    """Raise RecipeError unless a folder is empty or holds an earlier slice of the same dataset."""
+    """Raise UsageError for a folder that is not ours, and RecipeError for one that holds another dataset."""
+    check_ours(place)
     there = place.read_manifest()
-    if not any(path.is_file() and path.name != LOCK for path in place.root.rglob("*")):
+    if there.dataset is None and not there.receipts and not place.part_sizes():
         return
     ours, theirs = ({receipt.source for receipt in found.receipts.values()} for found in (manifest, there))
     stranger = ours and theirs and not ours & theirs

@@ -16,7 +16,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import overlapping
-from pipeline.dataset import RECEIPT_KEY, Manifest, Receipt, Store, count_duplicate_ids, parse_receipt
+from pipeline.dataset import (
+    RECEIPT_KEY,
+    Manifest,
+    Receipt,
+    Store,
+    count_duplicate_ids,
+    foreign_files,
+    parse_receipt,
+    temporaries,
+)
 from pipeline.errors import CorpusError
 from pipeline.files import file_checksum, open_parquet
 from pipeline.recipe import fingerprint
@@ -214,11 +223,14 @@ def _strangers(store: Store, manifest: Manifest) -> Iterator[Problem]:
         "data": manifest.receipts.keys(),
         "rejects": {receipt.part for receipt in manifest.receipts.values() if receipt.has_rejects},
     }
+    foreign = foreign_files(store, manifest.receipts)
+    for name in foreign:
+        yield Problem(kind="foreign", path=name, detail="made by no run, and left alone; move it away")
     for folder, parts in named.items():
         for path in sorted((store.root / folder).glob("*.parquet")):
-            if path.name not in parts:
+            if path.name not in parts and f"{folder}/{path.name}" not in foreign:
                 yield Problem(kind="orphan", path=f"{folder}/{path.name}", detail="not in the manifest")
-    for path in store.temporaries():
+    for path in temporaries(store):
         yield Problem(kind="temporary", path=str(path.relative_to(store.root)), detail="left by a run that was stopped")
 
 

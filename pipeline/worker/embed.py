@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.corpus import ChunkReader, Columns, Reject, Rows
+from pipeline.corpus import ChunkReader, Columns, Reject, Rows, root_key
 from pipeline.dataset import Receipt, Store, load_prefilled
 from pipeline.engines import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
@@ -122,6 +122,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
         column_settings=column_settings(config, job.columns.keep_as_text),
+        root=root_key(job.root),
         reused_rows=int(np.count_nonzero(is_known[text_of_row])),
         engine_calls=embedded.calls,
         engine_texts=len(passages.ids) - len(embedded.refused),

@@ -20,6 +20,7 @@ import pytest
 
 from pipeline.chunk import Span
 from pipeline.dataset.manifest import Dataset, Receipt, Run
+from pipeline.dataset.ours import sweep
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import LocalVolume
 from pipeline.driver.fan_out import fan_out_here
@@ -208,7 +209,7 @@ def test_whenever_publishing_fails_only_whole_files_have_a_final_name(
     if "data/part-a.parquet" in found:
         assert found["data/part-a.parquet"].equals(TABLE)
         assert found["rejects/part-a.parquet"].equals(REJECTS)
-    store.sweep()
+    sweep(store)
     assert not temporaries(store)
     assert store.publish(RECEIPT, TABLE, REJECTS, RECIPE) == store.receipt_of(RECEIPT.part)
 
@@ -219,7 +220,7 @@ def test_a_full_disk_leaves_no_part(store: Store, n_bytes: int) -> None:
         store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
     assert store.part_sizes() == {}
     assert all(table.equals(REJECTS) for table in published(store).values())
-    store.sweep()
+    sweep(store)
     assert not temporaries(store)
 
 
@@ -266,7 +267,7 @@ def test_an_output_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert store.read_manifest().receipts == {}
     assert store.part_sizes() == {}
     assert not store.is_locked()
-    store.sweep()
+    sweep(store)
     assert not store.root.exists()
 
 
@@ -297,10 +298,10 @@ def test_sweeping_takes_temporaries_alone(store: Store) -> None:
     store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
     store.append(RUN)
     for folder in (".", "data", "rejects"):
-        (store.root / folder / ".part-x.parquet.77.tmp").touch()
+        (store.root / folder / ".manifest.jsonl.77.tmp").touch()
     (store.root / "notes.tmp").touch()
-    before = {path for path in store.root.rglob("*") if not path.name.startswith(".part-x")}
-    store.sweep()
+    before = {path for path in store.root.rglob("*") if not path.name.startswith(".manifest")}
+    sweep(store)
     assert set(store.root.rglob("*")) == before
 
 
@@ -308,22 +309,13 @@ def test_a_run_leaves_nothing_of_a_run_that_was_killed(tmp_path: Path, store: St
     rows = [{"text": f"text {i}"} for i in range(20)]
     source = write_jsonl(tmp_path / "in.jsonl", [*rows, {"text": None}])
     config = local_config("engine.kind=hashing")
-    (store.root / "data/.part-x.parquet.77.tmp").touch()
+    (store.root / "data/.manifest.jsonl.77.tmp").touch()
     store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
     store.data_path(RECEIPT.part).unlink()  # killed between the rejects and the part
     outcome = run(str(source), store, config, fan_out=fan_out_here(store))
     assert outcome.totals["rejected_rows"] == 1
     assert not temporaries(store)
     assert pq.read_table(store.root / "rejects").num_rows == 1
-
-
-def test_a_text_is_written_only_when_it_says_something_else(store: Store) -> None:
-    store.write_text("README.md", "one\n")
-    before = (store.root / "README.md").stat().st_mtime_ns
-    store.write_text("README.md", "one\n")
-    assert (store.root / "README.md").stat().st_mtime_ns == before
-    store.write_text("README.md", "two\n")
-    assert (store.root / "README.md").read_text() == "two\n"
 
 
 def test_another_process_is_locked_out_and_told_who_holds_the_output(store: Store) -> None:

@@ -271,13 +271,6 @@ def test_duplicate_ids_are_counted(tmp_path: Path) -> None:
     assert json.loads(embed_corpus("verify", tmp_path / "out", "--json").stdout)["duplicate_ids"] == 2
 
 
-def test_an_output_inside_the_input_is_not_its_own_input(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "in/a.jsonl", ROWS[:10])
-    for _ in range(2):
-        run(tmp_path / "in", tmp_path / "in/out")
-    assert status(tmp_path / "in/out")["input_rows"] == 10
-
-
 def test_an_output_without_a_part_has_no_recipe_to_keep(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", ROWS[:5])
     # An engine that finds other weights than those named ends the run after the manifest has its first line.

@@ -1,0 +1,44 @@
+"""An input and an output are apart: neither is read as, or written into, the other."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from pathlib import Path, PurePath
+
+from pipeline.errors import UsageError
+
+# Where a run writes below its output.
+WRITTEN = ("manifest.jsonl", "data/part.parquet", "rejects/part.parquet")
+
+
+def check_input(input: str, output: Path) -> None:
+    """Raise UsageError for an input that names nothing here or is not apart from an output; reads no file."""
+    if not input.strip():
+        raise UsageError("--input: expected a file, a folder or a glob, found nothing")
+    if re.match(r"[A-Za-z][\w+.-]*://", input):
+        raise UsageError(f"--input {input}: expected files of this machine, found an address; copy them here first")
+    path, place = Path(input), Path(os.path.realpath(output))
+    n_fixed = next((at for at, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
+    fixed = path if path.exists() else Path(*path.parts[:n_fixed])
+    folder = Path(os.path.realpath(fixed))
+    if folder == place:
+        where = "the input itself"
+    elif folder.is_relative_to(place):
+        where = "the input inside it"
+    elif place.is_relative_to(folder) and _reaches(PurePath(*path.relative_to(fixed).parts), place.relative_to(folder)):
+        where = "one inside the input"
+    else:
+        return
+    raise UsageError(
+        f"output {output}: expected a folder apart from --input {input}, found {where}; choose another --output"
+    )
+
+
+def _reaches(pattern: PurePath, place: PurePath) -> bool:
+    """Whether the rest of a glob (nothing: a whole folder) matches what a run writes, both below its fixed part."""
+    if not pattern.parts or "**" in pattern.parts:
+        return True
+    written = [place / name for name in WRITTEN]
+    return any(len(path.parts) == len(pattern.parts) and path.match(str(pattern)) for path in written)

@@ -1,0 +1,106 @@
+"""The card of a dataset: README.md, of which a run writes its own part and leaves a person's words as they are.
+
+Our part is the metadata at the top and what is between two markers. The first marker has a digest of each: where a
+person changed one of them, that one stays as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.console import note
+from pipeline.dataset.manifest import Dataset
+from pipeline.dataset.store import Store
+from pipeline.files import publish_file
+
+NAME = "README.md"
+BEGIN = "<!-- embed-corpus {metadata} {body}: a run writes what follows, down to the next such line -->\n"
+END = b"<!-- embed-corpus -->\n"
+OURS = re.compile(
+    rb"(?P<before>.*?)<!-- embed-corpus (?P<metadata>[0-9a-f]{16}) (?P<digest>[0-9a-f]{16}): [^\n]*-->\r?\n"
+    rb"(?P<body>.*?)<!-- embed-corpus -->\r?\n?(?P<after>.*)",
+    re.DOTALL,
+)
+METADATA = re.compile(rb"---\n.*?\n---\n", re.DOTALL)
+BODY = """\
+# Embeddings by {name}
+
+{passages:,} passages of {embedded_rows:,} rows as {dim}-dimensional float16 vectors of unit length; a dot product is
+the cosine. {rejected_rows:,} rows could not be embedded; `rejects/` says why.
+
+| recipe | |
+| --- | --- |
+{rows}
+
+```python
+import pyarrow.dataset as ds
+
+table = ds.dataset("data", format="parquet").to_table(columns=["id", "embedding"])
+```
+
+Made with embed-corpus; `embed-corpus verify` checks the files against `manifest.jsonl`. Fingerprint {fingerprint}.
+"""
+
+
+def write_card(store: Store, dataset: Dataset, sums: Mapping[str, int]) -> None:
+    """Bring our part of the card up to date; a card that a person wrote or changed there stays, which is said."""
+    path = store.root / NAME
+    found = path.read_bytes() if path.exists() else None
+    card = merged(found, metadata_of(dataset), body_of(dataset, sums))
+    if card is None:
+        note(f"{path}: left as it is, as a person wrote or changed our part of it; move it away for a new one")
+    elif card != found:
+        publish_file(path, pa.py_buffer(card))
+
+
+def merged(found: bytes | None, metadata: bytes, body: bytes) -> bytes | None:
+    """Return the card that is to be, from the one there is; None where that is not ours to change."""
+    ours = OURS.fullmatch(found or b"")
+    if found and (ours is None or _digest(ours["body"]) != ours["digest"]):
+        return None
+    before, after = (ours["before"], ours["after"]) if ours else (metadata, b"")
+    top = METADATA.match(before)
+    if ours and top and _digest(top[0]) == ours["metadata"]:
+        before = metadata + before[top.end() :]
+    marker = BEGIN.format(metadata=_digest(metadata).decode(), body=_digest(body).decode()).encode()
+    return before + marker + body + END + after
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a card that a run wrote."""
+    return path.is_file() and OURS.fullmatch(path.read_bytes()) is not None
+
+
+def metadata_of(dataset: Dataset) -> bytes:
+    """Return the YAML that says which files are data and under which licence, between its two lines of dashes."""
+    from huggingface_hub import DatasetCardData
+
+    card = DatasetCardData(
+        configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
+        license="other",
+        license_name=dataset.config["model"]["licence"],
+        tags=["embeddings"],
+    )
+    return f"---\n{card.to_yaml(original_order=['configs'])}\n---\n".encode()
+
+
+def body_of(dataset: Dataset, sums: Mapping[str, int]) -> bytes:
+    """Return what the card says of a dataset with these sums."""
+    rows = "\n".join(f"| {key} | `{value!r}` |" for key, value in dataset.recipe.items())
+    return BODY.format(
+        name=dataset.config["model"]["name"],
+        dim=dataset.recipe["run.dim"],
+        fingerprint=dataset.fingerprint,
+        rows=rows,
+        **sums,
+    ).encode()
+
+
+def _digest(text: bytes) -> bytes:
+    """Return 16 hex digits, the same for both kinds of line ends."""
+    return hashlib.blake2b(text.replace(b"\r\n", b"\n"), digest_size=8).hexdigest().encode()

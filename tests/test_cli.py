@@ -31,7 +31,7 @@ def test_help_names_every_command_and_exit_code() -> None:
     done = embed_corpus("--help")
     assert done.returncode == 0
     assert all(command in done.stdout for command in ("plan", "run", "status", "verify", "search"))
-    assert all(f"  {code}  " in done.stdout for code in range(7))
+    assert all(f"  {code}  " in done.stdout for code in range(8))
 
 
 def test_plan_counts_and_writes_nothing(source: Path, tmp_path: Path) -> None:
@@ -74,8 +74,9 @@ def test_what_cannot_be_done_is_refused_in_one_line(
 
 
 def test_an_input_without_shards_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no shard")
-    assert "found none" in refused(2, "run", "--input", tmp_path, "--output", tmp_path / "out")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/notes.txt").write_text("no shard")
+    assert "found none" in refused(2, "run", "--input", tmp_path / "in", "--output", tmp_path / "out")
     assert "found no such file or folder" in refused(2, "plan", "--input", tmp_path / "missing")
 
 
@@ -86,11 +87,13 @@ def test_a_wrong_flag_is_refused_in_one_line() -> None:
     assert "--input: expected once, found a and b" in refused(2, "run", "--input", "a", "--input", "b", "--output", "c")
 
 
-def test_files_that_cannot_be_used_are_all_named_or_skipped(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
-    write_parquet(tmp_path / "other.parquet", [{"body": "x"}])
-    write_parquet(tmp_path / "number.parquet", [{"text": 1}])
-    run = ("run", "--input", tmp_path, "--output", tmp_path / "out", *HASHING)
+def test_files_that_cannot_be_used_are_all_named_or_skipped(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_jsonl(folder / "good.jsonl", texts(50))
+    (folder / "broken.parquet").write_bytes(b"PAR1 not really")
+    write_parquet(folder / "other.parquet", [{"body": "x"}])
+    write_parquet(folder / "number.parquet", [{"text": 1}])
+    run = ("run", "--input", folder, "--output", tmp_path / "out", *HASHING)
     error = refused(2, *run)
     assert all(name in error for name in ("broken.parquet", "other.parquet", "found body", "number.parquet", "int64"))
     done = embed_corpus(*run, "--skip-bad-files")

@@ -126,7 +126,7 @@ class Store:
         try:
             with os.scandir(self.root / "data") as entries:
                 return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".parquet")}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
 
     def receipt_of(self, part: str) -> Receipt | None:

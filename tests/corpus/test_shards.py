@@ -145,9 +145,9 @@ def test_an_input_without_shards_is_refused(tmp_path: Path, target: str) -> None
 
 
 def test_a_name_that_is_no_unicode_is_refused_before_anything_is_embedded(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jsonl", os.fsdecode(b"caf\xe9.jsonl"))
+    touch(tmp_path, "in/a.jsonl", "in/" + os.fsdecode(b"caf\xe9.jsonl"))
     with pytest.raises(CorpusError):
-        make_plan(str(tmp_path), Store(root=tmp_path / "out"), CONFIG)
+        make_plan(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG)
 
 
 # What is read from them.
@@ -189,20 +189,21 @@ def test_two_columns_of_one_name_are_refused_by_the_name_of_the_file(tmp_path: P
 
 
 def test_bad_files_are_skipped_and_recorded_when_asked(tmp_path: Path) -> None:
-    touch(tmp_path, "bad.parquet", "bad.jsonl.gz", "bad.jsonl.zst")
-    write_jsonl(tmp_path / "none.jsonl", [{"body": "x"}])
-    write_jsonl(tmp_path / "good.jsonl", [{"text": "x"}])
-    corpus = opened(tmp_path, skip_bad_files=True)
+    source = tmp_path / "in"
+    touch(source, "bad.parquet", "bad.jsonl.gz", "bad.jsonl.zst")
+    write_jsonl(source / "none.jsonl", [{"body": "x"}])
+    write_jsonl(source / "good.jsonl", [{"text": "x"}])
+    corpus = opened(source, skip_bad_files=True)
     assert [shard.source for shard in corpus.shards] == ["good.jsonl"]
     assert sorted(corpus.skipped) == ["bad.jsonl.gz", "bad.jsonl.zst", "bad.parquet", "none.jsonl"]
     config, options = with_corpus(), RunOptions(skip_bad_files=True)
     store = Store(root=tmp_path / "out")
     for _ in range(2):  # also when the good one is finished
-        done = run(str(tmp_path), store, config, fan_out=fan_out_here(store), options=options)
+        done = run(str(source), store, config, fan_out=fan_out_here(store), options=options)
         assert (done.run.state, done.totals["embedded_rows"], len(done.run.skipped_files)) == ("complete", 1, 4)
-    (tmp_path / "good.jsonl").unlink()
+    (source / "good.jsonl").unlink()
     with pytest.raises(CorpusError, match=r"none\.jsonl"):
-        make_plan(str(tmp_path), Store(root=tmp_path / "out"), config, options)
+        make_plan(str(source), Store(root=tmp_path / "out"), config, options)
 
 
 def test_files_without_rows_are_fine(tmp_path: Path) -> None:

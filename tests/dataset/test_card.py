@@ -1,13 +1,17 @@
-"""The card is read by machines first: whatever a licence is called, its metadata is YAML with that name."""
+"""The card: machines read its metadata, a run keeps its own part up to date, a person's words stay."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import datasets
 import pytest
 from huggingface_hub import metadata_load
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pipeline.dataset.card import OURS, merged
 from tests.support import texts, write_jsonl
 from tests.support.crash import hashing_run
 
@@ -21,8 +25,12 @@ license_name: Apache-2.0
 tags:
 - embeddings
 ---
+<!-- embed-corpus {digests}: a run writes what follows, down to the next such line -->
 # Embeddings by sentence-transformers/all-MiniLM-L6-v2
 """
+DIGESTS = "[0-9a-f]{16} [0-9a-f]{16}"
+METADATA, BODY = b"---\nlicense: x\n---\n", b"# Ours\n\n1 row\n"
+words = st.binary(max_size=30).filter(lambda text: b"<!-- embed-corpus" not in text)
 
 
 @pytest.mark.parametrize("licence", ["Custom: see x", "[MIT]", "yes", "1.0", "# none", "Größe {licence}"])
@@ -39,6 +47,69 @@ def test_a_card_holds_every_licence_as_it_is_called(tmp_path: Path, licence: str
     assert len(table) == 3
 
 
-def test_a_card_of_an_older_version_is_not_written_again(tmp_path: Path) -> None:
+def test_a_card_begins_with_its_metadata_and_our_marker(tmp_path: Path) -> None:
     hashing_run(write_jsonl(tmp_path / "in.jsonl", texts(3)), tmp_path / "out")
-    assert (tmp_path / "out/README.md").read_text().startswith(BEGINNING)
+    text = (tmp_path / "out/README.md").read_text()
+    assert re.sub(DIGESTS, "{digests}", text, count=1).startswith(BEGINNING)
+
+
+EDITS = {
+    "words at the end": lambda text: text + "\n## Our notes\n",
+    "words before our part": lambda text: text.replace("<!-- embed-corpus", "About this set.\n\n<!-- embed-corpus", 1),
+    "metadata of its own": lambda text: text.replace("license: other", "license: mit", 1),
+    "no metadata": lambda text: text[text.index("<!--") :],
+    "no metadata, and words on both sides": lambda text: "# Mine\n" + text[text.index("<!--") :] + "More.\n",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_a_person_wrote_around_our_part_stays_and_our_part_goes_on(tmp_path: Path, edit: str) -> None:
+    source, card = tmp_path / "in.jsonl", tmp_path / "out/README.md"
+    hashing_run(write_jsonl(source, texts(3)), tmp_path / "out")
+    edited = EDITS[edit](card.read_text())
+    card.write_text(edited)
+    for n_rows in (5, 7):
+        hashing_run(write_jsonl(source, texts(n_rows)), tmp_path / "out")
+        counted = edited.replace("3 passages of 3", f"{n_rows} passages of {n_rows}")
+        assert re.sub(DIGESTS, "", card.read_text()) == re.sub(DIGESTS, "", counted)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: "# My notes\n",
+        lambda text: text.replace("# Embeddings by", "# My embeddings by"),
+        lambda text: text.replace("<!-- embed-corpus -->", ""),
+        lambda text: re.sub("<!-- embed-corpus [0-9a-f].*\n", "", text),
+    ],
+    ids=["another text", "a word in our part", "no last marker", "no first marker"],
+)
+def test_a_card_that_a_person_wrote_or_changed_in_our_part_stays_and_that_is_said(
+    tmp_path: Path, edit: object, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, card = tmp_path / "in.jsonl", tmp_path / "out/README.md"
+    hashing_run(write_jsonl(source, texts(3)), tmp_path / "out")
+    assert callable(edit)
+    card.write_text(edit(card.read_text()))
+    before = card.read_bytes()
+    hashing_run(write_jsonl(source, texts(5)), tmp_path / "out")
+    assert card.read_bytes() == before
+    assert capfd.readouterr().err.count("README.md: left as it is") == 1
+
+
+@given(words, words)
+def test_any_bytes_around_our_part_stay(before: bytes, after: bytes) -> None:
+    first = merged(None, METADATA, BODY)
+    assert first is not None
+    marked = first.removeprefix(METADATA)
+    second = merged(before + marked + after, METADATA, BODY + b"new\n")
+    assert second is not None
+    ours = OURS.fullmatch(second)
+    assert ours is not None
+    assert (ours["before"], ours["body"], ours["after"]) == (before, BODY + b"new\n", after)
+    assert merged(second, METADATA, BODY + b"new\n") == second
+
+
+@given(st.binary(min_size=1))
+def test_a_card_without_our_markers_is_never_ours_to_write(text: bytes) -> None:
+    assert OURS.fullmatch(text) or merged(text, METADATA, BODY) is None

@@ -310,8 +310,9 @@ def test_a_run_leaves_nothing_of_a_run_that_was_killed(tmp_path: Path, store: St
     source = write_jsonl(tmp_path / "in.jsonl", [*rows, {"text": None}])
     config = local_config("engine.kind=hashing")
     (store.root / "data/.manifest.jsonl.77.tmp").touch()
-    store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
-    store.data_path(RECEIPT.part).unlink()  # killed between the rejects and the part
+    receipt = msgspec.structs.replace(RECEIPT, part="part-a-0000000000-0123456789abcdef.parquet")
+    store.publish(receipt, TABLE, REJECTS, RECIPE)
+    store.data_path(receipt.part).unlink()  # killed between the rejects and the part
     outcome = run(str(source), store, config, fan_out=fan_out_here(store))
     assert outcome.totals["rejected_rows"] == 1
     assert not temporaries(store)

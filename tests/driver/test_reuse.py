@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.driver.inventory import RunOptions
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.thread import canary_ids
+from pipeline.errors import RemovalError
 from tests.support import by_manifest, embed_corpus, ids, local_config, read_dataset, status, texts
 from tests.support.crash import crashing_run, hashing_run
 from tests.support.edits import Corpus, Row
@@ -178,7 +179,9 @@ def test_a_kept_column_has_one_type_whichever_files_come_and_go(tmp_path: Path, 
     check_as_from_nothing(corpus, output, tmp_path / "one", **keep)
 
 
-@pytest.mark.parametrize("options", [RunOptions(keep_missing=True), RunOptions(skip_bad_files=True)])
+@pytest.mark.parametrize(
+    "options", [RunOptions(keep_missing=True, prune=True), RunOptions(skip_bad_files=True, prune=True)]
+)
 def test_rows_that_cannot_be_made_again_stay_when_a_kept_column_changes_its_type(
     tmp_path: Path, options: RunOptions
 ) -> None:
@@ -205,8 +208,7 @@ def test_a_change_that_keeps_size_and_date_is_found_by_rehash_alone(tmp_path: Pa
     hashing_run(corpus.root, output, **CHUNK)
     embedded.clear()
     path.write_text(path.read_text().replace("word", "wort"))
-    corpus._ticks -= 1
-    corpus.touch("a.jsonl")
+    corpus.touch_as_before("a.jsonl")
     assert hashing_run(corpus.root, output, **CHUNK)["kept_rows"] == 100
     hashing_run(corpus.root, output, RunOptions(rehash=True), **CHUNK)
     assert sum(embedded) == 100
@@ -221,7 +223,7 @@ def test_keep_missing_keeps_the_rows_of_files_that_are_gone(tmp_path: Path, embe
     hashing_run(corpus.root, tmp_path / "out")
     corpus.rename("a.jsonl", "c.jsonl")
     embedded.clear()
-    told = hashing_run(corpus.root, tmp_path / "out", RunOptions(keep_missing=True))
+    told = hashing_run(corpus.root, tmp_path / "out", RunOptions(keep_missing=True, prune=True))
     assert embedded == []
     assert told["duplicate_ids"] == told["reused_rows"] == 100
     assert len(ids(tmp_path / "out")) == 300
@@ -362,6 +364,16 @@ class Edits(RuleBasedStateMachine):
     @rule(step=st.integers(0, 60))
     def run_and_die(self, step: int) -> None:
         crashing_run(self.corpus.root, self.folder / "out", step, run__chunk_tokens=300)
+
+    @rule()
+    def run_unasked(self) -> None:
+        """A run that may remove few rows does all or nothing."""
+        before = by_manifest(self.folder / "out") if (self.folder / "out/manifest.jsonl").exists() else None
+        try:
+            hashing_run(self.corpus.root, self.folder / "out", RunOptions(), run__chunk_tokens=300)
+        except RemovalError:
+            assert before is not None
+            assert by_manifest(self.folder / "out").equals(before)
 
     @rule()
     def run_and_look(self) -> None:

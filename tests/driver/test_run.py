@@ -241,7 +241,7 @@ def test_the_output_follows_shards_that_change_come_and_go(corpus: Path, tmp_pat
     write_jsonl(corpus / "sub/b.jsonl", ROWS[1500:2000])
     (corpus / "a.parquet").unlink()
     write_jsonl(corpus / "d.jsonl", texts(10, start=5000))
-    run(corpus, tmp_path / "out")
+    run(corpus, tmp_path / "out", "--prune")
     expected = [row["id"] for row in ROWS[1500:] + texts(10, start=5000)]
     assert sorted(ids(tmp_path / "out")) == sorted(expected)
     assert embed_corpus("verify", tmp_path / "out").returncode == 0

@@ -17,6 +17,7 @@ from pipeline.corpus.reader import ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import FanOut, fan_out_here
+from pipeline.driver.inventory import RunOptions
 from pipeline.driver.plan import make_plan
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError
@@ -197,7 +198,9 @@ def test_an_input_that_changes_under_the_run_is_reported_and_never_mixed(
         expected = texts(900, start=5000)
     else:
         expected = []
-    assert run(str(tmp_path / "in"), store, CONFIG, fan_out=fan_out_here(store)).run.state == "complete"
+    asked = RunOptions(prune=True)
+    done = run(str(tmp_path / "in"), store, CONFIG, fan_out=fan_out_here(store), options=asked)
+    assert done.run.state == "complete"
     assert sorted(ids(tmp_path / "out")) == sorted(row["id"] for row in [*expected, *ROWS[:10]])
     assert main(["verify", str(tmp_path / "out"), "--input", str(tmp_path / "in")]) == 0
 

@@ -38,6 +38,7 @@ from tests.support import (
 CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=100")
 ROWS = [{"id": row["id"], "text": None if i % 9 == 4 else row["text"]} for i, row in enumerate(texts(60))]
 SEED = 11
+NAME = "part-none-0000000000-0123456789abcdef.parquet"  # a name that only a run gives
 
 
 def embed(corpus: Path, output: Path) -> Store:
@@ -137,21 +138,26 @@ def test_strangers_and_leftovers_are_dropped_and_the_dataset_stays_complete(
     store: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
     part = parts(store)[0]
-    shutil.copy(part, part.with_name("part-copy.parquet"))
-    (store.root / "data/part-empty.parquet").touch()
-    (store.root / "rejects/part-none.parquet").touch()
-    for folder in ("", "data", "rejects"):
-        (store.root / folder / ".x.parquet.7.tmp").touch()
+    shutil.copy(part, part.with_name("copy.parquet"))
+    (store.root / f"data/{NAME}").touch()
+    (store.root / f"rejects/{NAME}").touch()
+    for path in (".manifest.jsonl", f"data/.{NAME}", f"rejects/.{NAME}"):
+        (store.root / f"{path}.7.tmp").touch()
     strange = {
-        ("orphan", "data/part-copy.parquet"),
-        ("orphan", "data/part-empty.parquet"),
-        ("orphan", "rejects/part-none.parquet"),
-        *(("temporary", f"{folder}.x.parquet.7.tmp") for folder in ("", "data/", "rejects/")),
+        ("orphan", "data/copy.parquet"),
+        ("orphan", f"data/{NAME}"),
+        ("orphan", f"rejects/{NAME}"),
+        *(("temporary", f"{path}.7.tmp") for path in (".manifest.jsonl", f"data/.{NAME}", f"rejects/.{NAME}")),
     }
     assert {(p["kind"], p["path"]) for p in told(capfd, 6, store.root)["problems"]} == strange
     assert problems(store, at_rest=False) == []
-    assert len(told(capfd, 0, store.root, "--repair")["repaired"]) == len(strange)
+    repaired = told(capfd, 0, store.root, "--repair")["repaired"]
+    assert len(repaired) == len(strange)
+    assert sum("dropped into .trash/" in line for line in repaired) == 3
     assert told(capfd, 0, store.root)["problems"] == []
+    trash = {str(path.relative_to(store.root / ".trash")) for path in (store.root / ".trash").rglob("*.parquet")}
+    assert trash == {"data/copy.parquet", f"data/{NAME}", f"rejects/{NAME}"}
+    assert (store.root / ".trash/data/copy.parquet").read_bytes() == part.read_bytes()
 
 
 def test_what_a_crash_leaves_is_no_damage(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +165,7 @@ def test_what_a_crash_leaves_is_no_damage(store: Store, capfd: pytest.CaptureFix
     state = [line.replace(b'"complete"', b'"started"') for line in lines]
     kept = [line for line in state if parts(store)[0].name.encode() not in line]
     store.manifest_path.write_bytes(b"".join(kept) + kept[-1][:50])
-    (store.root / "data/.x.parquet.7.tmp").touch()
+    (store.root / f"data/.{NAME}.7.tmp").touch()
     assert [p["kind"] for p in told(capfd, 3, store.root)["problems"]] == ["torn", "orphan", "orphan", "temporary"]
 
 

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli import main
 from pipeline.dataset.store import NEXT, Store
 from pipeline.driver.inventory import RunOptions
+from pipeline.errors import RemovalError
 from pipeline.tools.verify import verify
+from tests.dataset.test_ours import tree
 from tests.support import by_manifest, read_dataset, texts
-from tests.support.crash import crashing_run, hashing_run
+from tests.support.crash import crashing_command, crashing_run, hashing_run
 from tests.support.edits import Corpus
 
 SETTINGS: dict[str, Any] = {"run__chunk_tokens": 400}
+WORDS = "A person's words.\n"
 REJECTED = [{"id": "bad", "text": " "}]
 
 # What a run does, in the order in which each is first met: a new kind of step belongs on this list.
@@ -60,6 +64,13 @@ STEPS = {
         "os.remove rejects/part.parquet",
         "os.rmdir .next",
     ],
+    "repair": [
+        "os.mkdir .trash",
+        "os.mkdir .trash/data",
+        "os.rename .trash/data/part.parquet",
+        "os.mkdir .trash/rejects",
+        "os.rename .trash/rejects/part.parquet",
+    ],
     "card": ["open .README.md.tmp", "os.rename README.md", "os.remove .README.md.tmp"],
 }
 
@@ -90,6 +101,10 @@ def make_scenario(name: str, folder: Path) -> Scenario:
         corpus.write("a.jsonl", [*texts(5, start=500), *corpus.files["a.jsonl"][:50]])
     if name == "rebuilt":
         settings["model__max_tokens"] = 99
+    if name == "edited":  # the card by a person, in front of our part and behind it
+        card = start / "README.md"
+        card.write_text(card.read_text().replace("<!-- embed-corpus", f"{WORDS}<!-- embed-corpus", 1) + WORDS)
+        corpus.write("a.jsonl", [*corpus.files["a.jsonl"], *texts(5, start=500)])
     if name == "torn":
         manifest = start / "manifest.jsonl"
         manifest.write_bytes(manifest.read_bytes()[:-300])
@@ -97,8 +112,8 @@ def make_scenario(name: str, folder: Path) -> Scenario:
     return Scenario(
         corpus=corpus,
         start=start,
-        readable=name in ("changed", "rebuilt"),
-        options=RunOptions(rebuild=name == "rebuilt"),
+        readable=name in ("changed", "rebuilt", "edited"),
+        options=RunOptions(rebuild=name == "rebuilt", prune=True),
         settings=settings,
     )
 
@@ -123,7 +138,7 @@ def ends(steps: tuple[str, ...]) -> list[int]:
     return sorted({*last.values(), *(steps.index(step) for step in last)})
 
 
-@pytest.mark.parametrize("name", ["first", "changed", "rebuilt", "torn"])
+@pytest.mark.parametrize("name", ["first", "changed", "rebuilt", "torn", "edited"])
 def test_a_run_that_died_at_any_step_is_gone_on_with(tmp_path: Path, name: str) -> None:
     scenario = make_scenario(name, tmp_path)
     source, start, options, settings = scenario.corpus.root, scenario.start, scenario.options, scenario.settings
@@ -141,7 +156,52 @@ def test_a_run_that_died_at_any_step_is_gone_on_with(tmp_path: Path, name: str) 
         assert by_manifest(output).equals(after), steps[step]
         store = Store(root=output)
         assert verify(store, store.read_manifest()) == ([], 0), steps[step]
+        assert (output / "README.md").read_text().count(WORDS) == (2 if name == "edited" else 0), steps[step]
         assert told["embedded_now"] + spent == paid(tmp_path / "whole", start), steps[step]
+
+
+def test_a_repair_that_died_at_any_step_has_lost_nothing(tmp_path: Path) -> None:
+    scenario = make_scenario("repaired", tmp_path)
+    source, start = scenario.corpus.root, scenario.start
+    expected = read_dataset(start)
+    damaged = damage(start)
+    steps = crashing_command(*repaired(start, tmp_path / "whole", None)).steps
+    for step in ends(steps):
+        output = tmp_path / f"out-{step}"
+        assert crashing_command(*repaired(start, output, step)).killed
+        trash = {path.read_bytes() for path in output.rglob("part-*") if path.is_file()}
+        assert trash >= damaged, steps[step]
+        assert main(["verify", str(output), "--repair"]) == 3, steps[step]
+        hashing_run(source, output, **SETTINGS)
+        assert main(["verify", str(output)]) == 0, steps[step]
+        assert read_dataset(output).equals(expected), steps[step]
+
+
+def damage(output: Path) -> set[bytes]:
+    """Change a byte of every part of c.jsonl, of which one has rejects; return the damaged files and the rejects."""
+    found = set()
+    for path in (output / "data").glob("part-c-*"):
+        data = bytearray(path.read_bytes())
+        data[100] ^= 1
+        path.write_bytes(data)
+        found |= {bytes(data)} | {path.read_bytes() for path in (output / "rejects").glob(path.name)}
+    return found
+
+
+def repaired(start: Path, output: Path, kill_at: int | None) -> tuple[Path, int | None, str, str, str]:
+    return copy(start, output), kill_at, "verify", "--repair", str(output)
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_a_run_that_is_refused_changes_nothing_wherever_it_dies(tmp_path: Path, step: int) -> None:
+    scenario = make_scenario("changed", tmp_path)
+    scenario.corpus.delete("b.parquet")
+    before = tree(scenario.start)
+    with pytest.raises(RemovalError):
+        hashing_run(scenario.corpus.root, scenario.start, RunOptions(), **SETTINGS)
+    assert tree(scenario.start) == before
+    crashing_run(scenario.corpus.root, scenario.start, step, RunOptions(), **SETTINGS)
+    assert tree(scenario.start) == before
 
 
 def test_every_step_is_on_the_list(tmp_path: Path) -> None:
@@ -151,4 +211,6 @@ def test_every_step_is_on_the_list(tmp_path: Path) -> None:
         scenario = make_scenario(name, tmp_path / name)
         ended = crashing_run(scenario.corpus.root, scenario.start, None, scenario.options, **scenario.settings)
         found.update(ended.steps)
+    damage(scenario.start)
+    found.update(crashing_command(scenario.start, None, "verify", "--repair", str(scenario.start)).steps)
     assert found == {step for steps in STEPS.values() for step in steps}

@@ -7,17 +7,20 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.cli import main
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.inventory import RunOptions
 from pipeline.driver.run import run
 from tests.support import local_config
 
+ASKED = RunOptions(prune=True)  # rows may leave: what guards them has tests of its own
 CHANGES = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}  # audit event -> its path
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.support.crash"])
@@ -36,7 +39,7 @@ def hashing_run(source: Path, output: Path, options: RunOptions | None = None, *
     overrides = ["engine.kind=hashing", *(f"{key.replace('__', '.')}={value}" for key, value in settings.items())]
     config = local_config(*overrides, allow_untrained_dim=True)
     store = Store(root=output)
-    outcome = run(str(source), store, config, fan_out=fan_out_here(store), options=options or RunOptions())
+    outcome = run(str(source), store, config, fan_out=fan_out_here(store), options=options or ASKED)
     assert outcome.run.state == "complete"
     return {name: getattr(outcome.run, name) for name in outcome.run.__struct_fields__}
 
@@ -45,8 +48,17 @@ def crashing_run(
     source: Path, output: Path, kill_at: int | None, options: RunOptions | None = None, **settings: Any
 ) -> Ended:
     """Do the same in a process that dies before step `kill_at`, counted from 0; None lets it live."""
+    return _crashing(output, kill_at, partial(hashing_run, source, output, options, **settings))
+
+
+def crashing_command(output: Path, kill_at: int | None, *arguments: str | Path) -> Ended:
+    """Run a command line in such a process."""
+    return _crashing(output, kill_at, partial(main, [*map(str, arguments)]))
+
+
+def _crashing(output: Path, kill_at: int | None, work: Callable[[], object]) -> Ended:
     told, tell = _processes.Pipe(duplex=False)
-    process = _processes.Process(target=_child, args=(tell, source, output, kill_at, options, settings))
+    process = _processes.Process(target=_child, args=(tell, output, kill_at, work))
     process.start()
     tell.close()
     steps = []
@@ -59,9 +71,7 @@ def crashing_run(
     return Ended(killed=process.exitcode != 0, steps=tuple(steps))
 
 
-def _child(
-    tell: Any, source: Path, output: Path, kill_at: int | None, options: RunOptions | None, settings: Mapping[str, Any]
-) -> None:
+def _child(tell: Any, output: Path, kill_at: int | None, work: Callable[[], object]) -> None:
     n_steps = 0
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -77,7 +87,7 @@ def _child(
         tell.send(f"{event} {_named(path.removeprefix(f'{output}/'))}")
 
     sys.addaudithook(audit)
-    hashing_run(source, output, options, **settings)
+    work()
 
 
 def _writes(arguments: tuple[Any, ...]) -> bool:

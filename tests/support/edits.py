@@ -39,6 +39,10 @@ class Corpus:
         self._ticks += 1
         os.utime(self.root / name, ns=(self._ticks * 10**9, self._ticks * 10**9))
 
+    def touch_as_before(self, name: str) -> None:
+        """Give a file the date of the last write."""
+        os.utime(self.root / name, ns=(self._ticks * 10**9, self._ticks * 10**9))
+
     def delete(self, name: str) -> None:
         del self.files[name]
         (self.root / name).unlink()

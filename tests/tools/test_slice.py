@@ -60,7 +60,7 @@ def test_slicing_again_makes_only_what_is_missing_and_follows_the_dataset(wide: 
     before = {path: path.stat().st_ino for path in (tmp_path / "cut/data").iterdir()}
     next(iter(before)).unlink()
     write_parquet(tmp_path / "in/b.parquet", texts(10, start=1000))
-    run(tmp_path, "out")
+    run(tmp_path, "out", "--prune")
     assert embed_corpus(*cut).returncode == 0
     after = {path: path.stat().st_ino for path in (tmp_path / "cut/data").iterdir()}
     assert 2 < len(before.items() & after.items()) < len(before)

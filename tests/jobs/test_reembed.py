@@ -31,9 +31,9 @@ config = "configs/hashing.toml"
 """
 
 
-def deploy(home: House, *datasets: tuple[str, str], enabled: str = "true") -> None:
+def deploy(home: House, *datasets: tuple[str, str], enabled: str = "true", more: str = "") -> None:
     cron = CRON.format(enabled=enabled)
-    cron += "".join(DATASET.format(input=source, output=output) for source, output in datasets)
+    cron += "".join(DATASET.format(input=source, output=output) + more for source, output in datasets)
     (home.folder / "configs/cron.toml").write_text(cron)
     done = home.modal("deploy", "jobs/reembed.py")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -103,6 +103,28 @@ def test_what_was_moved_or_touched_costs_no_gpu_and_what_changed_its_new_texts(t
         shutil.copytree(more, tmp_path / "now", dirs_exist_ok=True)
         hashing_run(tmp_path / "now", tmp_path / "local")
         assert read_dataset(output).equals(read_dataset(tmp_path / "local"))
+
+
+@needs_plane
+def test_a_tick_lets_many_rows_go_only_where_the_schedule_says_so(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
+        deploy(home, ("books/", "fresh"))
+        assert tick(home)[0] == "SUCCESS"
+        assert home.modal("volume", "rm", "embedding-corpus", "books/c.jsonl.gz").returncode == 0
+        before = home.plane.committed("embedding-output")
+        status, exception = tick(home)
+        assert status == "FAILURE"
+        assert "found 1,000 of its 3,000 rows, of c.jsonl.gz; nothing was changed" in exception
+        assert home.plane.committed("embedding-output") == before
+        deploy(home, ("books/", "fresh"), more="prune = true\n")
+        assert tick(home)[0] == "SUCCESS"
+        home.check_complete("fresh", tmp_path / "out", ROWS[:2000])
+        done = home.modal(
+            "run", "jobs/embed_corpus.py", "--input", "books/a.parquet", "--output", "fresh", "--dim", "64"
+        )
+        assert "found 1,000 of its 2,000 rows, of sub/b.jsonl" in done.stdout + done.stderr
+        home.run("--input", "books/a.parquet", "--output", "fresh", "--dim", "64", "--prune")
+        home.check_complete("fresh", tmp_path / "one", ROWS[:1000])
 
 
 @needs_plane

@@ -71,7 +71,7 @@ def run(options: Namespace) -> None:
     if options.strict and sums["rejected_rows"]:
         raise IncompleteError(
             f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
-            "rejected; rejects/ has the reasons"
+            "rejected; `embed-corpus rejects` lists them"
         )
 
 
@@ -124,6 +124,23 @@ def verify(options: Namespace) -> None:
     if left or not is_complete:
         state = f"not up to date: {left[0]}" if left else found["state"]
         raise IncompleteError(f"dataset {options.dataset}: sound but {state}; `embed-corpus run` completes it")
+
+
+def rejects(options: Namespace) -> None:
+    """List the rows that could not be embedded; nothing is held in memory but the line being written."""
+    from pipeline.dataset import open_dataset
+    from pipeline.tools import format_reject, list_rejects
+
+    store = Store(root=Path(options.dataset))
+    found = list_rejects(store, open_dataset(store))
+    before = "[" if options.json else ""
+    for reject in found:
+        print(before + json.dumps(reject) if options.json else format_reject(reject), end="" if options.json else "\n")
+        before = ",\n"
+    if options.json:
+        print("[]" if before == "[" else "]")
+    elif not before:
+        print("no row was rejected")
 
 
 def slice(options: Namespace) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -13,7 +14,17 @@ from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.console import Progress, peak_rss_bytes
 from pipeline.corpus import find_shards
-from pipeline.dataset import Receipt, Run, Store, Transaction, count_duplicate_ids, totals, write_card
+from pipeline.dataset import (
+    Receipt,
+    Run,
+    Store,
+    Transaction,
+    count_duplicate_ids,
+    describe_reject,
+    iter_rejects,
+    totals,
+    write_card,
+)
 from pipeline.driver.cost import cost_usd, engine_busy
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.inventory import RunOptions
@@ -25,14 +36,20 @@ from pipeline.worker import Failure, Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended: its record, the sums over the dataset, and the chunks that failed."""
+    """How a run ended: its record, the sums over the dataset, and what went wrong."""
 
     run: Run
-    totals: dict[str, int]
-    failures: tuple[Failure, ...]
+    totals: dict[str, Any]
+    failures: tuple[Failure, ...]  # chunks
+    first_reject: str = ""  # in words, where every row was rejected
 
     def shortfall(self) -> str:
-        """Return how many chunks did not finish and why, in one line; nothing when all did."""
+        """Return in one line what the dataset lacks and why: chunks, or every row; nothing when it is as it should be."""
+        if self.first_reject:
+            return (
+                f"expected at least one row embedded, found all {self.totals['input_rows']:,} rejected; the first is "
+                f"{self.first_reject}; `embed-corpus rejects` lists them"
+            )
         if not self.run.missing_chunks:
             return ""
         causes = dict.fromkeys(f"{failure.source}: {failure.error}" for failure in self.failures[:3])
@@ -89,7 +106,12 @@ def run(input: str, store: Store, config: Config, *, fan_out: FanOut, options: R
         )
         record, sums = _finish(change, plan, receipts, record)
         store.commit()
-    return Outcome(run=record, totals=sums, failures=failures)
+    first = "" if missing or sums["embedded_rows"] else _first_reject(store, receipts)
+    return Outcome(run=record, totals=sums, failures=failures, first_reject=first)
+
+
+def _first_reject(store: Store, receipts: Mapping[str, Receipt]) -> str:
+    return next(map(describe_reject, iter_rejects(store, receipts.values())), "")
 
 
 def _record(input: str, options: RunOptions) -> Run:
@@ -161,7 +183,7 @@ def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
 
 def _finish(
     change: Transaction, plan: Plan, receipts: Mapping[str, Receipt], record: Run
-) -> tuple[Run, dict[str, int]]:
+) -> tuple[Run, dict[str, Any]]:
     """Make the manifest say what is there now; return the record of the run, and the sums over the dataset."""
     inventory, store = plan.inventory, change.store
     if change.replaces and record.missing_chunks:
@@ -187,7 +209,7 @@ def _finish(
     return record, sums
 
 
-def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, int]:
+def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     sums = totals(receipts.values())
     if sums["input_rows"] != sums["embedded_rows"] + sums["rejected_rows"]:
         raise PipelineError(

@@ -127,19 +127,22 @@ def verify(options: Namespace) -> None:
 
 
 def rejects(options: Namespace) -> None:
-    """List the rows that could not be embedded; nothing is held in memory but the line being written."""
+    """List the rows that could not be embedded, in constant memory."""
     from pipeline.dataset import open_dataset
     from pipeline.tools import format_reject, list_rejects
 
     store = Store(root=Path(options.dataset))
-    found = list_rejects(store, open_dataset(store))
-    before = "[" if options.json else ""
-    for reject in found:
-        print(before + json.dumps(reject) if options.json else format_reject(reject), end="" if options.json else "\n")
-        before = ",\n"
+    n_listed = 0
     if options.json:
-        print("[]" if before == "[" else "]")
-    elif not before:
+        print("[", end="")
+    for n_listed, reject in enumerate(list_rejects(store, open_dataset(store)), 1):
+        if options.json:
+            print(",\n" if n_listed > 1 else "", json.dumps(reject), sep="", end="")
+        else:
+            print(format_reject(reject))
+    if options.json:
+        print("]")
+    elif not n_listed:
         print("no row was rejected")
 
 

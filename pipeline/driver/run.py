@@ -44,7 +44,7 @@ class Outcome:
     first_reject: str = ""  # in words, where every row was rejected
 
     def shortfall(self) -> str:
-        """Return in one line what the dataset lacks and why: chunks, or every row; nothing when it is as it should be."""
+        """Return in one line which chunks are missing, or that every row was rejected, and why; else nothing."""
         if self.first_reject:
             return (
                 f"expected at least one row embedded, found all {self.totals['input_rows']:,} rejected; the first is "

@@ -16,10 +16,9 @@ def list_rejects(store: Store, manifest: Manifest) -> Iterator[dict[str, Any]]:
     They are those of the parts that the manifest names; without a manifest those of the sound parts. Raises
     DamageError for a file that cannot be read.
     """
-    receipts = manifest.receipts.values()
-    if not store.manifest_path.exists():
-        return iter_rejects(store, filter(None, map(store.receipt_of, store.part_sizes())))
-    return iter_rejects(store, receipts)
+    if store.manifest_path.exists():
+        return iter_rejects(store, manifest.receipts.values())
+    return iter_rejects(store, filter(None, map(store.receipt_of, store.part_sizes())))
 
 
 def format_reject(reject: dict[str, Any]) -> str:

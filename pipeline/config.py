@@ -233,8 +233,8 @@ def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:
     if ("location" in kept and model.location) or ("revision" in kept and HASH.fullmatch(model.revision)):
         found = (f"model.{key} {getattr(model, key)!r} ({'file' if key in kept else '--set'})" for key in ONE_MODEL)
         raise ConfigError(
-            f"{where}: expected a name, a location and a revision of one model, found {', '.join(found)}; set all three "
-            "together, or use a config of its own"
+            f"{where}: expected a name, a location and a revision of one model, found {', '.join(found)}; set all "
+            "three together, or use a config of its own"
         )
 
 

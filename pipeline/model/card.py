@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pipeline.config import ModelConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, EngineError
 
 FRONT_MATTER = re.compile(r"\A\s*---\r?\n(.*?)\r?\n---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 TITLE = re.compile(r"^#{1,2}[ \t]+(?:Model Card for[ \t]+)?(.*?)[ \t#]*$", re.MULTILINE | re.IGNORECASE)
@@ -30,25 +30,28 @@ def check_name(model: ModelConfig, folder: Path) -> None:
     """Raise ConfigError when the files in a folder say that they are another model than `model.name`.
 
     They say so by the card's title or metadata, by the model that its examples load while the card does not mention
-    `model.name`, by a base model of that name, or by the folder of the hub's cache.
+    `model.name`, by a base model of that name, or by the folder of the hub's cache. Raises EngineError for a card that
+    cannot be read.
     """
     path = folder / "README.md"
     try:
-        card = path.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        card = ""
+        card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError as error:
+        raise EngineError(f"{path}: expected a card that can be read, found: {error.strerror}") from error
     front = FRONT_MATTER.match(card)
     metadata = _metadata(front[1]) if front else {}
-    named = [*_names(metadata, card[front.end() :] if front else card), *_cached(folder)]
-    used = USE.findall(card)
-    if any(_is_same(model.name, other) for other in (*named, *used)):
+    named = [(path, name) for name in _names(metadata, card[front.end() :] if front else card)]
+    named += [(folder, name) for name in _cached(folder)]
+    used = [(path, name) for name in USE.findall(card)]
+    if any(_is_same(model.name, other) for _, other in (*named, *used)):
         return
     bases = metadata.get("base_model")
     for base in bases if isinstance(bases, list) else [bases]:
         if isinstance(base, str) and base.lower() == model.name.lower():
             raise ConfigError(_refusal(model, f"{path} says that they were made from it"))
     if named or (used and not _is_mentioned(model.name, card)):
-        raise ConfigError(_refusal(model, f"{path if card else folder} says {[*named, *used][0]}"))
+        where, other = [*named, *used][0]
+        raise ConfigError(_refusal(model, f"{where} says {other}"))
 
 
 def _refusal(model: ModelConfig, found: str) -> str:

@@ -17,6 +17,7 @@ from pipeline.model.files import locate
 
 OnLong = Literal["truncate", "split", "reject"]
 RETOKENISATION_MARGIN = 8  # tokens a piece may grow by when it is tokenised again behind a prompt
+UNPRINTED = -1  # the id of a word that says nothing; that of no other word
 SPACES = ("\u2581", "\u0120")  # pieces that write a space: of SentencePiece, and of a BPE over bytes
 
 
@@ -108,10 +109,10 @@ def _window(encoding: tokenizers.Encoding) -> Window:
 class WordTokenizer:
     """One token a word, for an engine without weights: no vocabulary, the same everywhere.
 
-    What has no printable character is no word, as a model's tokenizer drops it.
+    A word without a printable character, which a model's tokenizer drops, says nothing.
     """
 
-    blank: frozenset[int] = frozenset()
+    blank = frozenset({UNPRINTED})
 
     def __init__(self, *, max_tokens: int, overlap: int) -> None:
         _check_room(max_tokens, overlap)
@@ -123,10 +124,10 @@ class WordTokenizer:
         return [self._cut(text) for text in texts]
 
     def _cut(self, text: str) -> list[Window]:
-        ids = [zlib.crc32(word.encode()) for word in text.split() if _is_word(word)]
+        ids = [zlib.crc32(word.encode()) if _is_printed(word) else UNPRINTED for word in text.split()]
         if len(ids) <= self._max_tokens:
             return [Window(ids, 0, len(text))]
-        words = [match.span() for match in re.finditer(r"\S+", text) if _is_word(match[0])]
+        words = [match.span() for match in re.finditer(r"\S+", text)]
         starts = range(0, len(ids) - self._max_tokens + self._step, self._step)
         return _from_start(
             [
@@ -136,7 +137,7 @@ class WordTokenizer:
         )
 
 
-def _is_word(word: str) -> bool:
+def _is_printed(word: str) -> bool:
     return word.isprintable() or any(map(str.isprintable, word))
 
 

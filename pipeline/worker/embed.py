@@ -82,18 +82,15 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
     passage  a passage of these texts: the new ones, then those reused
     entry    a line of the part: a row's passages one after the other, in the order of the rows
     """
-    config, source = job.config, chunk.shard.source
-    n_rows = rows.n_rows
+    config, source, n_rows = job.config, chunk.shard.source, rows.n_rows
     hashes = content_hashes(rows.text)
     first_row, text_of_row = _distinct(hashes)  # (n_texts,) and (n_rows,)
     reused, reused_vectors = _reused(known, [hashes[row] for row in first_row], config.dim)
     is_known = np.isin(np.arange(len(first_row)), reused.column("text").to_numpy())  # (n_texts,)
     new = np.flatnonzero(~is_known).tolist()  # texts to embed
-    tokenizer, splitter = _tokenizers(config)
     passages = make_passages(
         [rows.text[first_row[text]] for text in new],
-        tokenizer,
-        splitter,
+        *_tokenizers(config),
         prompt=config.model.document_prompt,
         on_long=config.corpus.on_long,
     )

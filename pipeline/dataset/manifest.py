@@ -157,7 +157,8 @@ def fold(lines: Iterable[bytes]) -> Manifest:
 def totals(receipts: Iterable[Receipt]) -> dict[str, Any]:
     """Return the sums over receipts that a reader of a dataset asks for, by the names of `status --json`.
 
-    `rejected_by_reason` has an entry "unknown" for rows of parts of earlier versions, whose receipts name no reasons.
+    `rejected_by_reason` begins with the most frequent reason; "unknown" counts rows of parts of earlier versions, whose
+    receipts name no reasons.
     """
     names = ("input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens")
     sums: dict[str, Any] = dict.fromkeys((*names, "parts"), 0)
@@ -168,4 +169,5 @@ def totals(receipts: Iterable[Receipt]) -> dict[str, Any]:
             sums[name] += getattr(receipt, name)
         reasons.update(receipt.reasons)
         reasons["unknown"] += receipt.rejected_rows - sum(receipt.reasons.values())
-    return {**sums, "rejected_by_reason": {reason: n for reason, n in reasons.most_common() if n > 0}}
+    most_first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return sums | {"rejected_by_reason": {reason: n for reason, n in most_first if n > 0}}

@@ -65,7 +65,7 @@ def _metadata(text: str) -> dict[str, Any]:
     """Return the metadata of a card; one that is not written well says nothing."""
     try:
         found = msgspec.yaml.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError):  # the latter for a date that no calendar has
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -81,7 +81,7 @@ def status(options: Namespace) -> None:
 
     store = Store(root=Path(options.dataset))
     found = dataset.status(store, dataset.open_dataset(store))
-    _say(options, found, "\n".join(f"{name:<16}{value}" for name, value in found.items()))
+    _say(options, found, "\n".join(f"{name:<20}{value}" for name, value in found.items()))
 
 
 def verify(options: Namespace) -> None:

@@ -57,7 +57,7 @@ def check_name(model: ModelConfig, folder: Path) -> None:
 def _refusal(model: ModelConfig, found: str) -> str:
     return (
         f"model.name {model.name}: expected the name of the model at model.location {model.location}, found that "
-        f"{found}; set model.name, model.location and model.revision of one model"
+        f"{found}; set model.name, model.location and model.revision of one model, or mend the card"
     )
 
 

@@ -20,7 +20,7 @@ EXIT_CODES = """exit codes:
   0  complete and reconciled (rejected rows are reported, and fail only under --strict)
   1  unexpected
   2  bad flag, config or input, before anything is embedded
-  3  incomplete: some chunks did not finish; run again
+  3  incomplete: some chunks did not finish, run again; or every row was rejected
   4  another run holds this output
   5  the output was made with another recipe
   6  verify found damage
@@ -148,6 +148,7 @@ def _add_dataset_commands(add: Add, as_json: _Parser) -> None:
     verify = add("verify", commands.verify, "check every file of a dataset against its manifest", dataset, as_json)
     verify.add_argument("--input", metavar="P", help="check too that every row of this input is there or rejected")
     verify.add_argument("--repair", action="store_true", help="drop what is damaged, for the next run to make again")
+    add("rejects", commands.rejects, "list the rows that could not be embedded, and why", dataset, as_json)
     narrow = add("slice", commands.slice, "cut a dataset's vectors to fewer components, without an engine", dataset)
     narrow.add_argument("--dim", type=_positive, required=True, help="components of each vector that stay")
     narrow.add_argument(

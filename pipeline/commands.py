@@ -72,7 +72,7 @@ def run(options: Namespace) -> None:
     if options.strict and sums["rejected_rows"]:
         raise IncompleteError(
             f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
-            "rejected; rejects/ has the reasons"
+            "rejected; `embed-corpus rejects` lists them"
         )
 
 
@@ -82,7 +82,7 @@ def status(options: Namespace) -> None:
 
     store = Store(root=Path(options.dataset))
     found = dataset.status(store, dataset.open_dataset(store))
-    _say(options, found, "\n".join(f"{name:<16}{value}" for name, value in found.items()))
+    _say(options, found, "\n".join(f"{name:<20}{value}" for name, value in found.items()))
 
 
 def verify(options: Namespace) -> None:
@@ -128,6 +128,26 @@ def verify(options: Namespace) -> None:
     if left or not is_complete:
         state = f"not up to date: {left[0]}" if left else found["state"]
         raise IncompleteError(f"dataset {options.dataset}: sound but {state}; `embed-corpus run` completes it")
+
+
+def rejects(options: Namespace) -> None:
+    """List the rows that could not be embedded, in constant memory."""
+    from pipeline.dataset import open_dataset
+    from pipeline.tools import format_reject, list_rejects
+
+    store = Store(root=Path(options.dataset))
+    n_listed = 0
+    if options.json:
+        print("[", end="")
+    for n_listed, reject in enumerate(list_rejects(store, open_dataset(store)), 1):
+        if options.json:
+            print(",\n" if n_listed > 1 else "", json.dumps(reject), sep="", end="")
+        else:
+            print(format_reject(reject))
+    if options.json:
+        print("]")
+    elif not n_listed:
+        print("no row was rejected")
 
 
 def slice(options: Namespace) -> None:

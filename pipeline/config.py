@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -18,6 +19,8 @@ from pipeline.schema import RESERVED
 
 REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
+ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
+HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
 Positive = Annotated[int, Meta(ge=1)]
 
 
@@ -131,7 +134,8 @@ def load_config(
 ) -> Config:
     """Read a config file and apply `table.key=value` overrides, whose values are TOML or bare text.
 
-    Raises ConfigError naming the key: unknown (with the nearest known name), of a wrong type or out of range.
+    Raises ConfigError naming the key: unknown (with the nearest known name), of a wrong type, out of range, or at odds
+    with another key of the file.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -139,11 +143,15 @@ def load_config(
         raise ConfigError(f"config {path}: expected a readable TOML file, found {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path}: expected TOML, found: {error}") from error
-    for override in overrides:
-        _set(tables, *_parse_override(override), where=str(path))
+    changes = [_parse_override(override) for override in overrides]
+    before = tables["model"].get("name") if isinstance(tables.get("model"), dict) else None
+    for change in changes:
+        _set(tables, *change, where=str(path))
     if dim is not None:
         _set(tables, "run", "dim", dim, where=str(path))
     config = parse_config(tables, where=str(path))
+    if ENGINES[config.engine.kind].needs_weights and before not in (None, config.model.name):
+        _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, str(path))
     _check_dim(config, allow_untrained_dim)
     return config
 
@@ -217,6 +225,17 @@ def _explained(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str
         return f"{path}: {problem}"
     expected = problem.removeprefix("Expected ").partition(", got ")[0]
     return f"{path} expected {expected}, found {tables[table][key.partition('[')[0]]!r}"
+
+
+def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:
+    """Refuse a new name beside a location or a hash that the file gives for its own model."""
+    kept = [key for key in ONE_MODEL if key not in changed]
+    if ("location" in kept and model.location) or ("revision" in kept and HASH.fullmatch(model.revision)):
+        found = (f"model.{key} {getattr(model, key)!r} ({'file' if key in kept else '--set'})" for key in ONE_MODEL)
+        raise ConfigError(
+            f"{where}: expected a name, a location and a revision of one model, found {', '.join(found)}; set all "
+            "three together, or use a config of its own"
+        )
 
 
 def _check_dim(config: Config, allow_untrained_dim: bool) -> None:

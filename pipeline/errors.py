@@ -4,7 +4,7 @@ PipelineError                 1  unexpected
 ├── UsageError                2  bad flag, config or input, before anything is embedded
 │   ├── ConfigError           2  a config file or override that cannot be used
 │   └── CorpusError           2  an input that cannot be read
-├── IncompleteError           3  some chunks did not finish; run again
+├── IncompleteError           3  some chunks did not finish, run again; or every row was rejected
 │   └── OutputError           3  an output that can no longer be written
 ├── OutputLockedError         4  another run holds this output
 ├── RecipeError               5  the output was made with another recipe
@@ -39,7 +39,7 @@ class CorpusError(UsageError):
 
 
 class IncompleteError(PipelineError):
-    """Some chunks did not finish."""
+    """Some chunks did not finish, or every row was rejected."""
 
     exit_code = 3
 

@@ -135,8 +135,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(override: str, nearest:
     [
         ("model.dtype=float32", "dtype", "float32"),
         ('model.dtype="float32"', "dtype", "float32"),
-        (" model.name = a b ", "name", "a b"),
-        ("model.name=a=b", "name", "a=b"),
+        (" model.licence = a b ", "licence", "a b"),
+        ("model.licence=a=b", "licence", "a=b"),
         ("model.document_prompt=", "document_prompt", ""),
         ("model.dims=[384, 128]", "dims", (384, 128)),
         ("model.max_tokens=1_000", "max_tokens", 1000),
@@ -146,7 +146,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(override: str, nearest:
 )
 def test_an_override_is_toml_or_bare_text(override: str, key: str, value: object) -> None:
     found = getattr(config(override).model, key)
-    assert (found.strip() if key == "name" else found) == value
+    assert (found.strip() if key == "licence" else found) == value
 
 
 def test_the_later_of_two_overrides_wins_and_dim_wins_over_both() -> None:
@@ -259,3 +259,52 @@ def test_a_template_with_an_open_brace_is_refused(template: str) -> None:
 def test_a_kept_column_cannot_take_the_name_of_a_column_of_a_part(name: str) -> None:
     with pytest.raises(ConfigError, match=r"corpus\.keep"):
         config(f'corpus.keep=["{name}"]')
+
+
+FOLDER = "model.location=/models/e5"
+NAME = "model.name=intfloat/e5-small-v2"
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides"),
+    [
+        ("local", [NAME]),
+        ("local", [NAME, FOLDER]),
+        ("local", [NAME, "model.revision=main"]),
+        ("local", [NAME, 'model.location=""']),
+        ("local", ["engine.kind=sentence-transformers", NAME]),
+        ("e5-small-v2", ["model.name=intfloat/e5-large-v2"]),
+        ("e5-small-v2", ["model.name=intfloat/e5-large-v2", FOLDER]),
+    ],
+)
+def test_a_name_beside_what_the_file_says_of_its_own_model_is_refused_with_all_three(
+    file: str, overrides: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load_config(REPOSITORY / f"configs/{file}.toml", overrides)
+    said = str(refusal.value)
+    for key in ("name", "location", "revision"):
+        is_changed = any(override.startswith(f"model.{key}=") for override in overrides)
+        assert f"model.{key} " in said
+        assert said.partition(f"model.{key} ")[2].partition("(")[2].startswith("--set" if is_changed else "file")
+    assert "intfloat/e5" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides"),
+    [
+        ("local", [NAME, FOLDER, "model.revision=main"]),
+        ("local", [NAME, 'model.location=""', "model.revision=main"]),
+        ("local", ["model.name=sentence-transformers/all-MiniLM-L6-v2"]),
+        ("local", [FOLDER]),  # the digest says whether it is the same model
+        ("local", ["model.revision=main"]),
+        ("local", [NAME, "engine.kind=hashing"]),
+        ("hashing", [NAME]),
+        ("e5-small-v2", [FOLDER]),
+        ("e5-small-v2", ["model.revision=main"]),
+        ("e5-small-v2", ["model.name=intfloat/e5-large-v2", "model.revision=main"]),
+        ("kalm-gemma3-12b", ["model.name=tencent/another"]),  # a branch is looked for in the repository of the name
+    ],
+)
+def test_values_that_may_well_be_of_one_model_pass(file: str, overrides: list[str]) -> None:
+    load_config(REPOSITORY / f"configs/{file}.toml", overrides)

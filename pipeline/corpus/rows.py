@@ -66,7 +66,8 @@ def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
 def render(values: Sequence[Any], columns: Columns) -> str | Reject:
     """Return the text of one row from the values of its text columns, or why there is none.
 
-    In a template a null value reads as nothing; a row whose values are all null has no text.
+    In a template a null value reads as nothing. A row has no text where all values are null, or null, empty and white
+    space, whatever the template puts around them.
     """
     if all(value is None for value in values):
         return Reject(reason="null_text", detail=f"{'/'.join(columns.text)} is null")
@@ -78,8 +79,8 @@ def render(values: Sequence[Any], columns: Columns) -> str | Reject:
                 text=as_text(value),
             )
     text: str = values[0] if columns.template is None else _fill(columns, values)
-    if not text.strip():
-        return Reject(reason="empty_text", detail="nothing but white space", text=text)
+    if all(not value or value.isspace() for value in values):
+        return Reject(reason="empty_text", detail=f"{'/'.join(columns.text)}: nothing but white space", text=text)
     if not text.isascii():
         try:
             text.encode()

@@ -14,6 +14,7 @@ from pipeline.dataset.ours import (
     temporaries,
 )
 from pipeline.dataset.parts import count_duplicate_ids, open_part
+from pipeline.dataset.rejects import describe_reject, in_one_line, iter_rejects
 from pipeline.dataset.store import RECEIPT_KEY, Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
 from pipeline.dataset.volume import BEAT_S, NAME, STALE_S, Attempt, Attempts, Volume, deaths_of, heartbeat
@@ -38,11 +39,14 @@ __all__ = [
     "count_duplicate_ids",
     "deaths_of",
     "describe_plan",
+    "describe_reject",
     "describe_run",
     "discard",
     "discard_file",
     "foreign_files",
     "heartbeat",
+    "in_one_line",
+    "iter_rejects",
     "load_prefilled",
     "open_dataset",
     "open_part",

@@ -12,8 +12,8 @@ from pipeline.errors import UsageError
 
 PLAN = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
 RUN = (
-    "{state}: {has}{input_rows:,} rows, {embedded_rows:,} embedded, {rejected_rows:,} rejected, {parts:,} parts, "
-    "{tokens:,} tokens; this run {did} in {wall_s:,.1f} s{end}"
+    "{state}: {has}{input_rows:,} rows, {embedded_rows:,} embedded, {rejected_rows:,} rejected{why}, {parts:,} parts, "
+    "{tokens:,} tokens{cut}; this run {did} in {wall_s:,.1f} s{end}"
 )
 DID = {
     "embedded_now": "embedded {:,} texts",
@@ -48,7 +48,20 @@ def describe_run(run: Mapping[str, Any], *, output: str = "") -> str:
     did = ", ".join(words.format(run[name]) for name, words in DID.items() if run[name] or name == "embedded_now")
     busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
     end = f" for ${run['cost_usd']:,.2f}" if output else busy
-    return RUN.format(has=f"{output} has " if output else "", did=did, end=end, **run)
+    why = ", ".join(f"{n:,} {reason}" for reason, n in run["rejected_by_reason"].items())
+    return RUN.format(
+        has=f"{output} has " if output else "",
+        why=f" ({why})" if why else "",
+        cut=f", {_share(run['truncated'], run['passages'])} truncated" if run["truncated"] else "",
+        did=did,
+        end=end,
+        **run,
+    )
+
+
+def _share(part: int, whole: int) -> str:
+    """Return a share of passages in words; one that is not zero never reads as zero."""
+    return "under 0.1%" if part / whole < 0.0005 else f"{part / whole:.1%}"
 
 
 def status(store: Store, manifest: Manifest) -> dict[str, Any]:

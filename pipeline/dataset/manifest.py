@@ -7,6 +7,7 @@ the footer of every part has its receipt too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -153,12 +154,20 @@ def fold(lines: Iterable[bytes]) -> Manifest:
     return manifest
 
 
-def totals(receipts: Iterable[Receipt]) -> dict[str, int]:
-    """Return the sums over receipts that a reader of a dataset asks for, by the names of `status --json`."""
+def totals(receipts: Iterable[Receipt]) -> dict[str, Any]:
+    """Return the sums over receipts that a reader of a dataset asks for, by the names of `status --json`.
+
+    `rejected_by_reason` begins with the most frequent reason; "unknown" counts rows of parts of earlier versions, whose
+    receipts name no reasons.
+    """
     names = ("input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens")
-    sums = dict.fromkeys((*names, "parts"), 0)
+    sums: dict[str, Any] = dict.fromkeys((*names, "parts"), 0)
+    reasons: Counter[str] = Counter()
     for receipt in receipts:
         sums["parts"] += 1
         for name in names:
             sums[name] += getattr(receipt, name)
-    return sums
+        reasons.update(receipt.reasons)
+        reasons["unknown"] += receipt.rejected_rows - sum(receipt.reasons.values())
+    most_first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return sums | {"rejected_by_reason": {reason: n for reason, n in most_first if n > 0}}

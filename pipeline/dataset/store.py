@@ -207,5 +207,9 @@ def _parquet(table: pa.Table) -> pa.Buffer:
     rows = max(1, ROW_GROUP_BYTES * max(1, len(table)) // max(1, table.nbytes))
     plain = [name for name in table.column_names if name != "embedding"]
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", use_dictionary=plain, row_group_size=rows, write_page_checksum=True)
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", use_dictionary=plain, write_page_checksum=True
+    ) as writer:
+        if len(table):  # a row group without rows is what some readers take as the size of a batch
+            writer.write_table(table, row_group_size=rows)
     return sink.getvalue()

@@ -18,7 +18,7 @@ from pipeline.driver.plan import Plan
 from pipeline.engines import Embedded
 from pipeline.errors import CorpusError, DamageError, EngineError
 from pipeline.schema import EMBEDDING, PASSAGE
-from pipeline.worker import Job, content_hashes, embed_rows, is_too_long
+from pipeline.worker import Job, are_rejected, content_hashes, embed_rows
 
 COLUMNS = ("content_hash", *PASSAGE.names, EMBEDDING)
 
@@ -122,7 +122,7 @@ def reuse(
             known = index.take(found)
             have = set(known.column("content_hash").to_pylist()) if known is not None else set()
             missing = [text for text, digest in zip(rows.text, hashes, strict=True) if digest not in have]
-            if all(is_too_long(missing, job.config)):
+            if are_rejected(missing, job.config):
                 yield embed_rows(chunk, rows, known, job, _NoEngine(), place)
             elif known is not None:
                 save_prefilled(staging, chunk.id, known)

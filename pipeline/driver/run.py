@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,7 +20,9 @@ from pipeline.dataset import (
     Store,
     Transaction,
     count_duplicate_ids,
+    describe_reject,
     foreign_files,
+    iter_rejects,
     sweep,
     totals,
     write_card,
@@ -36,14 +39,20 @@ from pipeline.worker import Failure, Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended: its record, the sums over the dataset, and the chunks that failed."""
+    """How a run ended: its record, the sums over the dataset, and what went wrong."""
 
     run: Run
-    totals: dict[str, int]
-    failures: tuple[Failure, ...]
+    totals: dict[str, Any]
+    failures: tuple[Failure, ...]  # chunks
+    first_reject: str = ""  # in words, where every row was rejected
 
     def shortfall(self) -> str:
-        """Return how many chunks did not finish and why, in one line; nothing when all did."""
+        """Return in one line which chunks are missing, or that every row was rejected, and why; else nothing."""
+        if self.first_reject:
+            return (
+                f"expected at least one row embedded, found all {self.totals['input_rows']:,} rejected; the first is "
+                f"{self.first_reject}; `embed-corpus rejects` lists them"
+            )
         if not self.run.missing_chunks:
             return ""
         causes = dict.fromkeys(f"{failure.source}: {failure.error}" for failure in self.failures[:3])
@@ -102,7 +111,12 @@ def run(input: str, store: Store, config: Config, *, fan_out: FanOut, options: R
         )
         record, sums = _finish(change, plan, receipts, record)
         store.commit()
-    return Outcome(run=record, totals=sums, failures=failures)
+    first = "" if missing or sums["embedded_rows"] else _first_reject(store, receipts)
+    return Outcome(run=record, totals=sums, failures=failures, first_reject=first)
+
+
+def _first_reject(store: Store, receipts: Mapping[str, Receipt]) -> str:
+    return next(map(describe_reject, iter_rejects(store, receipts.values())), "")
 
 
 def _say_what_else_happens(plan: Plan, store: Store, config: Config) -> None:
@@ -187,7 +201,7 @@ def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
 
 def _finish(
     change: Transaction, plan: Plan, receipts: Mapping[str, Receipt], record: Run
-) -> tuple[Run, dict[str, int]]:
+) -> tuple[Run, dict[str, Any]]:
     """Make the manifest say what is there now; return the record of the run, and the sums over the dataset."""
     inventory, store = plan.inventory, change.store
     if change.replaces and record.missing_chunks:
@@ -213,7 +227,7 @@ def _finish(
     return record, sums
 
 
-def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, int]:
+def _reconciled(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     sums = totals(receipts.values())
     if sums["input_rows"] != sums["embedded_rows"] + sums["rejected_rows"]:
         raise PipelineError(

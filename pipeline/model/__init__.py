@@ -4,11 +4,12 @@ from pipeline.model.checkpoint import open_checkpoint, pin_and_check
 from pipeline.model.dtype import Device, describe_dtype, modal_device, settle_dtype, this_device
 from pipeline.model.files import locate, verify_weights
 from pipeline.model.memory import check_memory
-from pipeline.model.tokens import RETOKENISATION_MARGIN, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.model.tokens import RETOKENISATION_MARGIN, OnLong, Passages, Tokenizer, make_passages, make_tokenizer
 
 __all__ = [
     "RETOKENISATION_MARGIN",
     "Device",
+    "OnLong",
     "Passages",
     "Tokenizer",
     "check_memory",

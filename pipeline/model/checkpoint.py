@@ -15,6 +15,7 @@ import tokenizers
 
 from pipeline.config import ENGINES, Config
 from pipeline.errors import ConfigError, EngineError
+from pipeline.model.card import check_name
 from pipeline.model.files import check_revision, locate, pinned
 
 Attention = Literal["causal", "bidirectional"]
@@ -47,12 +48,16 @@ class Checkpoint:
 def pin_and_check(config: Config) -> Config:
     """Return the config with its revision resolved to a hash, after the guard has passed; loads no weights.
 
-    Raises ConfigError as `check` does, and EngineError when the model is not to be had.
+    The files of a folder are held against the name too; a dataset that was made under another one can be searched.
+    Raises ConfigError as `check` and `check_name` do, and EngineError when the model is not to be had.
     """
     if not ENGINES[config.engine.kind].needs_weights:
         return config
+    folder = locate(config.model, settings_only=True) if config.model.location else None
+    if folder is not None:
+        check_name(config.model, folder)
     config = replace(config, model=pinned(config.model))
-    check(config, read_checkpoint(locate(config.model, settings_only=True)))
+    check(config, read_checkpoint(folder or locate(config.model, settings_only=True)))
     return config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import ModelConfig
-from pipeline.errors import EngineError
+from pipeline.errors import ConfigError, EngineError
 
 # What tells how a checkpoint is to be used, tokenizer included; and what an engine needs besides.
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -38,8 +39,10 @@ def pinned(model: ModelConfig) -> ModelConfig:
     """Return the model with its revision as what it is now: a commit of the hub, or the digest of a folder's weights.
 
     The digest sha256:HEX is that of the bytes of all .safetensors at the top of the folder, in order of their names.
-    A revision of that form is left to `check_revision`. Raises EngineError.
+    Raises ConfigError for a revision of that form that is another one, and EngineError when there is no such model.
     """
+    if model.location:
+        check_revision(model, locate(model))
     if model.revision.startswith("sha256:"):
         return model
     if model.location:
@@ -63,14 +66,17 @@ def verify_weights(model: ModelConfig) -> None:
 def check_revision(model: ModelConfig, folder: Path) -> None:
     """Compare the weights with a revision of the form sha256:HEX; any other form is the hub's to keep.
 
-    Raises EngineError with both digests.
+    Raises ConfigError with both digests.
     """
     kind, _, expected = model.revision.partition(":")
     if kind != "sha256":
         return
     found = _digest(folder)
     if found != expected:
-        raise EngineError(f"{folder}: expected weights with sha256 {expected} (model.revision), found {found}")
+        raise ConfigError(
+            f"{folder}: expected weights of {model.name} with sha256 {expected} (model.revision), found {found}; set "
+            "model.name, model.location and model.revision together"
+        )
 
 
 def _patterns(model: ModelConfig, settings_only: bool) -> Sequence[str]:
@@ -82,8 +88,14 @@ def _digest(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise EngineError(f"{folder}: expected weights as .safetensors, found none")
+    return _digest_of(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+@functools.lru_cache(maxsize=2)
+def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Return the digest of files, given with size and mtime; a process reads weights once to check and to load them."""
     digest = hashlib.sha256()
-    for path in files:
+    for path, _, _ in files:
         with path.open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)

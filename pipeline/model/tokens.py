@@ -17,6 +17,8 @@ from pipeline.model.files import locate
 
 OnLong = Literal["truncate", "split", "reject"]
 RETOKENISATION_MARGIN = 8  # tokens a piece may grow by when it is tokenised again behind a prompt
+UNPRINTED = -1  # the id of a word that says nothing; that of no other word
+SPACES = ("\u2581", "\u0120")  # pieces that write a space: of SentencePiece, and of a BPE over bytes
 
 
 class Window(NamedTuple):
@@ -29,6 +31,11 @@ class Window(NamedTuple):
 
 class Tokenizer(Protocol):
     """Cuts texts into windows of at most `max_tokens` tokens; a text that fits is one window."""
+
+    @property
+    def blank(self) -> frozenset[int]:
+        """The ids that say nothing of a text: special tokens and a space."""
+        ...
 
     def windows(self, texts: Sequence[str]) -> list[list[Window]]:
         """Return the windows of each text, in order; the first always starts at character 0."""
@@ -57,6 +64,12 @@ class ModelTokenizer:
         _check_room(max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False), overlap)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens, stride=overlap)
+        self._blank = _blank(self._tokenizer)
+
+    @property
+    def blank(self) -> frozenset[int]:
+        """The ids of the tokens that this model knows as special, and of a space."""
+        return self._blank
 
     def windows(self, texts: Sequence[str]) -> list[list[Window]]:
         """Return the windows of each text."""
@@ -66,6 +79,14 @@ class ModelTokenizer:
             else _from_start([_window(part) for part in (encoding, *encoding.overflowing)])
             for text, encoding in zip(texts, self._tokenizer.encode_batch(texts), strict=True)
         ]
+
+
+def _blank(tokenizer: tokenizers.Tokenizer) -> frozenset[int]:
+    """Return the ids that say nothing of a text; the unknown token is none, for it takes the place of a word."""
+    added = tokenizer.get_added_tokens_decoder().items()
+    special = {number for number, token in added if token.special and "unk" not in token.content.lower()}
+    spaces = {tokenizer.token_to_id(piece) for piece in SPACES}
+    return frozenset(special | {number for number in spaces if number is not None})
 
 
 def _check_room(max_tokens: int, overlap: int) -> None:
@@ -86,7 +107,12 @@ def _window(encoding: tokenizers.Encoding) -> Window:
 
 
 class WordTokenizer:
-    """One token a word, for an engine without weights: no vocabulary, the same everywhere."""
+    """One token a word, for an engine without weights: no vocabulary, the same everywhere.
+
+    A word without a printable character, which a model's tokenizer drops, says nothing.
+    """
+
+    blank = frozenset({UNPRINTED})
 
     def __init__(self, *, max_tokens: int, overlap: int) -> None:
         _check_room(max_tokens, overlap)
@@ -98,7 +124,7 @@ class WordTokenizer:
         return [self._cut(text) for text in texts]
 
     def _cut(self, text: str) -> list[Window]:
-        ids = [zlib.crc32(word.encode()) for word in text.split()]
+        ids = [zlib.crc32(word.encode()) if _is_printed(word) else UNPRINTED for word in text.split()]
         if len(ids) <= self._max_tokens:
             return [Window(ids, 0, len(text))]
         words = [match.span() for match in re.finditer(r"\S+", text)]
@@ -111,9 +137,13 @@ class WordTokenizer:
         )
 
 
+def _is_printed(word: str) -> bool:
+    return word.isprintable() or any(map(str.isprintable, word))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passages:
-    """Columns over the passages of some texts: every list but `too_long` has one entry a passage."""
+    """Columns over the passages of some texts: every list but `too_long` and `empty` has one entry a passage."""
 
     text: list[int] = field(default_factory=list)  # index into the texts
     passage: list[int] = field(default_factory=list)  # 0-based within its text
@@ -121,7 +151,8 @@ class Passages:
     stop: list[int] = field(default_factory=list)
     truncated: list[bool] = field(default_factory=list)
     ids: list[list[int]] = field(default_factory=list)  # token ids, prompt and special tokens included
-    too_long: list[int] = field(default_factory=list)  # index of each text that has no passage
+    too_long: list[int] = field(default_factory=list)  # index of each text that has no passage for its length
+    empty: list[int] = field(default_factory=list)  # index of each text of which the tokenizer leaves no token
 
     def add(self, text: int, passage: int, window: Window, *, truncated: bool) -> None:
         """Append one passage."""
@@ -134,17 +165,26 @@ class Passages:
 
 
 def make_passages(
-    texts: Sequence[str], tokenizer: Tokenizer, splitter: Tokenizer, *, prompt: str, on_long: OnLong
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    splitter: Tokenizer,
+    *,
+    prompt: str,
+    on_long: OnLong,
+    keep_empty: bool = False,
 ) -> Passages:
     """Tokenise texts behind the prompt and apply the policy for those over the tokenizer's limit.
 
     `splitter` cuts bare text into pieces that leave room for the prompt. Split passages cover a text from its
-    first token to its last; one that still does not fit is marked truncated.
+    first token to its last; one that still does not fit is marked truncated. A text of which the tokenizer leaves
+    nothing but special tokens has a passage only where `keep_empty`.
     """
-    passages = Passages()
+    passages, silent = Passages(), _silent(tokenizer, prompt)
     for index, windows in enumerate(tokenizer.windows([prompt + text for text in texts] if prompt else texts)):
         first = _behind(len(prompt), windows[0])
-        if len(windows) == 1:
+        if silent.issuperset(first.ids) and not keep_empty and _is_empty(texts[index], tokenizer):
+            passages.empty.append(index)
+        elif len(windows) == 1:
             passages.add(index, 0, first, truncated=False)
         elif on_long == "reject":
             passages.too_long.append(index)
@@ -153,6 +193,17 @@ def make_passages(
         else:
             _split(passages, index, texts[index], tokenizer, splitter, prompt)
     return passages
+
+
+def _silent(tokenizer: Tokenizer, prompt: str) -> frozenset[int]:
+    """Return the ids that a text without a token of its own can have, behind the prompt."""
+    heads = tokenizer.windows([prompt, f"{prompt} "]) if prompt else []  # a character may also become a space
+    return tokenizer.blank.union(*(window.ids for windows in heads for window in windows))
+
+
+def _is_empty(text: str, tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer leaves nothing but special tokens of a text without its prompt."""
+    return all(tokenizer.blank.issuperset(window.ids) for window in tokenizer.windows([text])[0])
 
 
 def _split(passages: Passages, index: int, text: str, tokenizer: Tokenizer, splitter: Tokenizer, prompt: str) -> None:

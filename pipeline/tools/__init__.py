@@ -1,6 +1,7 @@
-"""What is done with a finished dataset: verify, repair, search, slice."""
+"""What is done with a finished dataset: verify, repair, search, slice, and a list of its rejected rows."""
 
 from pipeline.tools.coverage import coverage
+from pipeline.tools.rejects import format_reject, list_rejects
 from pipeline.tools.repair import repair
 from pipeline.tools.search import embed_query, nearest
 from pipeline.tools.slice import slice_dataset
@@ -11,6 +12,8 @@ __all__ = [
     "as_tables",
     "coverage",
     "embed_query",
+    "format_reject",
+    "list_rejects",
     "nearest",
     "repair",
     "slice_dataset",

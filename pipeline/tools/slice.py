@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,7 @@ from pipeline.recipe import fingerprint
 from pipeline.vectors import fixed_size_list, to_numpy, to_unit_float16
 
 
-def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> dict[str, int]:
+def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> dict[str, Any]:
     """Make `place` hold the first `dim` components of every vector of a dataset, of unit length again; return its sums.
 
     One part is in memory at a time. What an earlier call made stays, what the dataset no longer has leaves. Raises

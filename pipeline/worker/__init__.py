@@ -2,18 +2,18 @@
 
 from pipeline.worker.attempts import attempt
 from pipeline.worker.container import Service, pack, unpack_outcome
-from pipeline.worker.embed import Failure, Job, embed_or_fail, embed_rows, is_too_long
+from pipeline.worker.embed import Failure, Job, are_rejected, embed_or_fail, embed_rows
 from pipeline.worker.table import content_hashes, rejects_table
 
 __all__ = [
     "Failure",
     "Job",
     "Service",
+    "are_rejected",
     "attempt",
     "content_hashes",
     "embed_or_fail",
     "embed_rows",
-    "is_too_long",
     "pack",
     "rejects_table",
     "unpack_outcome",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,12 @@ from pipeline.corpus import ChunkReader, Columns, Reject, Rows, root_key
 from pipeline.dataset import Receipt, Store, load_prefilled
 from pipeline.engines import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
-from pipeline.model import RETOKENISATION_MARGIN, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.model import RETOKENISATION_MARGIN, OnLong, Passages, Tokenizer, make_passages, make_tokenizer
 from pipeline.recipe import column_settings, fingerprint, recipe
 from pipeline.vectors import to_numpy
 from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
+
+NO_TOKEN = Reject(reason="empty_text", detail="the tokenizer leaves no token but special ones")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +82,15 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
     passage  a passage of these texts: the new ones, then those reused
     entry    a line of the part: a row's passages one after the other, in the order of the rows
     """
-    config, source = job.config, chunk.shard.source
-    n_rows = rows.n_rows
+    config, source, n_rows = job.config, chunk.shard.source, rows.n_rows
     hashes = content_hashes(rows.text)
     first_row, text_of_row = _distinct(hashes)  # (n_texts,) and (n_rows,)
     reused, reused_vectors = _reused(known, [hashes[row] for row in first_row], config.dim)
     is_known = np.isin(np.arange(len(first_row)), reused.column("text").to_numpy())  # (n_texts,)
     new = np.flatnonzero(~is_known).tolist()  # texts to embed
-    tokenizer, splitter = _tokenizers(config)
     passages = make_passages(
         [rows.text[first_row[text]] for text in new],
-        tokenizer,
-        splitter,
+        *_tokenizers(config),
         prompt=config.model.document_prompt,
         on_long=config.corpus.on_long,
     )
@@ -118,6 +119,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
         input_rows=n_rows,
         embedded_rows=n_rows - len(rows.rejects),
         rejected_rows=len(rows.rejects),
+        reasons=dict(sorted(Counter(why.reason for _, _, why in rows.rejects).items())),
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
@@ -132,12 +134,15 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
     return place.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
 
 
-def is_too_long(texts: Sequence[str], config: Config) -> list[bool]:
-    """Return for each text whether it would be rejected for its length."""
-    if config.corpus.on_long != "reject":
-        return [False] * len(texts)
-    tokenizer, _ = _tokenizers(config)
-    return [len(windows) > 1 for windows in tokenizer.windows([config.model.document_prompt + text for text in texts])]
+def are_rejected(texts: Sequence[str], config: Config) -> bool:
+    """Whether every one of the texts would be rejected before an engine has it: too long, or without a token.
+
+    Nothing is tokenised behind the first text that would not.
+    """
+    policy: OnLong = "reject" if config.corpus.on_long == "reject" else "truncate"
+    tokenizer, splitter = _tokenizers(config)
+    made = partial(make_passages, tokenizer=tokenizer, splitter=splitter, on_long=policy)
+    return not any(made([text], prompt=config.model.document_prompt).text for text in texts)
 
 
 def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: ChunkReader) -> Receipt | Failure:
@@ -151,13 +156,14 @@ def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: 
 
 
 def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> NDArray[np.float16]:
-    """Return one vector a text as a dataset would hold it, shape (n, dim); what is too long is truncated.
+    """Return one vector a text as a dataset would hold it, shape (n, dim).
 
-    Raises EngineError when the engine refuses one.
+    What is too long is truncated, and a text without a token has the vector of the special tokens alone. Raises
+    EngineError when the engine refuses one.
     """
     tokenizer, splitter = _tokenizers(config)
     prompt = config.model.document_prompt
-    passages = make_passages(texts, tokenizer, splitter, prompt=prompt, on_long="truncate")
+    passages = make_passages(texts, tokenizer, splitter, prompt=prompt, on_long="truncate", keep_empty=True)
     embedded = engine.embed(passages.ids, config.dim, checked=False)
     for why in embedded.refused.values():
         raise EngineError(f"engine: {len(embedded.refused)} of {len(texts)} texts were not embedded: {why}")
@@ -188,6 +194,7 @@ def _rejects(passages: Passages, texts: Sequence[int], embedded: Embedded, max_t
     """Return why texts are not embedded; `texts` gives the number of each text by its number in `passages`."""
     too_long = Reject(reason="too_long", detail=f"over {max_tokens} tokens")
     why_not = {texts[text]: too_long for text in passages.too_long}
+    why_not |= {texts[text]: NO_TOKEN for text in passages.empty}
     for passage, why in embedded.refused.items():
         why_not[texts[passages.text[passage]]] = Reject(reason="engine_error", detail=why)
     return why_not

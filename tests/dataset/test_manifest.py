@@ -105,6 +105,11 @@ def test_what_is_no_receipt_is_refused(text: bytes) -> None:
 def test_totals_add_up(found: list[Receipt]) -> None:
     sums = totals(found)
     assert sums.pop("parts") == len(found)
+    known = [receipt.reasons for receipt in found]
+    reasons = {reason: sum(each.get(reason, 0) for each in known) for each in known for reason in each}
+    unknown = sum(receipt.rejected_rows - sum(receipt.reasons.values()) for receipt in found)
+    expected = reasons | ({"unknown": unknown} if unknown > 0 else {})
+    assert sums.pop("rejected_by_reason") == {reason: n for reason, n in expected.items() if n > 0}
     assert sums == {name: sum(getattr(receipt, name) for receipt in found) for name in sums}
     assert {"input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens"} == sums.keys()
 

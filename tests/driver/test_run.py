@@ -11,10 +11,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import driver
+from pipeline.dataset.store import Store
+from pipeline.driver.fan_out import fan_out_here
+from pipeline.errors import ConfigError
 from tests.support import (
     HASHING,
     embed_corpus,
     ids,
+    local_config,
     read_dataset,
     status,
     texts,
@@ -274,11 +279,11 @@ def test_duplicate_ids_are_counted(tmp_path: Path) -> None:
 def test_an_output_without_a_part_has_no_recipe_to_keep(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", ROWS[:5])
     # An engine that finds other weights than those named ends the run after the manifest has its first line.
-    refused = embed_corpus(
-        "run", "--input", source, "--output", tmp_path / "out", "--set", "engine.kind=sentence-transformers",
-        "--set", "model.revision=sha256:0",
-    )  # fmt: skip
-    assert (refused.returncode, (tmp_path / "out/manifest.jsonl").exists()) == (1, True)
+    store = Store(root=tmp_path / "out")
+    config = local_config("engine.kind=sentence-transformers", "model.revision=sha256:0")
+    with pytest.raises(ConfigError, match="sha256 0"):
+        driver.run(str(source), store, config, fan_out=fan_out_here(store))
+    assert store.manifest_path.exists()
     run(source, tmp_path / "out")
     assert status(tmp_path / "out")["fingerprint"] in (tmp_path / "out/manifest.jsonl").read_text()
     assert embed_corpus("verify", tmp_path / "out").returncode == 0

@@ -7,14 +7,19 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.config import load_config
+from pipeline.cli import main
+from pipeline.config import Config, load_config
+from pipeline.engines import ENGINES
 from pipeline.engines.vllm import engine_arguments, pooler_arguments
+from pipeline.errors import EngineError
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl
 from tests.support.many import Call, run_all
 
@@ -129,13 +134,19 @@ def test_an_argument_that_vllm_has_dropped_would_be_seen(known: dict[str, list[s
     assert dropped not in known["engine"]
 
 
-def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "in.jsonl", ROWS[:3])
-    sets = ("--set", "model.revision=sha256:0", "--set", "model.dtype=float32")
-    done = embed_corpus("run", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out", *sets)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert "expected weights with sha256 0" in done.stderr
+def does_not_load(config: Config) -> NoReturn:
+    raise EngineError(f"vLLM with {config.model.name}: did not start: no memory")
+
+
+def test_an_engine_that_does_not_load_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(ENGINES, "vllm", replace(ENGINES["vllm"], make=f"{__name__}:does_not_load"))
+    source = write_jsonl(tmp_path / "in.jsonl", ROWS[:3])
+    assert main(["run", "--input", str(source), "--output", str(tmp_path / "out")]) == 1
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].endswith(": did not start: no memory")
 
 
 @pytest.mark.slow

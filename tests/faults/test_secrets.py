@@ -16,7 +16,7 @@ SECRETS = {
     "MODAL_TOKEN_SECRET": "as-iiiijjjjkkkkllll",
     "AWS_SECRET_ACCESS_KEY": "mmmmnnnnoooopppp",
 }
-HUB = ("--set", 'model.location=""', "--set", "model.name=no/such-model", "--set", "engine.kind=vllm")
+HUB = ("--set", 'model.location=""', "--set", "model.name=no/such-model", "--set", "model.revision=main")
 EXECUTES = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "marshal", "shelve", "runpy", "code", "yaml"}
 CALLS = {"eval", "exec", "compile", "__import__"}
 

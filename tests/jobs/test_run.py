@@ -102,12 +102,15 @@ def test_a_dry_run_tells_what_a_run_would_take_and_starts_no_engine(tmp_path: Pa
         assert home.plane.committed("embedding-output") == {}
 
 
-def test_columns_are_chosen_by_flags(tmp_path: Path) -> None:
-    rows = [{"key": f"k{i}", "body": row["text"]} for i, row in enumerate(texts(20))]
+def test_columns_are_chosen_by_flags_and_one_of_empty_texts_ends_the_run(tmp_path: Path) -> None:
+    rows = [{"key": f"k{i}", "body": row["text"], "note": " "} for i, row in enumerate(texts(20))]
     with house(tmp_path) as home:
         home.plane.seed("embedding-corpus", write_jsonl(tmp_path / "more/x.jsonl", rows).parent)
         home.run("--input", "x.jsonl", "--id-column", "key", "--text-column", "body")
         home.check_complete("x", tmp_path / "out", [{"id": row["key"]} for row in rows])
+        printed = home.run("--input", "x.jsonl", "--output", "y", "--text-column", "note", code=3)
+        assert "embed-corpus: output y: expected at least one row embedded, found all 20 rejected" in printed
+        assert "x.jsonl:0, empty_text, note: nothing but white space" in printed
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import Config, parse_config
-from pipeline.errors import ConfigError, EngineError
+from pipeline.errors import ConfigError
 from pipeline.model.checkpoint import open_checkpoint, pin_and_check, read_checkpoint
 from pipeline.model.files import locate
 from pipeline.model.tokens import make_tokenizer
@@ -148,8 +148,9 @@ def test_another_revision_is_refused_and_a_folder_is_known_by_its_weights(copy: 
     open_checkpoint(pinned)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(EngineError, match=pinned.model.revision.removeprefix("sha256:")):
-        open_checkpoint(pinned)
+    for guarded in (pin_and_check, open_checkpoint):
+        with pytest.raises(ConfigError, match=pinned.model.revision.removeprefix("sha256:")):
+            guarded(pinned)
     assert pin_and_check(config_of(folder)).model.revision != pinned.model.revision
 
 

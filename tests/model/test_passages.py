@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Literal
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from pipeline.model.tokens import RETOKENISATION_MARGIN, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.model.tokens import (
+    RETOKENISATION_MARGIN,
+    ModelTokenizer,
+    Passages,
+    Tokenizer,
+    WordTokenizer,
+    make_passages,
+    make_tokenizer,
+)
 from tests.support import local_config
 
 CONFIG = local_config()
@@ -20,7 +31,7 @@ LONG = " ".join(f"word{i}" for i in range(60))
 words = st.text(min_size=1, max_size=12).filter(str.strip) | st.sampled_from(
     ["naïve", "\U0001f600", "日本語", "e\u0301", "antidisestablishmentarianism", "\x00", "...", "\n\n"]
 )
-texts = st.lists(words, min_size=1, max_size=60).map(" ".join).filter(str.strip)
+any_texts = st.lists(words, min_size=1, max_size=60).map(" ".join)
 
 
 @functools.cache
@@ -36,6 +47,33 @@ def n_tokens(text: str) -> int:
     return len(UNLIMITED.windows([text])[0][0].ids) - 2
 
 
+texts = any_texts.filter(n_tokens)
+SILENT = [
+    "\u200b",
+    "\x00",
+    "\ufeff\xad",
+    "\u2060 \u200d\n\x08",
+    "\u0301",
+    "\ufffd",
+    "[SEP]",
+    "[PAD] [MASK]",
+    "[CLS]\u200b[SEP]" * 30,
+]
+SAYING = [
+    "a",
+    "\U0001f600",
+    "\u200bx",
+    "passage",
+    "passage: ",
+    ":",
+    "[unk]",
+    "[UNK]",
+    "\u3164",
+    "\x00.",
+    "[PAD]" * 40 + "x",
+]
+
+
 def make(
     texts: list[str], on_long: Literal["truncate", "split", "reject"], *, prompt: str = "", overlap: int = 0
 ) -> Passages:
@@ -48,16 +86,16 @@ def check_columns(passages: Passages, texts: list[str]) -> None:
     n = len(passages.text)
     columns = (passages.passage, passages.start, passages.stop, passages.truncated, passages.ids)
     assert [len(column) for column in columns] == [n] * 5
-    assert sorted({*passages.text, *passages.too_long}) == list(range(len(texts)))
+    assert sorted({*passages.text, *passages.too_long, *passages.empty}) == list(range(len(texts)))
     assert passages.text == sorted(passages.text)
-    assert not set(passages.text) & set(passages.too_long)
+    assert not set(passages.text) & {*passages.too_long, *passages.empty}
     assert all(len(ids) <= MAX_TOKENS and (ids[0], ids[-1]) == (CLS, SEP) for ids in passages.ids)
     for at, text in enumerate(passages.text):
         assert 0 <= passages.start[at] <= passages.stop[at] <= len(texts[text])
         assert passages.passage[at] == (at and passages.text[at - 1] == text and passages.passage[at - 1] + 1)
 
 
-@given(found=st.lists(texts, min_size=1, max_size=4), prompt=st.sampled_from(["", PROMPT]))
+@given(found=st.lists(any_texts, min_size=1, max_size=4), prompt=st.sampled_from(["", PROMPT]))
 @pytest.mark.parametrize("on_long", ["truncate", "reject", "split"])
 def test_every_text_becomes_passages_or_is_told_apart(
     found: list[str], prompt: str, on_long: Literal["truncate", "split", "reject"]
@@ -66,7 +104,9 @@ def test_every_text_becomes_passages_or_is_told_apart(
     check_columns(passages, found)
     for index, text in enumerate(found):
         own = [at for at, of in enumerate(passages.text) if of == index]
-        if n_tokens(prompt + text) + 2 <= MAX_TOKENS:
+        if not n_tokens(text):
+            assert index in passages.empty
+        elif n_tokens(prompt + text) + 2 <= MAX_TOKENS:
             assert [(passages.start[at], passages.stop[at], passages.truncated[at]) for at in own] == [
                 (0, len(text), False)
             ]
@@ -125,6 +165,55 @@ def test_offsets_leave_the_prompt_out() -> None:
     passages = make(["short"], "truncate", prompt=PROMPT)
     assert (passages.start, passages.stop) == ([0], [5])
     assert passages.ids == [UNLIMITED.windows([PROMPT + "short"])[0][0].ids]
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT, "\u200b", "[SEP] "])
+@pytest.mark.parametrize("on_long", ["truncate", "reject", "split"])
+def test_a_text_of_which_no_token_is_left_has_no_passage(
+    prompt: str, on_long: Literal["truncate", "split", "reject"]
+) -> None:
+    found = [*SAYING, *SILENT, *SAYING]
+    passages = make(found, on_long, prompt=prompt)
+    assert [found[at] for at in passages.empty] == SILENT
+    assert {found[at] for at in (*passages.text, *passages.too_long)} == {*SAYING}
+
+
+def test_such_a_text_has_the_passage_of_its_special_tokens_where_that_is_asked_for() -> None:
+    found = ["\u200b", "one"]
+    kept = make_passages(found, tokenizer(), tokenizer(), prompt=PROMPT, on_long="truncate", keep_empty=True)
+    assert (kept.text, kept.empty) == ([0, 1], [])
+    assert kept.ids[0] == UNLIMITED.windows([PROMPT])[0][0].ids
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT, "\x01 "])
+def test_words_that_are_not_printed_say_nothing_without_a_model(prompt: str) -> None:
+    words = WordTokenizer(max_tokens=5, overlap=0)
+    found = ["\u200b", "\x00 \ufeff", "\xad \x1b\n" * 9, "\u200b a", "a", "\u200ba \x00"]
+    passages = make_passages(found, words, words, prompt=prompt, on_long="truncate")
+    assert (passages.empty, passages.text) == ([0, 1, 2], [3, 4, 5])
+
+
+def sentence_pieces(folder: Path, normalizer: normalizers.Normalizer) -> Tokenizer:
+    """Return a tokenizer as multilingual encoders have: pieces with a mark for the space, and a bare mark."""
+    pieces = [("<s>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0), ("▁a", -1.0), ("a", -2.0), (":", -2.0)]
+    built = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=2))
+    built.normalizer = normalizer
+    built.pre_tokenizer = pre_tokenizers.Metaspace()
+    built.add_special_tokens(["<s>", "</s>", "<unk>"])
+    built.post_processor = processors.TemplateProcessing(
+        single=["<s>", "$A", "</s>"], special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    built.save(str(folder / "tokenizer.json"))
+    return ModelTokenizer(folder / "tokenizer.json", max_tokens=16, overlap=0)
+
+
+@pytest.mark.parametrize("becomes", ["", " "], ids=["dropped", "made a space"])
+@pytest.mark.parametrize("prompt", ["", "a: "])
+def test_a_tokenizer_that_leaves_a_bare_space_leaves_nothing(tmp_path: Path, prompt: str, becomes: str) -> None:
+    found = ["\u200b", "\u200b\u200b", "</s>", "<s> </s>", "a", "\u200ba", "\U0001f600", "a: "]
+    pieces = sentence_pieces(tmp_path, normalizers.Replace("\u200b", becomes))
+    passages = make_passages(found, pieces, pieces, prompt=prompt, on_long="truncate")
+    assert (passages.empty, passages.text) == ([0, 1, 2, 3], [4, 5, 6, 7])
 
 
 def test_no_texts_make_no_passages() -> None:

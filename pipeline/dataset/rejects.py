@@ -1,0 +1,43 @@
+"""The rejected rows of a dataset, as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.parts import open_part
+from pipeline.dataset.store import Store
+from pipeline.errors import DamageError
+from pipeline.schema import REJECTS
+
+BATCH_ROWS = 256  # a rejected line may have megabytes
+
+
+def iter_rejects(store: Store, receipts: Iterable[Receipt]) -> Iterator[dict[str, Any]]:
+    """Yield the rejected rows of some parts in the order of source and row, each with the columns of REJECTS.
+
+    One batch is in memory at a time. Raises DamageError for a file that cannot be read or has other columns.
+    """
+    for receipt in sorted(receipts, key=lambda receipt: (receipt.source, receipt.span.row_start)):
+        if not receipt.has_rejects:
+            continue
+        path = store.rejects_path(receipt.part)
+        with open_part(path) as file:
+            if not file.schema_arrow.equals(REJECTS):
+                raise DamageError(
+                    f"{path}: expected columns {', '.join(REJECTS.names)}, found {', '.join(file.schema_arrow.names)}; "
+                    "`embed-corpus verify --repair` drops the part and a run makes it again"
+                )
+            for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+                yield from batch.to_pylist()
+
+
+def describe_reject(reject: dict[str, Any]) -> str:
+    """Return where a rejected row is and why, in one line: source:row, reason, detail."""
+    return f"{in_one_line(reject['source'])}:{reject['row']}, {reject['reason']}, {in_one_line(reject['detail'])}"
+
+
+def in_one_line(text: str) -> str:
+    """Return a text with what a terminal does not print, line ends too, as escapes."""
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -122,7 +122,7 @@ def test_the_files_that_the_readme_names_exist() -> None:
 
 
 def test_the_readme_has_every_exit_code_and_reject_reason() -> None:
-    assert [int(code) for code in re.findall(r"^\| (\d) \|", README, re.MULTILINE)] == list(range(7))
+    assert [int(code) for code in re.findall(r"^\| (\d) \|", README, re.MULTILINE)] == list(range(8))
     assert all(f"`{reason}`" in README for reason in REASONS)
 
 

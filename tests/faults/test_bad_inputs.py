@@ -114,7 +114,8 @@ def test_a_file_of_one_bad_line_is_not_lost(tmp_path: Path, capfd: pytest.Captur
     assert (code, error.count("expected column 'text'")) == (2, len(refused))  # no row has it: that is the file's fault
     for name in refused:
         (tmp_path / f"in/{name}.jsonl").unlink()
-    assert embed(capfd, tmp_path / "in", tmp_path / "out") == (0, "")
+    code, error = embed(capfd, tmp_path / "in", tmp_path / "out")
+    assert (code, f"found all {len(bad) - len(refused)} rejected" in error) == (3, True)
     table = ds.dataset(tmp_path / "out/rejects", format="parquet").to_table().to_pylist()
     assert {(row["source"], row["reason"]) for row in table} == {
         (f"{name}.jsonl", reason) for name, (_, reason) in bad.items() if name not in refused

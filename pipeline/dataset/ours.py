@@ -19,6 +19,7 @@ FOLDERS = ("data", "rejects")
 PART = r"part-\w+-\d{10,}-[0-9a-f]{16}\.parquet"  # see Chunk.part_name
 PART_NAME = re.compile(PART, re.ASCII)
 TEMPORARY = re.compile(rf"\.({PART}|manifest\.jsonl|README\.md)\.\d+\.tmp", re.ASCII)
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 BESIDE = {NEXT, NAME, ATTEMPTS, TRASH}
 OF_THE_SYSTEM = {"lost+found", ".DS_Store"}  # in a folder that a person takes for empty
 
@@ -58,8 +59,8 @@ def foreign_files(store: Store, parts: Collection[str]) -> list[str]:
         f"{folder}/{name}"
         for folder in FOLDERS
         for name in _names(store.root / folder)
-        if name not in parts and not name.startswith(".") and not (folder == "data" and store.has_receipt(name))
-        if not PART_NAME.fullmatch(name)
+        if name not in parts and not name.startswith(".") and not PART_NAME.fullmatch(name)
+        if folder != "data" or not store.has_receipt(name)
     ]
 
 
@@ -89,7 +90,7 @@ def sweep(store: Store) -> None:
     for name in _names(store.root / "rejects"):
         if PART_NAME.fullmatch(name) and not store.data_path(name).exists():
             remove_file(store.rejects_path(name))
-    for recipe in _names(store.root / NEXT):
+    for recipe in filter(FINGERPRINT.fullmatch, _names(store.root / NEXT)):
         sweep(store.staging(recipe))
 
 

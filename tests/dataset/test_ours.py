@@ -171,6 +171,7 @@ def test_a_sweep_takes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
     part = "part-a-0000000000-0123456789abcdef.parquet"
     ours = {f".next/{'0' * 16}/rejects/{part}", f"rejects/{part}", f"data/.{part}.8.tmp", ".README.md.12.tmp"}
     theirs = {
+        f".next/server/rejects/{part}",
         "rejects/part-0.parquet",
         "rejects/notes.txt",
         "data/.x.parquet.7.tmp",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
+from pipeline.corpus.misnamed import misnamed
 from pipeline.corpus.reader import READERS, Reader, reader_of, shard_at
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.errors import CorpusError
@@ -77,7 +78,7 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
                 raise CorpusError(f"{path}: expected a file, found: {why}")
             found = reader_of(root, shard.source).kept_types(columns, needed)
         except CorpusError as error:
-            bad[shard.source] = str(error)
+            bad[shard.source] = str(misnamed(path) or error)
             continue
         usable.append(shard)
         for name, kind in found.items():

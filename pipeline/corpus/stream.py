@@ -12,14 +12,14 @@ from typing import BinaryIO, Protocol
 from pipeline.errors import CorpusError
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression.zstd import DecompressionParameter, ZstdError, ZstdFile
 else:
-    from backports import zstd
+    from backports.zstd import DecompressionParameter, ZstdError, ZstdFile
 
 BLOCK_BYTES = 4 << 20
 PACKED_BYTES = 1 << 17  # read of a packed file at once
 COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-MAX_WINDOW = {int(zstd.DecompressionParameter.window_log_max): 31}  # 2 GiB, as `zstd --long=31` writes
+MAX_WINDOW = {int(DecompressionParameter.window_log_max): 31}  # 2 GiB, as `zstd --long=31` writes
 
 
 class Stream(Protocol):
@@ -75,14 +75,14 @@ class Cursor:
         if self._compression == "gzip":
             return _Gzip(self._file)
         if self._compression == "zstd" and self._file.peek(1):  # of no bytes it says that they end too early
-            return zstd.ZstdFile(self._file, options=MAX_WINDOW)
+            return ZstdFile(self._file, options=MAX_WINDOW)
         return self._file
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, EOFError, MemoryError, zlib.error, zstd.ZstdError) as error:
+        except (OSError, EOFError, MemoryError, zlib.error, ZstdError) as error:
             packed = f" packed by {self._compression}" * self.is_packed
             raise CorpusError(f"{self._path}: expected a readable file of lines{packed}, found: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of
 from pipeline.corpus.rows import Columns, Reject, Rows
-from pipeline.corpus.shards import Corpus, find_shards, open_corpus
+from pipeline.corpus.shards import Corpus, find_files, find_shards, open_corpus
 
 __all__ = [
     "READERS",
@@ -12,6 +12,7 @@ __all__ = [
     "Reader",
     "Reject",
     "Rows",
+    "find_files",
     "find_shards",
     "open_corpus",
     "reader_of",

@@ -38,7 +38,7 @@ def misnamed(path: Path) -> CorpusError | None:
     """Return what Parquet or a packed file is that cannot be read as such; None where its name is right."""
     expected, right = EXPECTED.get(path.suffix.lower(), ("", None))
     try:
-        head = read_raw_head(path) if expected else None
+        head = read_raw_head(path) if expected and path.is_file() else None  # a pipe would never end
     except OSError:  # the reader has said what it is
         return None
     if head is None or not head.data or (kind := kind_of(head.data)) is right:

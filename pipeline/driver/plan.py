@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
 from pipeline.config import Config
-from pipeline.corpus import ChunkReader, Corpus, find_shards, open_corpus
+from pipeline.console import note
+from pipeline.corpus import ChunkReader, Corpus, find_files, open_corpus
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.changes import unchanged
 from pipeline.driver.inventory import Inventory, RunOptions, take_inventory
@@ -48,8 +49,11 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     input that cannot be used, RecipeError for an output of another recipe and UsageError for a limit on an output
     that holds parts to replace.
     """
-    root, shards = find_shards(input, exclude=store.root)
-    look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
+    found = find_files(input, exclude=store.root)
+    shards = found.shards
+    if found.left_out:
+        note(f"files of other kinds were left out: {found.left_out}")
+    look = partial(open_corpus, found.root, config=config.corpus, skip_bad_files=options.skip_bad_files)
     corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
     inventory = take_inventory(store, config, shards, options, corpus)
     if not config.corpus.keep:

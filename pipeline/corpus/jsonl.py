@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_CHUNK_BYTES, Density, Span
-from pipeline.corpus.lines import UTF8_BOM, is_blank, is_long, read_head, read_lines, row_numbers, scan
+from pipeline.corpus.lines import UTF8_BOM, first_span, is_blank, read_head, read_lines, row_numbers, scan
 from pipeline.corpus.misnamed import check_kind
 from pipeline.corpus.rows import Columns, Reject, Rows, as_text, render
 from pipeline.corpus.stream import COMPRESSION, Cursor, read_blocks
@@ -48,9 +48,7 @@ class JsonlReader:
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         """Return rows of about SAMPLED_BYTES from the start, and how many bytes they take."""
-        nothing = Span(row_start=0, row_stop=0)
-        first = scan(self._path, nothing, open_end=True, target_bytes=SAMPLED_BYTES, limit=None)
-        span = next((span for span, _ in first if not is_long(span)), nothing)
+        span = first_span(self._path, SAMPLED_BYTES)
         rows = self.read(span, columns)
         self.close()
         return rows, span.byte_stop - span.byte_start

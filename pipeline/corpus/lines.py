@@ -21,6 +21,7 @@ SHOWN_BYTES = 4000  # of a line that is too long
 SHOWN_CHARACTERS = 1000
 UTF8_BOM = b"\xef\xbb\xbf"
 NEWLINE = ord("\n")
+NONE = np.array([], np.int64)
 IS_WHITE = np.isin(np.arange(256), list(b"\t\n\v\f\r "))  # for bytes.isspace
 
 
@@ -92,8 +93,14 @@ def scan(
         yield held, open_end and held.row_stop < row_limit
 
 
-def is_long(span: Span) -> bool:
-    """Whether a span is nothing but a line over MAX_LINE_BYTES."""
+def first_span(path: Path, target_bytes: int) -> Span:
+    """Return a span of about `target_bytes` from the start, without lines over MAX_LINE_BYTES; an empty one if none."""
+    nothing = Span(row_start=0, row_stop=0)
+    spans = _spans(path, nothing, None, target_bytes, sys.maxsize)
+    return next((span for span in spans if not _is_long(span)), nothing)
+
+
+def _is_long(span: Span) -> bool:
     return span.n_rows == 1 and span.byte_stop - span.byte_start > MAX_LINE_BYTES + 1
 
 
@@ -177,7 +184,7 @@ def _line_ends(path: Path, start: int, stop: int | None) -> Iterator[tuple[NDArr
     position, starts_blank = start, True  # of the line in whose middle a block ends
     for block in read_blocks(path, start, stop):
         data = np.frombuffer(block, np.uint8)
-        newlines = np.flatnonzero(data == NEWLINE)
+        newlines = np.flatnonzero(data == NEWLINE) if b"\n" in block else NONE
         bom = len(UTF8_BOM) if position == 0 and block.startswith(UTF8_BOM) else 0
         if len(newlines):
             starts = np.concatenate([[bom], newlines[:-1] + 1])

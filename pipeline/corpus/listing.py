@@ -64,11 +64,14 @@ def ending(name: str) -> str:
 
 
 def describe_left_out(left_out: Counter[str]) -> str:
-    """Return how many files of which endings there are."""
+    """Return how many files there are, and of which endings; nothing where there are none."""
     shown = sorted(left_out.items(), key=lambda each: (-each[1], each[0]))
-    n_others = sum(count for _, count in shown[SHOWN_ENDINGS:])
-    others = [f"{n_others:,} of other endings"] * bool(n_others)
-    return ", ".join([*(f"{count:,} {name}" for name, count in shown[:SHOWN_ENDINGS]), *others])
+    endings = [f"{count:,} {name}" for name, count in shown[:SHOWN_ENDINGS]]
+    if n_others := sum(count for _, count in shown[SHOWN_ENDINGS:]):
+        endings.append(f"{n_others:,} of other endings")
+    n_files = left_out.total()
+    files = "1 file of another kind" if n_files == 1 else f"{n_files:,} files of other kinds"
+    return f"{files}: {', '.join(endings)}" if n_files else ""
 
 
 def _entries(input: str) -> tuple[Path, list[_Entry]]:

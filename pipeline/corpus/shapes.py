@@ -15,7 +15,7 @@ from pipeline.corpus.lines import UTF8_BOM, Head
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 RECORD_SEPARATOR = b"\x1e"
-NO_NUMBERS = re.compile(rb"\b(NaN|Infinity)\b|-Infinity\b")  # that some writers take for JSON
+NO_NUMBERS = re.compile(r"-?\b(NaN|Infinity)\b")  # that some writers take for JSON
 NO_VALUE = object()
 SAMPLED_BYTES = 1 << 16
 SAMPLED_LINES = 100
@@ -63,9 +63,9 @@ def document_of(head: Head) -> Kind | None:
     kind = ARRAY if head.data.startswith(b"[") else DOCUMENT
     if not head.is_all and _is_begun(head):
         return kind
-    stop, rest = _first_value(head)
-    if stop > len(head.lines[0]):
-        return kind if not rest and head.is_all else RUN_ON
+    spans_lines, rest = _first_value(head)
+    if spans_lines:
+        return kind if not rest.strip() and head.is_all else RUN_ON
     with_comma = [line.rstrip()[:-1] for line in head.lines if line.rstrip().endswith(b",")]
     return COMMAS if sum(isinstance(_value(line), dict) for line in with_comma) > len(head.lines) / 2 else None
 
@@ -150,28 +150,32 @@ def _is_table(text: str, delimiter: str) -> bool:
 def _value(line: bytes) -> Any:
     """Return the JSON value on a line, or NO_VALUE."""
     try:
-        return json.loads(line)
+        return json.loads(line.decode())
     except (ValueError, RecursionError):
         return NO_VALUE
 
 
-def _first_value(head: Head) -> tuple[int, str]:
-    """Return where the first JSON value in the data ends, and what comes after it; 0 where there is none."""
-    text = head.data.decode(errors="replace")
+def _first_value(head: Head) -> tuple[bool, str]:
+    """Return whether the first JSON value goes over several lines, and what comes after it; nothing without one."""
+    text = _text_of(head.data)
     try:
         _, stop = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
-        return 0, ""
-    return len(text[:stop].encode()), text[stop : stop + SAMPLED_BYTES].lstrip()
+        return False, ""
+    return "\n" in text[:stop], text[stop : stop + SAMPLED_BYTES].lstrip(" \t\r")
 
 
 def _is_begun(head: Head) -> bool:
     """Whether the data is the beginning of a JSON value."""
     data = head.data if head.is_all else head.data[: head.data.rfind(b"\n") + 1] or head.data
     try:
-        msgspec.json.decode(NO_NUMBERS.sub(b"null", data))
+        msgspec.json.decode(NO_NUMBERS.sub("null", _text_of(data)))
     except msgspec.DecodeError as error:
         return "truncated" in str(error)
     except RecursionError:
         return False
     return True
+
+
+def _text_of(data: bytes) -> str:
+    return data.decode(errors="replace")

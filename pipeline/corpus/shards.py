@@ -37,7 +37,7 @@ class Found:
 
     root: Path
     shards: list[Shard]
-    left_out: str  # how many files of other kinds there are, by their endings; nothing where there are none
+    left_out: str  # which files of other kinds are there, in words; nothing where there are none
 
 
 def find_shards(input: str, *, exclude: Path | None = None) -> tuple[Path, list[Shard]]:

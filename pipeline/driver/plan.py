@@ -52,7 +52,7 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     found = find_files(input, exclude=store.root)
     shards = found.shards
     if found.left_out:
-        note(f"files of other kinds were left out: {found.left_out}")
+        note(f"left out {found.left_out}")
     look = partial(open_corpus, found.root, config=config.corpus, skip_bad_files=options.skip_bad_files)
     corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
     inventory = take_inventory(store, config, shards, options, corpus)

@@ -94,14 +94,18 @@ def scan(
 
 
 def first_span(path: Path, target_bytes: int) -> Span:
-    """Return a span of about `target_bytes` from the start, without lines over MAX_LINE_BYTES; an empty one if none."""
-    nothing = Span(row_start=0, row_stop=0)
-    spans = _spans(path, nothing, None, target_bytes, sys.maxsize)
-    return next((span for span in spans if not _is_long(span)), nothing)
+    """Return at most about `target_bytes` from the start, after lines over MAX_LINE_BYTES; nothing if there are none.
 
-
-def _is_long(span: Span) -> bool:
-    return span.n_rows == 1 and span.byte_stop - span.byte_start > MAX_LINE_BYTES + 1
+    It reads no further than to the end of one line.
+    """
+    row = byte = 0
+    for ends, _ in _line_ends(path, 0, None):
+        if ends[0] - byte > MAX_LINE_BYTES + 1:
+            row, byte, ends = row + 1, int(ends[0]), ends[1:]
+        if len(ends):
+            n_rows = min(int(np.searchsorted(ends, byte + target_bytes)) + 1, len(ends))
+            return Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=int(ends[n_rows - 1]))
+    return Span(row_start=0, row_stop=0)
 
 
 def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:

@@ -131,6 +131,8 @@ def _text(head: Head) -> Kind:
         return UNKNOWN
     text = head.data[:SAMPLED_BYTES].decode(errors="replace")
     lines = [line for line in text.splitlines() if line.strip()][:SAMPLED_LINES]
+    if not lines:
+        return UNKNOWN
     pairs = sum(bool(YAML_LINE.match(line)) for line in lines)
     if re.match(r"---\s*$|%YAML ", lines[0]) or (len(lines) > 1 and pairs > 0.8 * len(lines)):
         return YAML

@@ -119,9 +119,9 @@ class _Gzip:
             if not self._input:
                 return False
             if not self._input.startswith(b"\x1f"):
-                raise EOFError("bytes after the end that are no gzip")
+                raise EOFError("bytes after its end that are no gzip")
             self._member, self._is_begun = zlib.decompressobj(zlib.MAX_WBITS | 16), False
         self._input = self._input or self._file.read(PACKED_BYTES)
         if not self._input and self._is_begun:
-            raise EOFError("an end in the middle")
+            raise EOFError("an end in its middle")
         return self._input != b""

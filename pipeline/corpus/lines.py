@@ -134,7 +134,7 @@ def read_lines(cursor: Cursor, span: Span) -> tuple[bytes, dict[int, Reject]]:
         line.append(block[:first] if first >= 0 else block)
         n_line_bytes += len(line[-1])
         if n_line_bytes > MAX_LINE_BYTES:
-            line = [b"".join(line).lstrip()[:SHOWN_BYTES]]
+            line = [b"".join(line).lstrip()[:SHOWN_BYTES] or b" "]
         if first < 0 and block:
             continue
         if n_line_bytes > MAX_LINE_BYTES:

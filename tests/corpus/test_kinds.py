@@ -128,7 +128,7 @@ KINDS: dict[str, tuple[bytes, str, str]] = {
     "UTF-32": (LINES.decode().encode("utf-32"), "UTF-32", "iconv -f UTF-32"),
     "UTF-32BE": (LINES.decode().encode("utf-32-be"), "UTF-32BE", "iconv -f UTF-32BE"),
     "CR": (LINES.replace(b"\n", b"\r"), "lines that end in CR alone", "tr '\\r' '\\n'"),
-    "RFC 7464": (b"".join(b"\x1e" + line + b"\n" for line in LINES.splitlines()), "a JSON text sequence", "tr -d '\\036'"),
+    "RFC 7464": (b"\x1e" + LINES[:-1].replace(b"\n", b"\n\x1e") + b"\n", "a JSON text sequence", "tr -d '\\036'"),
     "zeros": (bytes(5000), "nothing but zero bytes", "fetch it again"),
     "gzip": (gzip.compress(LINES), "gzip", "rename it to x.jsonl.gz"),
     "zstd": (packed("zstd", LINES), "zstd", "rename it to x.jsonl.zst"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.corpus.stream import COMPRESSION
 from pipeline.errors import CorpusError
 
-HEAD_OF_TAR = (257, b"ustar")
+TAR_MAGIC, TAR_OFFSET = b"ustar", 257
 PLAIN_NAME = re.compile(r"[\w.+=@%-]+")
 ENDING = re.compile(r"\.(parquet|jsonl|ndjson)(\.gz|\.zst)?$", re.IGNORECASE)
 
@@ -30,7 +30,7 @@ PARQUET = Kind(name="Parquet", ending=".parquet")
 TAR = Kind(name="a tar archive", command="tar -xOf {file} > {new}.jsonl")
 _PYTHON = "python -c \"import pyarrow.{module}, pyarrow.parquet as p; p.write_table({table}, '{{new}}.parquet')\""
 MAGIC: tuple[tuple[bytes, Kind], ...] = (
-    (rb"PAR[1E]", PARQUET),
+    (rb"PAR1|PARE[^A-Za-z]", PARQUET),
     (rb"\x1f\x8b", GZIP),
     (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", ZSTD),
     (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", Kind(name="bzip2", command="bunzip2 -c {file} > {new}.jsonl")),
@@ -42,14 +42,14 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (rb"\xff\x06\0\0sNaPpY", Kind(name="snappy", command="snzip -dc {file} > {new}.jsonl")),
     (rb"\x1f\x9d", Kind(name="the output of compress", command="uncompress -c {file} > {new}.jsonl")),
     (
-        rb"ARROW1",
+        rb"ARROW1\0\0",
         Kind(
             name="an Arrow IPC file",
             command=_PYTHON.format(module="ipc", table="pyarrow.ipc.open_file('{file}').read_all()"),
         ),
     ),
     (
-        rb"FEA1",
+        rb"FEA1\0",
         Kind(name="Feather", command=_PYTHON.format(module="feather", table="pyarrow.feather.read_table('{file}')")),
     ),
     (
@@ -59,7 +59,10 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
             command=_PYTHON.format(module="ipc", table="pyarrow.ipc.open_stream('{file}').read_all()"),
         ),
     ),
-    (rb"ORC", Kind(name="ORC", command=_PYTHON.format(module="orc", table="pyarrow.orc.read_table('{file}')"))),
+    (
+        rb"ORC(?=.{0,64}[\x00-\x08])",
+        Kind(name="ORC", command=_PYTHON.format(module="orc", table="pyarrow.orc.read_table('{file}')")),
+    ),
     (
         rb"Obj\x01",
         Kind(
@@ -75,7 +78,7 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
         ),
     ),
     (
-        rb".{8}DUCK",
+        rb".{8}DUCK.\0{7}",
         Kind(name="a DuckDB database", command="duckdb {file} -c \"copy (from TABLE) to '{new}.parquet'\""),
     ),
     (rb"%PDF-", Kind(name="PDF", advice="extract its text first, as pdftotext does")),
@@ -95,7 +98,7 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
 
 def kind_of(data: bytes) -> Kind | None:
     """Return what bytes are that no text begins with; None for others."""
-    if data[HEAD_OF_TAR[0] :].startswith(HEAD_OF_TAR[1]):
+    if data.startswith(TAR_MAGIC, TAR_OFFSET) and b"\0" in data[:TAR_OFFSET]:
         return TAR
     return next((kind for magic, kind in MAGIC if re.match(magic, data, re.DOTALL)), None)
 

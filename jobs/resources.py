@@ -42,7 +42,7 @@ ENVIRONMENT = {
     "HF_XET_HIGH_PERFORMANCE": "1",
     "VLLM_CACHE_ROOT": str(COMPILED),
 }
-LIBRARIES = ("huggingface_hub>=2.4", "msgspec", "numpy", "pandas", "pyarrow", "tokenizers", "tqdm")
+LIBRARIES = ("backports.zstd", "huggingface_hub>=2.4", "msgspec", "numpy", "pandas", "pyarrow", "tokenizers", "tqdm")
 
 
 def _with_sources(image: modal.Image) -> modal.Image:

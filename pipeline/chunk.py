@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 MAX_CHUNK_ROWS = 16_384
 MAX_CHUNK_BYTES = 64 << 20
+MAX_LINE_BYTES = 16 << 20  # a tokenizer may need 300 times as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Span:
     row_stop: int
     byte_start: int = 0
     byte_stop: int = 0
+    n_blank: int = 0  # lines among them that are no rows, as far as they are known
 
     @property
     def n_rows(self) -> int:
@@ -71,8 +73,10 @@ class Density:
     spread: float  # standard error of tokens_per_row, as a share of it
 
     def n_tokens(self, span: Span) -> float:
-        """Return the estimated tokens of a span."""
+        """Return the estimated tokens of a span; a line that is too long has none."""
         n_bytes = span.byte_stop - span.byte_start
+        if span.n_rows == 1 and n_bytes > MAX_LINE_BYTES + 1:
+            return 0.0
         return n_bytes * self.tokens_per_byte if n_bytes else span.n_rows * self.tokens_per_row
 
 

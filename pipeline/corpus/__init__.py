@@ -4,7 +4,7 @@ from pipeline.corpus.apart import check_input
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of
 from pipeline.corpus.rows import Columns, Reject, Rows
-from pipeline.corpus.shards import Corpus, find_shards, open_corpus
+from pipeline.corpus.shards import Corpus, find_files, find_shards, open_corpus
 
 __all__ = [
     "READERS",
@@ -15,6 +15,7 @@ __all__ = [
     "Reject",
     "Rows",
     "check_input",
+    "find_files",
     "find_shards",
     "folders_below",
     "open_corpus",

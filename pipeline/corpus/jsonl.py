@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,16 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.chunk import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS, Density, Span
+from pipeline.chunk import MAX_CHUNK_BYTES, Density, Span
+from pipeline.corpus.lines import UTF8_BOM, first_span, is_blank, read_head, read_lines, row_numbers, scan
+from pipeline.corpus.misnamed import check_kind
 from pipeline.corpus.rows import Columns, Reject, Rows, as_text, render
 from pipeline.corpus.stream import COMPRESSION, Cursor, read_blocks
 from pipeline.errors import CorpusError
 
-HEAD_BYTES = 1 << 18
 SAMPLED_BYTES = 1 << 16
-MAX_LINE_BYTES = 16 << 20  # a tokenizer may need 300 times as much
-UTF8_BOM = b"\xef\xbb\xbf"
-MAGIC = {b"PAR1": "Parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive"}
 
 SUFFIXES = tuple(kind + packing for kind in (".jsonl", ".ndjson") for packing in ("", *COMPRESSION))
 
@@ -51,12 +48,10 @@ class JsonlReader:
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         """Return rows of about SAMPLED_BYTES from the start, and how many bytes they take."""
-        nothing = Span(row_start=0, row_stop=0)
-        first = scan(self._path, nothing, open_end=True, target_bytes=SAMPLED_BYTES, limit=None)
-        span, _ = next(first, (nothing, True))
+        span = first_span(self._path, SAMPLED_BYTES)
         rows = self.read(span, columns)
         self.close()
-        return rows, span.byte_stop
+        return rows, span.byte_stop - span.byte_start
 
     def cut(
         self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
@@ -68,32 +63,24 @@ class JsonlReader:
     def byte_of(self, span: Span, row: int) -> int:
         """Return the byte where a row inside a span begins; raises CorpusError when the file has no such row."""
         target_bytes, limit = max(1, span.byte_stop), row - span.row_start
-        first = next(scan(self._path, span, open_end=False, target_bytes=target_bytes, limit=limit), None)
-        if first is None:
+        before = [piece for piece, _ in scan(self._path, span, open_end=False, target_bytes=target_bytes, limit=limit)]
+        if not before:
             raise CorpusError(
                 f"{self._path}: expected {span.n_rows} rows from row {span.row_start}, found none; run again"
             )
-        return first[0].byte_stop
+        return before[-1].byte_stop
 
     def ends_at(self, span: Span) -> bool:
         """Whether the file has nothing after a span."""
         return next(read_blocks(self._path, span.byte_stop, None), b"") == b""
 
     def row_numbers(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the numbers of the lines that are rows, in rising order."""
-        row, is_blank, head = 0, True, UTF8_BOM  # of the line that a block ends in the middle of
-        for block in read_blocks(self._path, 0, None):
-            first, *others = block.removeprefix(head).split(b"\n")
-            blank = [is_blank and _is_blank(first), *map(_is_blank, others)]
-            is_blank, head = blank.pop(), b""
-            yield np.flatnonzero(~np.array(blank, bool)) + row
-            row += len(blank)
-        if not is_blank:
-            yield np.array([row])
+        """Return the numbers of the lines that are rows, in rising order."""
+        return row_numbers(self._path)
 
     def read(self, span: Span, columns: Columns) -> Rows:
         """Read the rows of a span; blank lines are no rows."""
-        data = self._bytes(span)
+        data, too_long = self._bytes(span)
         n_lines = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
         if n_lines != span.n_rows:
             raise CorpusError(
@@ -105,9 +92,9 @@ class JsonlReader:
         rows = Rows(kept=pa.table({}))
         kept: list[list[str | None]] = [[] for _ in columns.keep]
         for row, line in enumerate(data.split(b"\n"), span.row_start):
-            if _is_blank(line):
+            if is_blank(line):
                 continue
-            record = parse(line)
+            record = too_long.get(row) or parse(line)
             row_id = f"{self._source}:{row}"
             if isinstance(record, Reject):
                 rows.rejects.append((row, row_id, record))
@@ -133,15 +120,12 @@ class JsonlReader:
             self._cursor = None
 
     def _first_records(self) -> list[dict[str, Any]]:
-        data = next(read_blocks(self._path, 0, HEAD_BYTES), b"")
-        for magic, kind in MAGIC.items():
-            if data.startswith(magic):
-                raise CorpusError(f"{self._path}: expected lines of JSON, found {kind}; rename it")
-        lines = data.removeprefix(UTF8_BOM).split(b"\n")
-        whole = lines if len(data) < HEAD_BYTES else lines[:-1]
-        return [record for line in whole if line.strip() and not isinstance(record := parse(line), Reject)]
+        head = read_head(self._path)
+        records = [record for line in head.lines if not isinstance(record := parse(line), Reject)]
+        check_kind(self._path, head, n_objects=len(records))
+        return records
 
-    def _bytes(self, span: Span) -> bytes:
+    def _bytes(self, span: Span) -> tuple[bytes, dict[int, Reject]]:
         cursor, self._cursor = self._cursor, None
         if cursor is not None and cursor.position > span.byte_start:
             cursor.close()
@@ -150,58 +134,15 @@ class JsonlReader:
         with contextlib.ExitStack() as on_leaving:
             on_leaving.callback(cursor.close)
             cursor.skip_to(span.byte_start)
-            data = cursor.read(span.byte_stop - span.byte_start)
-            if len(data) < span.byte_stop - span.byte_start:
+            data, too_long = read_lines(cursor, span)
+            if cursor.position < span.byte_stop:
                 raise CorpusError(
                     f"{self._path}: expected {span.byte_stop:,} bytes of lines, found {cursor.position:,}; run again"
                 )
             if cursor.is_packed:
                 self._cursor = cursor
                 on_leaving.pop_all()
-        return data
-
-
-def scan(
-    path: Path, gap: Span, *, open_end: bool, target_bytes: int, limit: int | None = None
-) -> Iterator[tuple[Span, bool]]:
-    """Cut the lines of a gap into spans of about `target_bytes`, each with whether it ends the file.
-
-    Raises CorpusError for a line over MAX_LINE_BYTES and for a stream that cannot be read.
-    """
-    row, byte, n_rows = gap.row_start, gap.byte_start, 0  # where the span being collected starts; its rows so far
-    line_start = read_to = gap.byte_start
-    row_limit = gap.row_start + limit if limit is not None else sys.maxsize
-    held: Span | None = None
-    for block in read_blocks(path, gap.byte_start, None if open_end else gap.byte_stop):
-        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + (read_to + 1)
-        read_to += len(block)
-        at = 0
-        while at < len(ends):
-            full = at + min(MAX_CHUNK_ROWS, row_limit - row) - n_rows - 1
-            cut = min(int(np.searchsorted(ends, byte + target_bytes)), full)
-            if cut >= len(ends):
-                n_rows += len(ends) - at
-                break
-            if held:
-                yield held, False
-            held = Span(row_start=row, row_stop=row + n_rows + cut + 1 - at, byte_start=byte, byte_stop=int(ends[cut]))
-            row, byte, n_rows, at = held.row_stop, held.byte_stop, 0, cut + 1
-            if row == row_limit:
-                yield held, False
-                return
-        line_start = int(ends[-1]) if len(ends) else line_start
-        if read_to - line_start > MAX_LINE_BYTES:
-            raise CorpusError(
-                f"{path} row {row + n_rows}: expected lines of at most {MAX_LINE_BYTES:,} bytes, found a longer one; "
-                "is this one JSON document instead of one per line?"
-            )
-    if read_to > byte:
-        if held:
-            yield held, False
-        n_rows += read_to > line_start  # a last line without its newline
-        held = Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=read_to)
-    if held:
-        yield held, open_end
+        return data, too_long
 
 
 def parse(line: bytes) -> dict[str, Any] | Reject:
@@ -240,7 +181,3 @@ def has_value_at(record: dict[str, Any], name: str) -> bool:
     first, dot, rest = name.partition(".")
     inner = record.get(first)
     return bool(dot) and (has_value_at(inner, rest) if isinstance(inner, dict) else first in record and inner is None)
-
-
-def _is_blank(line: bytes) -> bool:
-    return not line or line.isspace()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import glob
-import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
+from pipeline.corpus.listing import describe_left_out, list_input
+from pipeline.corpus.misnamed import misnamed
 from pipeline.corpus.reader import READERS, Reader, reader_of, shard_at
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.errors import CorpusError
@@ -30,32 +31,45 @@ class Corpus:
         return reader_of(self.root, shard.source)
 
 
-def find_shards(input: str) -> tuple[Path, list[Shard]]:
-    """Return the root and the shards of a file, a folder (recursive) or a glob.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What an input is."""
 
-    Hidden and temporary files (names starting with `.` or `_`) are left out.
-    Raises CorpusError when nothing is left, for a folder that cannot be listed and for a name that is not Unicode.
+    root: Path
+    shards: list[Shard]
+    left_out: str  # which files of other kinds are there, in words; nothing where there are none
+
+
+def find_shards(input: str) -> tuple[Path, list[Shard]]:
+    """Return the root and the shards of an input, as `find_files` does."""
+    found = find_files(input)
+    return found.root, found.shards
+
+
+def find_files(input: str) -> Found:
+    """Return the shards of a file, a folder (recursive) or a glob, and what else is there.
+
+    Hidden and temporary files (names starting with `.` or `_`) are left out unless they are named outright.
+    Raises CorpusError when nothing is left, for a folder that cannot be listed, for a name that is not Unicode and for
+    a table whose rows are settled by a log.
     """
     try:
-        root, found = _list(input)
-        paths = list(found)
+        listing = list_input(input, lambda name: name.endswith(tuple(READERS)))
     except (OSError, ValueError) as error:
         raise CorpusError(f"input {input!r}: expected files and folders that can be listed, found: {error}") from error
-    shards, endings = [], tuple(READERS)
-    for path in paths:
-        below = path.relative_to(root)
-        hidden = any(name.startswith((".", "_")) for name in below.parts)
-        if hidden or not path.name.lower().endswith(endings):
-            continue
-        if not _is_unicode(below.as_posix()):
-            raise CorpusError(f"input {input}: expected file names in UTF-8, found {below.as_posix()!r}; rename it")
-        no_file = Shard(source=below.as_posix(), size_bytes=0, mtime_ns=0)  # open_corpus refuses it by its name
-        shards.append(no_file if _why_no_file(path) else shard_at(root, below.as_posix()))
-    if not shards and not glob.has_magic(input) and not Path(input).exists():
+    shards = []
+    for name in listing.names:
+        if not _is_unicode(name):
+            raise CorpusError(f"input {input}: expected file names in UTF-8, found {name!r}; rename it")
+        no_file = Shard(source=name, size_bytes=0, mtime_ns=0)  # open_corpus refuses it by its name
+        shards.append(no_file if _why_no_file(listing.root / name) else shard_at(listing.root, name))
+    left_out = describe_left_out(listing.left_out)
+    if not shards and not left_out and not glob.has_magic(input) and not Path(input).exists():
         raise CorpusError(f"input {input}: expected a file, a folder or a glob, found no such file or folder")
     if not shards:
-        raise CorpusError(f"input {input}: expected files ending in {', '.join(READERS)}; found none")
-    return root, sorted(shards, key=lambda shard: shard.source)
+        found = f"found none, but {left_out}" if left_out else "found none"
+        raise CorpusError(f"input {input}: expected files ending in {', '.join(READERS)}; {found}")
+    return Found(root=listing.root, shards=shards, left_out=left_out)
 
 
 def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, skip_bad_files: bool = False) -> Corpus:
@@ -76,7 +90,7 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
                 raise CorpusError(f"{path}: expected a file, found: {why}")
             found = reader_of(root, shard.source).kept_types(columns, needed)
         except CorpusError as error:
-            bad[shard.source] = str(error)
+            bad[shard.source] = str(misnamed(path) or error)
             continue
         usable.append(shard)
         for name, kind in found.items():
@@ -87,37 +101,11 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
     return Corpus(root=root, shards=tuple(usable), columns=replace(columns, keep_as_text=as_text), skipped=bad)
 
 
-def _list(input: str) -> tuple[Path, Iterable[Path]]:
-    path = Path(input)
-    if path.is_dir():
-        return path, _walk(path)
-    if path.exists() or path.is_symlink():
-        return path.parent, [path]
-    fixed = path.parts[: next((i for i, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))]
-    names = set(glob.glob(input, recursive=True))  # noqa: PTH207  takes absolute patterns too
-    return Path(*fixed), [found for name in names if not (found := Path(name)).is_dir()]
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    seen: set[tuple[int, int]] = set()
-    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
-        here = Path(folder).stat()
-        if (here.st_dev, here.st_ino) in seen:  # a symbolic link back up
-            subfolders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        yield from (Path(folder, name) for name in names)
-
-
 def _why_no_file(path: Path) -> str:
     try:
         return "" if stat.S_ISREG(path.stat().st_mode) else "a pipe or a device"
     except OSError as error:  # such as a link to nothing
         return error.strerror or str(error)
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _is_unicode(name: str) -> bool:

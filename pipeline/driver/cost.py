@@ -16,7 +16,7 @@ from pipeline.worker import Job
 def estimate(plan: Plan, store: Store, config: Config) -> dict[str, Any]:
     """Return the object of `plan --json`: counts over the chunks still to be made.
 
-    The interval of tokens is two standard errors of the sampled mean to either side. A line file counts its lines.
+    The interval of tokens is two standard errors of the sampled mean to either side.
     A text with a vector in a part that is being replaced counts as no tokens.
     """
     job = Job(root=plan.corpus.root, columns=plan.corpus.columns, config=config)
@@ -25,7 +25,7 @@ def estimate(plan: Plan, store: Store, config: Config) -> dict[str, Any]:
     leaving = removal(plan, store)
     margin = 2 * plan.density.spread * tokens
     return {
-        "input_rows": sum(chunk.span.n_rows for chunk in plan.chunks),
+        "input_rows": sum(chunk.span.n_rows - chunk.span.n_blank for chunk in plan.chunks),
         "chunks": len(plan.chunks),
         "tokens": round(tokens),
         "tokens_low": round(max(0.0, tokens - margin)),

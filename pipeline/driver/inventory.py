@@ -75,7 +75,7 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Contents:
     """What an output has, before it is held against an input."""
 
     manifest: Manifest
@@ -88,15 +88,15 @@ class Found:
         return {receipt.root for receipt in (*self.named, *self.unnamed)}
 
 
-def look_up(store: Store) -> Found:
+def contents_of(store: Store) -> Contents:
     """Read the manifest of an output, and the footers of parts that it does not name."""
     manifest = store.read_manifest()
     named, unnamed = _there(store, manifest)
-    return Found(manifest=manifest, named=named, unnamed=unnamed)
+    return Contents(manifest=manifest, named=named, unnamed=unnamed)
 
 
 def take_inventory(
-    store: Store, found: Found, config: Config, corpus: Corpus, options: RunOptions, shards: Sequence[Shard]
+    store: Store, found: Contents, config: Config, corpus: Corpus, options: RunOptions, shards: Sequence[Shard]
 ) -> Inventory:
     """Match the parts of an output, and those that wait for the swap, to the shards of an input.
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
 from pipeline.config import Config
-from pipeline.corpus import ChunkReader, Corpus, check_input, find_shards, open_corpus, rebased, root_key
+from pipeline.console import note
+from pipeline.corpus import ChunkReader, Corpus, check_input, find_files, open_corpus, rebased, root_key
 from pipeline.dataset import Receipt, Store, check_ours
 from pipeline.driver.changes import unchanged
-from pipeline.driver.inventory import Inventory, RunOptions, look_up, take_inventory
+from pipeline.driver.inventory import Inventory, RunOptions, contents_of, take_inventory
 from pipeline.errors import CorpusError, UsageError
 from pipeline.model import make_tokenizer
 
@@ -57,11 +58,13 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     that holds parts to replace.
     """
     check_place(input, store)
-    found = look_up(store)
-    root, shards = rebased(*find_shards(input), found.roots)
+    found, there = find_files(input), contents_of(store)
+    root, shards = rebased(found.root, found.shards, there.roots)
+    if found.left_out:
+        note(f"left out {found.left_out}")
     look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
     corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
-    inventory = take_inventory(store, found, config, corpus, options, shards)
+    inventory = take_inventory(store, there, config, corpus, options, shards)
     if not config.corpus.keep:
         is_open = _open_ones(shards, inventory)
         corpus = look([shard for shard in shards if shard.source in is_open])

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.chunk import Span, gaps
-from pipeline.corpus import jsonl, stream
-from pipeline.corpus.jsonl import UTF8_BOM, JsonlReader, has_value_at, parse, scan, value_at
+from pipeline.corpus import lines, stream
+from pipeline.corpus.jsonl import JsonlReader, has_value_at, parse, value_at
+from pipeline.corpus.lines import UTF8_BOM, scan
 from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.errors import CorpusError
 
@@ -206,7 +207,7 @@ def test_a_limited_scan_can_be_gone_on_with(tmp_path: Path, limit: int) -> None:
 
 
 def test_spans_keep_the_limit_on_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MAX_CHUNK_ROWS", 3)
+    monkeypatch.setattr(lines, "MAX_CHUNK_ROWS", 3)
     assert [span.n_rows for span, _ in cut(write(tmp_path, b"\n" * 8), 1000)] == [3, 3, 2]
 
 
@@ -217,12 +218,17 @@ def test_spans_come_near_their_target(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
-def test_an_endless_line_is_refused_with_its_row(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 50)
+def test_a_line_that_is_too_long_is_a_span_of_its_own_and_a_reject(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 50)
     monkeypatch.setattr(stream, "BLOCK_BYTES", 16)
     path = write(tmp_path, b'{"text":"a"}\n' * 3 + b"x" * 200, suffix)
-    with pytest.raises(CorpusError, match="row 3: expected lines of at most 50 bytes"):
-        cut(path, 10_000)
+    spans = [span for span, _ in cut(path, 10_000)]
+    assert [(span.row_start, span.row_stop, span.byte_stop) for span in spans] == [(0, 3, 39), (3, 4, 239)]
+    (reject,) = read(path, spans[1], COLUMNS).rejects
+    assert (reject[0], reject[2].reason, reject[2].text) == (3, "too_long", "x" * 200)
+    assert reject[2].detail == "expected lines of at most 50 bytes, found one of 200"
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
@@ -397,7 +403,7 @@ def test_a_column_with_nothing_but_nulls_is_there() -> None:
 def test_head_leaves_out_a_row_that_it_sees_only_a_part_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = b'{"text":"a"}\n{"text":"b"}\nno json\n{"text":"c"}'
     assert [record["text"] for record in JsonlReader(write(tmp_path, data), "s")._first_records()] == ["a", "b", "c"]
-    monkeypatch.setattr(jsonl, "HEAD_BYTES", 20)
+    monkeypatch.setattr(lines, "HEAD_BYTES", 20)
     assert [record["text"] for record in JsonlReader(write(tmp_path, data), "s")._first_records()] == ["a"]
 
 

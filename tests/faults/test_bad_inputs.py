@@ -93,6 +93,13 @@ BAD_LINES = {
 }  # fmt: skip
 
 
+# What a file is of which these lines are all there is.
+OF_OTHER_KINDS = {
+    "two objects", "objects with a comma between", "an array", "the first line of an array", "a string", "a number",
+    "null", "no JSON", "nothing but NULs", "UTF-16",
+}  # fmt: skip
+
+
 def test_bad_lines_are_rejected_with_their_reasons_and_their_neighbours_are_embedded(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +119,8 @@ def test_a_file_of_one_bad_line_is_not_lost(tmp_path: Path, capfd: pytest.Captur
     code, error = embed(capfd, tmp_path / "in", tmp_path / "out")
     refused = {name for name, (_, reason) in bad.items() if reason == "null_text" and name != "a null text"}
     assert (code, error.count("expected column 'text'")) == (2, len(refused))  # no row has it: that is the file's fault
+    assert {name for name in bad if f"{name}.jsonl: expected lines of JSON" in error} == OF_OTHER_KINDS
+    refused |= OF_OTHER_KINDS
     for name in refused:
         (tmp_path / f"in/{name}.jsonl").unlink()
     code, error = embed(capfd, tmp_path / "in", tmp_path / "out")
@@ -186,11 +195,11 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "Parquet named lines": ("x.jsonl", PARQUET, "found Parquet; rename it"),
     "gzip named lines": ("x.jsonl", PACKED, "found gzip; rename it"),
     "zstd named lines": ("x.ndjson", FRAME, "found zstd; rename it"),
-    "a zip archive named lines": ("x.jsonl", b"PK\x03\x04" + bytes(100), "found a zip archive; rename it"),
+    "a zip archive named lines": ("x.jsonl", b"PK\x03\x04" + bytes(100), "found a zip archive; convert it"),
     "lines named gzip": ("x.jsonl.gz", LINES, "x.jsonl.gz: expected a readable file of lines"),
     "lines named zstd": ("x.jsonl.zst", LINES, "x.jsonl.zst: expected a readable file of lines"),
     "zstd named gzip": ("x.jsonl.gz", FRAME, "x.jsonl.gz: expected a readable file of lines"),
-    "Parquet in gzip": ("x.jsonl.gz", gzip.compress(PARQUET), "found Parquet; rename it"),
+    "Parquet in gzip": ("x.jsonl.gz", gzip.compress(PARQUET), "found Parquet inside gzip; unpack it"),
     "gzip that goes on": ("x.jsonl.gz", PACKED + b"more", "x.jsonl.gz: expected a readable file of lines"),
     "a bit of gzip": ("x.jsonl.gz", flipped(PACKED, len(PACKED) // 2), "x.jsonl.gz: expected a readable file"),
     "a checksum of gzip": ("x.jsonl.gz", flipped(PACKED, len(PACKED) - 6), "x.jsonl.gz: expected a readable file"),
@@ -368,7 +377,9 @@ def test_nothing_of_a_corpus_is_ever_executed(tmp_path: Path, capfd: pytest.Capt
     (tmp_path / "in/conftest.py").write_text(f"open({str(trap)!r}, 'w')")
     for name in ("model.pkl", "pytorch_model.bin", "x.npy"):
         (tmp_path / "in" / name).write_bytes(poison)
-    assert embed(capfd, tmp_path / "in", tmp_path / "out", "--set", 'corpus.keep=["x"]', "--skip-bad-files")[0] == 0
+    run = ["run", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), *HASHING]
+    assert main([*run, "--set", 'corpus.keep=["x"]', "--skip-bad-files"]) == 0
+    assert capfd.readouterr().err == "embed-corpus: left out 4 files of other kinds: 1 .bin, 1 .npy, 1 .pkl, 1 .py\n"
     assert len(ids(tmp_path / "out")) == 2
     assert not trap.exists()
 

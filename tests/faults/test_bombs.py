@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from pipeline.dataset.store import Store
 from tests.support import HASHING, command, embed_corpus, texts, write_jsonl
 
 LIMIT_BYTES = 1 << 30  # of data; a run needs about a third of it
-BOMB_BYTES = 10 << 30
+BOMB_BYTES = 3 << 29
 BLOCK = b"a" * (64 << 20)
 PEAK = """
 import re, sys
@@ -37,17 +38,25 @@ def zstd(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
 @pytest.mark.parametrize("start", [b"", b'{"text": "a"}\n' * 1000], ids=["at once", "after good rows"])
-def test_ten_gigabytes_of_one_line_end_in_an_error_about_its_length(tmp_path: Path, suffix: str, start: bytes) -> None:
+def test_gigabytes_of_one_line_end_in_an_error_or_a_reject_about_its_length(
+    tmp_path: Path, suffix: str, start: bytes
+) -> None:
     pack: Callable[[bytes], bytes] = gzip.compress if suffix == "gz" else zstd
-    bomb = tmp_path / f"bomb.jsonl.{suffix}"
+    bomb, output = tmp_path / f"bomb.jsonl.{suffix}", tmp_path / "out"
     bomb.write_bytes(pack(start + b'{"text": "') + pack(BLOCK) * (BOMB_BYTES // len(BLOCK)))
     assert bomb.stat().st_size < BOMB_BYTES // 500
-    run = command("run", "--input", bomb, "--output", tmp_path / "out", *HASHING)
+    run = command("run", "--input", bomb, "--output", output, *HASHING)
     done = subprocess.run(["prlimit", f"--data={LIMIT_BYTES}", *run], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 2, done.stderr
-    row = start.count(b"\n")
-    assert f"bomb.jsonl.{suffix} row {row}: expected lines of at most 16,777,216 bytes" in done.stderr
-    assert done.stderr.count("\n") == 1
+    if start:
+        assert done.returncode == 0, done.stderr
+        (reject,) = ds.dataset(output / "rejects", format="parquet").to_table().to_pylist()
+        assert (reject["row"], reject["reason"]) == (1000, "too_long")
+        assert reject["detail"] == f"expected lines of at most 16,777,216 bytes, found one of {BOMB_BYTES + 10:,}"
+        assert reject["text"] == '{"text": "' + "a" * 990
+    else:
+        assert done.returncode == 2, done.stderr
+        assert f"bomb.jsonl.{suffix} row 0: expected lines of at most 16,777,216 bytes" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def peak_kb(*arguments: str | Path) -> int:

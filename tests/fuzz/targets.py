@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from pipeline.chunk import Span, make_chunk
 from pipeline.corpus import stream
-from pipeline.corpus.jsonl import JsonlReader, scan
+from pipeline.corpus.jsonl import JsonlReader
+from pipeline.corpus.lines import scan
 from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.reader import ChunkReader
 from pipeline.corpus.rows import Columns

@@ -1,0 +1,47 @@
+"""Files whose content is not what their name says: found before anything is read from them, and named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.chunk import MAX_LINE_BYTES
+from pipeline.corpus.kinds import GZIP, PARQUET, ZSTD, kind_of, wrong_kind
+from pipeline.corpus.lines import Head, read_raw_head
+from pipeline.corpus.shapes import LINES, UNKNOWN, document_of, has_object, shape_of
+from pipeline.corpus.stream import COMPRESSION
+from pipeline.errors import CorpusError
+
+EXPECTED = {
+    ".parquet": ("a Parquet file", PARQUET),
+    ".gz": ("a readable file of lines packed by gzip", GZIP),
+    ".zst": ("a readable file of lines packed by zstd", ZSTD),
+}
+
+
+def check_kind(path: Path, head: Head, *, n_objects: int) -> None:
+    """Raise CorpusError for a file that begins with something else than lines of JSON objects.
+
+    `n_objects` counts the objects on its first lines. What has some is a file of lines unless these are pieces of
+    something larger.
+    """
+    kind = kind_of(head.data) or document_of(head) or (None if n_objects else shape_of(head))
+    if kind is not None:
+        raise wrong_kind(path, "lines of JSON", kind, unpacked=path.suffix.lower() in COMPRESSION)
+    if head.is_endless and not n_objects:
+        raise CorpusError(
+            f"{path} row {head.row}: expected lines of at most {MAX_LINE_BYTES:,} bytes, found one of "
+            f"{head.long_line_bytes:,} and no other; is this one JSON document instead of one per line?"
+        )
+
+
+def misnamed(path: Path) -> CorpusError | None:
+    """Return what Parquet or a packed file is that cannot be read as such; None where its name is right."""
+    expected, right = EXPECTED.get(path.suffix.lower(), ("", None))
+    try:
+        head = read_raw_head(path) if expected and path.is_file() else None  # a pipe would never end
+    except OSError:  # the reader has said what it is
+        return None
+    if head is None or not head.data or (kind := kind_of(head.data)) is right:
+        return None
+    kind = kind or document_of(head) or (LINES if has_object(head) else shape_of(head))
+    return None if kind in (None, UNKNOWN) else wrong_kind(path, expected, kind)

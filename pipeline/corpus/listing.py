@@ -30,28 +30,32 @@ class Listing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
     name: str  # below the root
-    real: str  # where links lead
+    place: str  # where it is, folders that are links resolved
+    target: str  # what it is, itself resolved as well
 
     def rank(self, real_root: str) -> tuple[bool, str]:
         """Return what is least for the name of a file that is kept: the one without a link, else the first."""
-        return self.real != _below(real_root, self.name), self.name
+        return self.place != _below(real_root, self.name), self.name
 
 
 def list_input(input: str, is_shard: Callable[[str], bool]) -> Listing:
-    """List a file, a folder (recursive) or a glob; hidden files are left out.
+    """List a file, a folder (recursive) or a glob; hidden files are left out, unless they are named outright.
 
-    A file that several names lead to has the one without a link, else the first. What is named outright is never
-    hidden. Raises OSError for a folder that cannot be listed and CorpusError for one that is a table with a log.
+    A file that several folders lead to has the name without a link, else the first. A file that is a link is left out
+    where its target is in the list, and else a file of its own; the cache of the Hugging Face hub has no other files.
+    Raises OSError for a folder that cannot be listed and CorpusError for one that is a table with a log.
     """
     root, found = _entries(input)
     real_root = os.path.realpath(root)
     kept: dict[str, _Entry] = {}
     for entry in found:
         if is_shard(entry.name.lower()):
-            kept[entry.real] = min(kept.get(entry.real, entry), entry, key=lambda each: each.rank(real_root))
-    others = (entry.name for entry in found if entry.real not in kept)
+            kept[entry.place] = min(kept.get(entry.place, entry), entry, key=lambda each: each.rank(real_root))
+    names = sorted(entry.name for entry in kept.values() if entry.target == entry.place or entry.target not in kept)
+    read = kept.keys() | {entry.target for entry in kept.values()}
+    others = (entry.name for entry in found if entry.place not in read)
     left_out = Counter(ending(name) for name in others if not LEFT_BY_SYSTEMS.fullmatch(PurePosixPath(name).name))
-    return Listing(root=root, names=tuple(sorted(entry.name for entry in kept.values())), left_out=left_out)
+    return Listing(root=root, names=tuple(names), left_out=left_out)
 
 
 def ending(name: str) -> str:
@@ -77,14 +81,18 @@ def _entries(input: str) -> tuple[Path, list[_Entry]]:
     if path.is_dir():
         return path, list(_walk(path))
     if path.exists() or path.is_symlink():
-        return path.parent, [_Entry(name=path.name, real=os.path.realpath(path))]
+        return path.parent, [_entry(path, path.name)]
     n_fixed = next((at for at, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
     root, pattern = Path(*path.parts[:n_fixed]), path.parts[n_fixed:]
     names = set(glob.glob(input, recursive=True))  # noqa: PTH207  takes absolute patterns too
     found = [(match, match.relative_to(root)) for name in names if not (match := Path(name)).is_dir()]
     found = [(match, below) for match, below in found if not _has_hidden(below.parts, pattern)]
     refuse_inside_tables({match.parent for match, _ in found})
-    return root, [_Entry(name=below.as_posix(), real=os.path.realpath(match)) for match, below in found]
+    return root, [_entry(match, below.as_posix()) for match, below in found]
+
+
+def _entry(path: Path, name: str) -> _Entry:
+    return _Entry(name=name, place=_below(os.path.realpath(path.parent), path.name), target=os.path.realpath(path))
 
 
 def _has_hidden(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -120,11 +128,12 @@ def _walk(root: Path) -> Iterator[_Entry]:
                     if entry.name.startswith(HIDDEN):
                         continue
                     is_link = entry.is_symlink()
-                    to = os.path.realpath(entry.path) if is_link else _below(real, entry.name)
+                    place = _below(real, entry.name)
+                    to = os.path.realpath(entry.path) if is_link else place
                     if _is_folder(entry):
                         (links if is_link else todo).append((f"{below}{entry.name}/", to))
                     else:
-                        yield _Entry(name=below + entry.name, real=to)
+                        yield _Entry(name=below + entry.name, place=place, target=to)
         starts = sorted(links)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -192,7 +192,7 @@ def _rejects_problems(store: Store, receipt: Receipt) -> Iterator[tuple[str, str
                 return
             if file.metadata.num_rows != receipt.rejected_rows:
                 yield "count", f"expected {receipt.rejected_rows:,} rejected rows, found {file.metadata.num_rows:,}"
-            before, reasons = receipt.span.row_start - 1, pa.array(REASONS)
+            before, reasons, found_reasons = receipt.span.row_start - 1, pa.array(REASONS), Counter[str]()
             for batch in file.iter_batches(use_threads=False):
                 batch.validate(full=True)
                 row = _numbers(batch, "row")
@@ -200,7 +200,10 @@ def _rejects_problems(store: Store, receipt: Receipt) -> Iterator[tuple[str, str
                     yield "row", "a row is there twice or is of another chunk"
                 if not pc.all(pc.is_in(batch.column("reason"), reasons)).as_py():
                     yield "reason", f"expected {', '.join(REASONS)}"
+                found_reasons.update(batch.column("reason").to_pylist())
                 before = int(row[-1]) if len(row) else before
+            if receipt.reasons and receipt.reasons != found_reasons:
+                yield "reason", f"expected {receipt.reasons}, found {dict(found_reasons)}"
     except (OSError, CorpusError) as error:
         yield _unreadable(error)
 

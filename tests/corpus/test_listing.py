@@ -97,7 +97,7 @@ def test_circles_and_links_to_a_parent_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("any_order")
-def test_a_linked_file_is_read_once(tmp_path: Path) -> None:
+def test_a_linked_file_is_read_once_beside_its_target_and_else_by_each_name(tmp_path: Path) -> None:
     touch(tmp_path, "in/m.jsonl", "far/n.jsonl", "in/_hidden.jsonl", "in/blob")
     link(tmp_path / "in/a.jsonl", "m.jsonl")
     link(tmp_path / "in/z/b.jsonl", "../m.jsonl")
@@ -106,7 +106,7 @@ def test_a_linked_file_is_read_once(tmp_path: Path) -> None:
     link(tmp_path / "in/e.jsonl", "_hidden.jsonl")  # its own name is not read
     link(tmp_path / "in/f.jsonl", "blob")  # nor is this one: so is the cache of the Hugging Face hub
     found = find_files(str(tmp_path / "in"))
-    assert [shard.source for shard in found.shards] == ["c.jsonl", "e.jsonl", "f.jsonl", "m.jsonl"]
+    assert [shard.source for shard in found.shards] == ["c.jsonl", "d.jsonl", "e.jsonl", "f.jsonl", "m.jsonl"]
     assert found.left_out == ""
     os.link(tmp_path / "in/m.jsonl", tmp_path / "in/hard.jsonl")  # a file of its own
     assert "hard.jsonl" in sources(tmp_path / "in")

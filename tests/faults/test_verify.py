@@ -285,6 +285,7 @@ def test_a_part_that_was_written_wrong_is_found(
         ({"rejected_rows": 0}, "count"),
         ({"input_rows": 1000}, "count"),
         ({"source": "b.jsonl"}, "row"),
+        ({"reasons": {"too_long": 1}}, "reason"),
     ],
 )
 def test_a_receipt_that_claims_something_else_is_found(store: Store, claims: dict[str, Any], kind: str) -> None:

@@ -41,7 +41,7 @@ def test_each_flag_of_run_that_makes_sense_on_modal_exists_there() -> None:
 
 
 def test_every_option_of_a_run_travels(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = RunOptions(limit=7, rebuild=True, rehash=True, keep_missing=True, skip_bad_files=True)
+    options = RunOptions(limit=7, rebuild=True, rehash=True, keep_missing=True, skip_bad_files=True, prune=True)
     assert all(getattr(options, name) != getattr(RunOptions(), name) for name in RunOptions.__slots__)
     asked: list[Mapping[str, Any]] = []
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.errors import ConfigError
-from pipeline.schema import RESERVED
+from pipeline.schema import kept_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
@@ -164,9 +164,12 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
             f"{where}: corpus.overlap expected 0 to under half of model.max_tokens "
             f"({config.model.max_tokens}), found {config.corpus.overlap}"
         )
+    kept = [kept_name(name) for name in config.corpus.keep]
     for name in config.corpus.keep:
-        if name in RESERVED or config.corpus.keep.count(name) > 1:
-            raise ConfigError(f"{where}: corpus.keep expected names that no other column of a part has, found {name!r}")
+        if kept.count(kept_name(name)) > 1:
+            raise ConfigError(
+                f"{where}: corpus.keep expected columns of different names in a part, found {kept_name(name)!r} twice"
+            )
     return config
 
 

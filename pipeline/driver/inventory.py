@@ -13,7 +13,7 @@ from pipeline.config import Config, Dtype, to_tables
 from pipeline.corpus import Corpus
 from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
 from pipeline.errors import RecipeError, UsageError
-from pipeline.recipe import column_settings, fingerprint, recipe
+from pipeline.recipe import column_settings, fingerprint, has_columns_of, recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,8 @@ def take_inventory(
 ) -> Inventory:
     """Read the manifest, and the footers of parts that it does not name, staged ones included.
 
-    `corpus` is what is known of the shards so far: how columns are kept, and which files are unusable.
+    `corpus` is what is known of the shards so far: which files are unusable, and the types of kept columns, if they are
+    settled; before that, parts of any types count.
     A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
     made. Raises RecipeError when the output has another recipe and is not to be rebuilt.
     """
@@ -97,7 +98,8 @@ def take_inventory(
     staging = store.staging(dataset.fingerprint)
     staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
     waiting = frozenset(receipt.part for receipt in staged)
-    settings = column_settings(config, corpus.columns.keep_as_text)
+    types = corpus.columns.types
+    settings = column_settings(config, types)
     at_hand = {shard.source: shard for shard in shards}
     current, unconfirmed = [], []
     for receipt in (*named, *unnamed, *staged):
@@ -106,7 +108,9 @@ def take_inventory(
             continue
         if shard is None:  # its rows cannot be made again, whatever their column settings are
             current += [receipt] if options.keep_missing else []
-        elif receipt.column_settings != settings and shard.source not in corpus.skipped:
+        elif shard.source not in corpus.skipped and not (
+            receipt.column_settings == settings if types else has_columns_of(receipt.column_settings, config)
+        ):
             continue
         elif not options.rehash and manifest.is_current(receipt, shard):
             current.append(receipt)

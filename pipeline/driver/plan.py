@@ -12,12 +12,14 @@ import numpy as np
 
 from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
 from pipeline.config import Config
-from pipeline.corpus import ChunkReader, Corpus, find_shards, open_corpus
+from pipeline.console import note
+from pipeline.corpus import ChunkReader, Corpus, Kinds, find_shards, notices, open_corpus, settle
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.changes import unchanged
 from pipeline.driver.inventory import Inventory, RunOptions, take_inventory
 from pipeline.errors import CorpusError, UsageError
 from pipeline.model import make_tokenizer
+from pipeline.recipe import column_settings, fingerprint, recipe
 
 SAMPLED_SHARDS = 16
 
@@ -58,11 +60,42 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     if len(corpus.skipped) == len(shards):
         raise CorpusError("; ".join(corpus.skipped.values()) + ". Mend these: there is no other file")
     inventory = inventory.settled(_unchanged(corpus, inventory, store))
+    kinds: Kinds = {name: set() for name in config.corpus.keep}
+    plan = _plan(corpus, shards, config, inventory, options.limit, kinds)
+    if config.corpus.keep:
+        readable = {shard.source for shard in corpus.shards}
+        there = [receipt for receipt in plan.inventory.kept.values() if receipt.source in readable]
+        for receipt in there:
+            for name, found in receipt.kinds.items():
+                kinds[name].update(found)
+        corpus = settle(corpus, kinds)
+        settings = column_settings(config, corpus.columns.types)
+        if all(receipt.column_settings == settings for receipt in there):
+            plan = replace(plan, corpus=replace(corpus, shards=plan.corpus.shards))
+        else:  # their rows are cut again, and made with the types of now
+            inventory = take_inventory(store, config, shards, options, corpus)
+            inventory = inventory.settled(_unchanged(corpus, inventory, store))
+            plan = _plan(corpus, shards, config, inventory, options.limit, {})
+    if plan.chunks:
+        for line in notices(corpus, kinds):
+            note(line)
+    return plan
+
+
+def _plan(
+    corpus: Corpus,
+    shards: Sequence[Shard],
+    config: Config,
+    inventory: Inventory,
+    limit: int | None,
+    kinds: Kinds,
+) -> Plan:
+    """Cut what an inventory lacks into chunks; see `plan_chunks` for `kinds`."""
     is_open = _open_ones(shards, inventory)
     corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))
-    if options.limit is not None and inventory.stale:
+    if limit is not None and inventory.stale:
         raise UsageError(
-            f"--limit {options.limit}: expected an output without parts to replace, found {inventory.stale[0].part}: "
+            f"--limit {limit}: expected an output without parts to replace, found {inventory.stale[0].part}: "
             "its rows changed or left the input; run once without --limit"
         )
     # Over all shards: a resumed run then cuts where the first one did.
@@ -72,10 +105,7 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
         (stale.source, stale.shard_size_bytes, stale.shard_mtime_ns): stale.checksum for stale in inventory.stale
     }
     salts = {s.source: replaced.get((s.source, s.size_bytes, s.mtime_ns), "") for s in corpus.shards}
-    fingerprint = inventory.dataset.fingerprint
-    chunks = tuple(
-        plan_chunks(corpus, inventory.done(), density, config, fingerprint, limit=options.limit, salts=salts)
-    )
+    chunks = tuple(plan_chunks(corpus, inventory.done(), density, config, limit=limit, salts=salts, kinds=kinds))
     return Plan(shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=chunks)
 
 
@@ -106,7 +136,7 @@ def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
     if shards:
         tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
     for shard in shards[:: max(1, len(shards) // SAMPLED_SHARDS)]:
-        rows, n_head_bytes = corpus.reader(shard).head(corpus.columns)
+        rows, n_head_bytes = corpus.reader(shard).head(replace(corpus.columns, keep=()))
         windows = tokenizer.windows([config.model.document_prompt + text for text in rows.text])
         cut = None if config.corpus.on_long == "split" else 1
         found = [sum(len(window.ids) for window in of_text[:cut]) for of_text in windows]
@@ -125,25 +155,28 @@ def plan_chunks(
     done: Done,
     density: Density,
     config: Config,
-    fingerprint: str,
     *,
     limit: int | None = None,
     salts: Mapping[str, str] = MappingProxyType({}),
+    kinds: Kinds | None = None,
 ) -> Iterator[Chunk]:
     """Yield the chunks still to be made, shard by shard; a line file is read once, to find where its lines end.
 
     `limit` counts rows over the whole corpus, finished ones included. A salt, by source, tells the chunks of a shard
-    from parts of the same shard, by size and date, that say something else.
+    from parts of the same shard, by size and date, that say something else. What the lines of the chunks have in kept
+    columns is added to `kinds`.
     """
-    left = limit
+    mark, left, kinds = fingerprint(recipe(config)), limit, {} if kinds is None else kinds
     if left is not None:
         left -= sum(span.n_rows for spans in done.values() for span, _ in spans)
     for shard in corpus.shards:
         for gap, is_open in gaps(done.get(shard.source, ())):
             if left is not None and left <= 0:
                 return
-            spans = corpus.reader(shard).cut(gap, density, config.run.chunk_tokens, is_open=is_open, limit=left)
+            spans = corpus.reader(shard).cut(
+                gap, density, config.run.chunk_tokens, is_open=is_open, limit=left, kinds=kinds
+            )
             for span, last in spans:
                 if left is not None:
                     left -= span.n_rows
-                yield make_chunk(shard, span, fingerprint, last=last, salt=salts.get(shard.source, ""))
+                yield make_chunk(shard, span, mark, last=last, salt=salts.get(shard.source, ""))

@@ -1,0 +1,67 @@
+"""Kept columns: the one type that each has in all parts of a corpus, and what is said of the columns."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
+
+import pyarrow as pa
+
+from pipeline.corpus.record import Kinds, types_of
+from pipeline.corpus.shards import Corpus
+from pipeline.corpus.types import unified_type
+from pipeline.errors import CorpusError
+from pipeline.schema import kept_name
+
+MAX_NAMES = 10
+WORDS = {
+    "boolean": "booleans",
+    "integer": "integers",
+    "long": "integers over 2**53",
+    "real": "reals",
+    "string": "strings",
+    "other": "lists, objects or numbers that no int64 or double holds",
+}
+
+
+def settle(corpus: Corpus, kinds: Kinds) -> Corpus:
+    """Return a corpus whose kept columns have one type, which holds every value as it is, or else are text.
+
+    `kinds` says what the lines of the corpus have. Raises CorpusError for a column that no line and no file has.
+    """
+    missing = [name for name, found in kinds.items() if not found and name not in corpus.names]
+    if missing and corpus.names:
+        [near] = difflib.get_close_matches(missing[0], corpus.names, n=1, cutoff=0.0)
+        raise CorpusError(
+            f"{corpus.root}: corpus.keep expected columns that are there, found no {missing[0]!r} in any row; did you "
+            f"mean {near!r}? There are {_listed(corpus.names)}"
+        )
+    types = {kept_name(name): _one_type(corpus.types.get(name, frozenset()), found) for name, found in kinds.items()}
+    return replace(corpus, columns=corpus.columns.typed({name: kind or pa.string() for name, kind in types.items()}))
+
+
+def notices(corpus: Corpus, kinds: Kinds) -> Iterator[str]:
+    """Yield a line for what a reader of the dataset might miss: columns left out, renamed, or kept as text."""
+    columns = corpus.columns
+    used = {name.partition(".")[0] for name in (*columns.text, columns.id, *columns.keep) if name}
+    if out := [name for name in corpus.names if name not in used and name not in columns.keep]:
+        yield f"columns left out: {_listed(out)} (corpus.keep keeps them)"
+    for name, found in kinds.items():
+        if kept_name(name) != name:
+            yield f"corpus.keep: column {name} is stored as {kept_name(name)}, as every part has a {name} of its own"
+        types = corpus.types.get(name, frozenset())
+        if _one_type(types, found) is None:
+            held = _listed([*sorted(map(str, types)), *(WORDS[kind] for kind in WORDS if kind in found)])
+            yield f"corpus.keep: column {name} is stored as text, as no type holds its {held}"
+
+
+def _one_type(types: Set[pa.DataType], kinds: Set[str]) -> pa.DataType | None:
+    """Return the type for Arrow types and kinds of JSON values; None where only text holds them all."""
+    found = next((kind for each in types_of(kinds) if (kind := unified_type([*types, each])) is not None), None)
+    return pa.string() if found == pa.null() and not types else found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

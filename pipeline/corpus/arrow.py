@@ -150,7 +150,7 @@ def _values(column: pa.Array) -> list[Any]:
     if "time64[ns]" not in str(column.type):
         try:
             return column.to_pylist()  # type: ignore[no-any-return]
-        except (OverflowError, UnicodeDecodeError):
+        except (OverflowError, ValueError):
             pass
     return [_value(scalar) for scalar in column]
 
@@ -162,7 +162,7 @@ def _value(scalar: pa.Scalar) -> Any:
     if isinstance(kind, pa.BaseExtensionType):
         try:
             return scalar.as_py()
-        except OverflowError:
+        except (OverflowError, ValueError):
             return _value(scalar.value)
     if types.is_dictionary(kind):
         return _value(scalar.value)
@@ -176,6 +176,16 @@ def _value(scalar: pa.Scalar) -> Any:
         return bytes(scalar.as_buffer())
     try:
         value = scalar.as_py()
-    except OverflowError:
-        return str(scalar.cast(pa.string()))
+    except (OverflowError, ValueError):
+        return _beyond_python(scalar)
     return str(scalar.cast(pa.string())) if types.is_time64(kind) and scalar.value % 1000 else value
+
+
+def _beyond_python(scalar: pa.Scalar) -> str:
+    """Return the ISO form of a date or a time in UTC outside the years 1 to 9999, or the number of a duration."""
+    types, kind = pa.types, scalar.type
+    if types.is_timestamp(kind):
+        return f"{np.datetime64(scalar.value, kind.unit)}{'Z' if kind.tz else ''}"
+    return str(
+        np.datetime64(scalar.value, "D" if types.is_date32(kind) else "ms") if types.is_date(kind) else scalar.value
+    )

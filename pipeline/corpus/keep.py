@@ -21,7 +21,7 @@ WORDS = {
     "long": "integers over 2**53",
     "real": "reals",
     "string": "strings",
-    "other": "lists, objects or numbers that no int64 or double holds",
+    "other": "lists, objects or numbers beyond int64 and double",
 }
 
 
@@ -53,7 +53,7 @@ def notices(corpus: Corpus, kinds: Kinds) -> Iterator[str]:
         types = corpus.types.get(name, frozenset())
         if _one_type(types, found) is None:
             held = _listed([*sorted(map(str, types)), *(WORDS[kind] for kind in WORDS if kind in found)])
-            yield f"corpus.keep: column {name} is stored as text, as no type holds its {held}"
+            yield f"corpus.keep: column {name} is stored as text, as no type holds all of: {held}"
 
 
 def _one_type(types: Set[pa.DataType], kinds: Set[str]) -> pa.DataType | None:

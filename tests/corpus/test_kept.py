@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import decimal
 import io
 import itertools
@@ -21,10 +20,11 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import Density, Span
 from pipeline.config import CorpusConfig
-from pipeline.corpus import Corpus, Kinds, find_shards, notices, open_corpus, reader_of, settle
+from pipeline.corpus import Corpus, Kinds, find_shards, open_corpus, reader_of, settle
 from pipeline.corpus.arrow import to_ids
+from pipeline.corpus.reader import shard_at
 from pipeline.corpus.record import types_of
-from pipeline.corpus.rows import Rows, as_id, as_text
+from pipeline.corpus.rows import as_id, as_text
 from pipeline.corpus.types import plain_type, unified_type
 from pipeline.errors import CorpusError
 
@@ -64,7 +64,7 @@ def nested(inner: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[pa.DataTy
 any_type = st.recursive(leaf_types, nested, max_leaves=4)
 
 NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-FLOAT_BITS = {2: 16, 4: 32, 8: 64}
+FLOATS = {16: st.floats(width=16), 32: st.floats(width=32), 64: st.floats(width=64)}
 
 
 def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
@@ -82,7 +82,7 @@ def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
         low = -(2 ** (kind.bit_width - 1)) if types.is_signed_integer(kind) else 0
         return st.none() | st.integers(low, low + 2**kind.bit_width - 1)
     if types.is_floating(kind):
-        return st.none() | st.floats(width=FLOAT_BITS[kind.bit_width // 8])  # type: ignore[call-overload]
+        return st.none() | FLOATS[kind.bit_width]
     if types.is_decimal(kind):
         digits = st.integers(-(10**kind.precision) + 1, 10**kind.precision - 1)
         with_point = digits.map(
@@ -144,7 +144,7 @@ def columns(draw: st.DrawFn, kinds: st.SearchStrategy[pa.DataType] = any_type) -
     values = draw(st.lists(values_of(kind), min_size=1, max_size=8))
     with contextlib.suppress(pa.ArrowException, TypeError, ValueError):
         column = pa.array(values, kind)
-        pq.write_table(pa.table({"k": column}), io.BytesIO(), row_group_size=1)
+        pq.write_table(pa.table({"k": column}), io.BytesIO())
         return column
     assume(False)
 
@@ -152,7 +152,11 @@ def columns(draw: st.DrawFn, kinds: st.SearchStrategy[pa.DataType] = any_type) -
 def write(folder: Path, column: pa.Array, **options: Any) -> Path:
     path = folder / f"{next(numbers)}/{next(numbers)}.parquet"
     path.parent.mkdir(parents=True)
-    pq.write_table(pa.table({"text": [f"text {n}" for n in range(len(column))], "k": column}), path, **options)
+    table = pa.table({"text": [f"text {n}" for n in range(len(column))], "k": column})
+    try:
+        pq.write_table(table, path, **options)
+    except pa.ArrowNotImplementedError:  # pyarrow cannot divide lists of views into row groups
+        pq.write_table(table, path)
     return path
 
 
@@ -187,7 +191,7 @@ def kept(folder: Path, *, cut: int = 50) -> pa.Table:
 
 
 @given(column=columns(), group=st.integers(1, 5), cut=st.integers(1, 4))
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_kept_values_of_any_type_come_back_as_they_were(column: pa.Array, group: int, cut: int, tmp_path: Path) -> None:
     path = write(tmp_path, column, row_group_size=group)
     stored = pq.read_table(path).column("k")
@@ -197,7 +201,7 @@ def test_kept_values_of_any_type_come_back_as_they_were(column: pa.Array, group:
 
 
 @given(left=columns(), right=columns())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_values_of_two_files_are_equal_in_one_type_or_apart_as_text(
     left: pa.Array, right: pa.Array, tmp_path: Path
 ) -> None:
@@ -220,12 +224,12 @@ def test_values_of_two_files_are_equal_in_one_type_or_apart_as_text(
     ],
     ids=lambda kinds: str(kinds[0]),
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_values_of_types_that_are_alike_are_equal_in_one_type(
     kinds: list[pa.DataType], data: st.DataObject, tmp_path: Path
 ) -> None:
-    drawn = [data.draw(columns(st.sampled_from(kinds))) for _ in range(2)]
-    check_together(*drawn, tmp_path)
+    left, right = (data.draw(columns(st.sampled_from(kinds))) for _ in range(2))
+    check_together(left, right, tmp_path)
 
 
 def check_together(left: pa.Array, right: pa.Array, tmp_path: Path) -> None:
@@ -245,7 +249,7 @@ def check_together(left: pa.Array, right: pa.Array, tmp_path: Path) -> None:
 
 
 @given(column=columns())
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_different_values_of_any_type_are_different_ids(column: pa.Array, tmp_path: Path) -> None:
     stored = pq.read_table(write(tmp_path, column)).column("k")
     found = [value for chunk in stored.chunks for value in to_ids(chunk)]
@@ -260,21 +264,20 @@ json_values = st.one_of(
     st.text(max_size=5) | st.text(st.characters(categories=["Cs", "Ll"]), max_size=3),
     st.lists(st.none() | st.integers() | st.floats() | st.text(max_size=3), max_size=3),
 )
-json_columns = st.one_of(
-    st.lists(values, min_size=1, max_size=6)
-    for values in (
+json_columns: st.SearchStrategy[list[Any]] = st.sampled_from(
+    [
         st.none() | st.integers(-(2**53), 2**53),
         st.none() | st.integers(-(2**63), 2**63 - 1),
         st.none() | st.booleans(),
         st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53),
         st.none() | st.text(max_size=4),
         json_values,
-    )
-)
+    ]
+).flatmap(lambda values: st.lists(values, min_size=1, max_size=6))
 
 
 @given(files=st.lists(json_columns, min_size=1, max_size=3))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_values_of_lines_are_equal_in_one_type_or_apart_as_text(files: list[list[Any]], tmp_path: Path) -> None:
     folder = tmp_path / str(next(numbers))
     folder.mkdir()
@@ -311,3 +314,81 @@ def test_ids_of_lines_that_are_different_stay_different() -> None:
     assert len(set(found)) == len(values)
     assert all(text and text.encode() for text in found)
     assert as_id(math.nan) is None
+
+
+BYTE_TYPES = [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(3), pa.dictionary(pa.int8(), pa.binary())]
+
+
+@pytest.mark.parametrize("kind", BYTE_TYPES, ids=str)
+def test_ids_of_bytes_that_are_no_utf8_are_their_hex(kind: pa.DataType) -> None:
+    values = pa.array([b"\x80\x81\x82", b"abc", None, b"\xff\xfe\xfd", b"\xff\xfe\xfd"], pa.binary(3))
+    plain = values.cast(kind.value_type if pa.types.is_dictionary(kind) else kind)
+    column = plain.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else plain
+    assert to_ids(column) == ["808182", "abc", None, "fffefd", "fffefd"]
+
+
+@pytest.mark.parametrize(
+    ("column", "found"),
+    [
+        (pa.array([math.nan, 0.5, math.inf]), [None, "0.5", "Infinity"]),
+        (pa.array([math.nan, 1], pa.float32()), [None, "1.0"]),
+        (pa.array([math.nan, None], pa.float16()), [None, None]),
+        (pa.array([[math.nan, None], [None, math.inf]]), ["[NaN,null]", "[null,Infinity]"]),
+        (pa.array([{"a": b"\xff"}, {"a": b"x"}]), ['{"a":"ff"}', '{"a":"x"}']),
+        (pa.array([2**62], pa.timestamp("us")), ["148108-07-06T14:00:27.387904"]),
+        (pa.array([2**62], pa.timestamp("us", "UTC")), ["148108-07-06T14:00:27.387904Z"]),
+        (
+            pa.array([[2**62, 0]], pa.list_(pa.timestamp("us"))),
+            ['["148108-07-06T14:00:27.387904","1970-01-01T00:00:00"]'],
+        ),
+        (pa.array([1001, 1000], pa.time64("ns")), ["00:00:00.000001001", "00:00:00.000001"]),
+        (pa.array([2**31 - 1], pa.date32()), ["5881580-07-11"]),
+        (pa.array([2**62], pa.duration("s")), [str(2**62)]),
+        (pa.array([{"t": 1}, {"t": 2}], pa.struct([("t", pa.time64("ns"))])), None),
+        (pa.array([[("k", 2**62)], []], pa.map_(pa.string(), pa.date64())), None),
+    ],
+    ids=lambda case: str(case.type) if isinstance(case, pa.Array) else "",
+)
+def test_ids_of_odd_values_are_exact(column: pa.Array, found: list[str | None] | None) -> None:
+    ids = to_ids(column)
+    assert len(set(ids)) == len(ids) if found is None else ids == found
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.ExtensionArray.from_storage(pa.json_(), pa.array(["[1]", None])),
+        pa.ExtensionArray.from_storage(pa.json_(pa.string_view()), pa.array(["[1]", None], pa.string_view())),
+        pa.ExtensionArray.from_storage(pa.json_(pa.large_string()), pa.array(["[1]", None], pa.large_string())),
+        pa.ExtensionArray.from_storage(pa.opaque(pa.binary(), "t", "v"), pa.array([b"[1]", None])),
+    ],
+    ids=lambda column: str(column.type.storage_type),
+)
+def test_an_extension_type_over_strings_is_text(column: pa.Array, tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": column, "id": column}), path)
+    corpus = open_corpus(tmp_path, [shard_at(tmp_path, path.name)], CorpusConfig())
+    rows = corpus.reader(corpus.shards[0]).read(Span(row_start=0, row_stop=2), corpus.columns)
+    assert (rows.text, rows.id, rows.rejects[0][2].reason) == (["[1]"], ["[1]"], "null_text")
+
+
+def test_strings_that_are_no_utf8_are_kept_as_hex_at_any_depth(tmp_path: Path) -> None:
+    bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"\xff"]).buffers())
+    for number, column in enumerate(
+        [
+            bad,
+            pa.ListArray.from_arrays([0, 1, 2], bad),
+            pa.StructArray.from_arrays([pa.array([1, 2]), bad], ["n", "s"]),
+            pa.MapArray.from_arrays([0, 1, 2], pa.array(["k", "l"]), bad),
+            pa.FixedSizeListArray.from_arrays(bad, 1),
+        ]
+    ):
+        found = kept(write(tmp_path / str(number), column).parent).column("k")
+        assert [str(value).count("ff") for value in found.to_pylist()] == [0, 1]
+
+
+def test_a_value_that_its_one_type_cannot_hold_is_refused_by_file_and_column(tmp_path: Path) -> None:
+    folder = write(tmp_path, pa.array([2**62], pa.timestamp("ms"))).parent
+    write(tmp_path, pa.array([0], pa.timestamp("us"))).rename(folder / "us.parquet")
+    with pytest.raises(CorpusError, match=r"\.parquet: expected values of type timestamp\[us\] in the kept column 'k'"):
+        kept(folder)

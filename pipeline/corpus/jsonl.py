@@ -103,11 +103,11 @@ class JsonlReader:
             data = data.removeprefix(UTF8_BOM)
         rows = Rows(kept=pa.table({}), kinds={name: set() for name in columns.keep})
         kept: list[list[Any]] = [[] for _ in columns.keep]
-        for row, line in enumerate(data.split(b"\n"), span.row_start):
+        lines = data.split(b"\n")
+        add_kinds(rows.kinds, lines, MAX_LINE_BYTES)
+        for row, line in enumerate(lines, span.row_start):
             if _is_blank(line):
                 continue
-            if rows.kinds:
-                add_kinds(rows.kinds, line)
             record = parse(line)
             row_id = f"{self._source}:{row}"
             if isinstance(record, Reject):

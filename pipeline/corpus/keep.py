@@ -44,8 +44,9 @@ def settle(corpus: Corpus, kinds: Kinds) -> Corpus:
 def notices(corpus: Corpus, kinds: Kinds) -> Iterator[str]:
     """Yield a line for what a reader of the dataset might miss: columns left out, renamed, or kept as text."""
     columns = corpus.columns
-    used = {name.partition(".")[0] for name in (*columns.text, columns.id, *columns.keep) if name}
-    if out := [name for name in corpus.names if name not in used and name not in columns.keep]:
+    read = [name for name in (*columns.text, columns.id, *columns.keep) if name]
+    used = {*read, *(name.partition(".")[0] for name in read)}
+    if out := [name for name in corpus.names if name not in used]:
         yield f"columns left out: {_listed(out)} (corpus.keep keeps them)"
     for name, found in kinds.items():
         if kept_name(name) != name:

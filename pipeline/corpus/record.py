@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,7 @@ TYPES: Mapping[frozenset[str], tuple[pa.DataType, ...]] = {
     frozenset({"integer", "real"}): (pa.float64(),),
     frozenset({"string"}): (pa.string(),),
 }
+PLAIN = {type(None): "null", str: "string", bool: "boolean"}
 MAX_EXACT = 2**53  # up to here every integer is a double
 MIN_LONG, MAX_LONG = -(2**63), 2**63 - 1
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -73,17 +74,18 @@ def has_value_at(record: Mapping[str, Any], name: str) -> bool:
     return bool(dot) and (has_value_at(inner, rest) if isinstance(inner, dict) else first in record and inner is None)
 
 
-def kind_of(value: Any) -> str:
-    """Return which kind of value this is: a key of TYPES, "null", or "other" for what is kept as its JSON text."""
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer" if abs(value) <= MAX_EXACT else "long" if MIN_LONG <= value <= MAX_LONG else "other"
-    return "real" if isinstance(value, float) and math.isfinite(value) else "other"
+def kinds_of(values: Sequence[Any]) -> set[str]:
+    """Return which kinds of value there are: those of TYPES, "null", and "other" for what is kept as its JSON text."""
+    kinds = {PLAIN.get(kind, "other") for kind in set(map(type, values)) - {msgspec.UnsetType, int, float}}
+    if whole := [value for value in values if type(value) is int]:
+        low, high = min(whole), max(whole)
+        if low < MIN_LONG or high > MAX_LONG:
+            kinds.add("other")
+        kinds.add("integer" if low >= -MAX_EXACT and high <= MAX_EXACT else "long")
+    reals = [value for value in values if type(value) is float]
+    if reals:
+        kinds.add("real" if all(map(math.isfinite, reals)) else "other")
+    return kinds
 
 
 def types_of(kinds: Collection[str]) -> tuple[pa.DataType, ...]:
@@ -91,55 +93,62 @@ def types_of(kinds: Collection[str]) -> tuple[pa.DataType, ...]:
     return TYPES.get(frozenset(kinds) - {"null"}, ())
 
 
-def add_kinds(kinds: Kinds, line: bytes) -> None:
-    """Add the kinds of values that a line has, until a column is sure to be text for two reasons."""
+def add_kinds(kinds: Kinds, lines: Iterable[bytes], max_line_bytes: int) -> None:
+    """Add the kinds of values that lines have in columns that are not sure to be text yet; passes longer lines over."""
     names = [name for name, found in kinds.items() if types_of(found)]
-    if not names or not line or line.isspace():
+    if not names:
         return
-    record = _some_values(tuple(names))(line)
+    keys = tuple(dict.fromkeys(key for name in names for key in (name, name.partition(".")[0])))
+    decode = _decoder(keys)
+    rows = [decode(line) for line in lines if line and len(line) <= max_line_bytes]
     for name in names:
-        if has_value_at(record, name):
-            kinds[name].add(kind_of(value_at(record, name)))
+        if name.partition(".")[0] == name:
+            at = keys.index(name)
+            values = [row[at] for row in rows]
+        else:
+            values = [_value_in(dict(zip(keys, row, strict=True)), name) for row in rows]
+        kinds[name] |= kinds_of(values)
 
 
 def watched(blocks: Iterator[bytes], kinds: Kinds, limit: int | None, max_line_bytes: int) -> Iterator[bytes]:
-    """Pass blocks of lines on and add to `kinds` what their first `limit` lines have; longer lines are passed over."""
+    """Pass blocks of lines on and add to `kinds` what their first `limit` lines have."""
     rest, left = b"", limit
     for block in blocks:
         *lines, tail = block.split(b"\n")
         if lines:
             lines[0], rest = rest + lines[0], b""
-        for line in lines[:left]:
-            if len(line) <= max_line_bytes:
-                add_kinds(kinds, line)
+        add_kinds(kinds, lines[:left], max_line_bytes)
         left = None if left is None else max(0, left - len(lines))
         rest = (rest + tail)[: max_line_bytes + 1]
         yield block
-    if left != 0 and len(rest) <= max_line_bytes:
-        add_kinds(kinds, rest)
+    if left != 0:
+        add_kinds(kinds, [rest], max_line_bytes)
 
 
 @lru_cache(maxsize=16)
-def _some_values(names: tuple[str, ...]) -> Callable[[bytes], dict[str, Any]]:
-    """Return what decodes of a line only what these columns need; nothing of a line that has no object."""
-    keys = list(dict.fromkeys(key for name in names for key in (name, name.partition(".")[0])))
+def _decoder(keys: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
+    """Return what decodes of a line only the values of these keys, UNSET for each that it does not have."""
     fields = [f"f{number}" for number in range(len(keys))]
     record = msgspec.defstruct(
         "Record",
         [(field, Any, msgspec.field(default=msgspec.UNSET)) for field in fields],
         rename=dict(zip(fields, keys, strict=True)),
     )
-    decode = msgspec.json.Decoder(record).decode
+    decode, astuple = msgspec.json.Decoder(record).decode, msgspec.structs.astuple
 
-    def values(line: bytes) -> dict[str, Any]:
+    def values(line: bytes) -> tuple[Any, ...]:
         try:
-            found = msgspec.structs.astuple(decode(line))
+            return astuple(decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             whole = parse(line.removeprefix(UTF8_BOM))
-            return {} if isinstance(whole, Reject) else whole
-        return {key: value for key, value in zip(keys, found, strict=True) if value is not msgspec.UNSET}
+            return tuple(msgspec.UNSET if isinstance(whole, Reject) else whole.get(key, msgspec.UNSET) for key in keys)
 
     return values
+
+
+def _value_in(record: dict[str, Any], name: str) -> Any:
+    record = {key: value for key, value in record.items() if value is not msgspec.UNSET}
+    return value_at(record, name) if has_value_at(record, name) else msgspec.UNSET
 
 
 def _real(text: str) -> float | Decimal:

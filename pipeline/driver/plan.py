@@ -96,7 +96,7 @@ def _plan(
     if limit is not None and inventory.stale:
         raise UsageError(
             f"--limit {limit}: expected an output without parts to replace, found {inventory.stale[0].part}: "
-            "its rows changed or left the input; run once without --limit"
+            "its rows changed, left the input or take other types; run once without --limit"
         )
     # Over all shards: a resumed run then cuts where the first one did.
     sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []

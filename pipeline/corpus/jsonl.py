@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS, Density, Span
 from pipeline.corpus.record import UTF8_BOM, Kinds, add_kinds, has_value_at, parse, value_at, watched
-from pipeline.corpus.rows import Columns, Reject, Rows, as_id, as_text, render
+from pipeline.corpus.rows import Columns, Reject, Rows, as_id, as_text, no_column, render
 from pipeline.corpus.stream import COMPRESSION, Cursor, read_blocks
 from pipeline.corpus.types import TEXTS
 from pipeline.errors import CorpusError
@@ -44,7 +44,7 @@ class JsonlReader:
         has = dict.fromkeys(key for record in records for key in record)
         missing = [name for name in needed if not any(has_value_at(record, name) for record in records)]
         if records and missing:
-            raise CorpusError(f"{self._path}: expected column {missing[0]!r}, found {', '.join(has) or 'none'}")
+            raise no_column(self._path, missing[0], tuple(has))
         paths = [name for name in columns.keep if any(has_value_at(record, name) for record in records)]
         return dict.fromkeys((*has, *paths))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
 import pyarrow as pa
 
 from pipeline.corpus.record import Kinds, types_of
+from pipeline.corpus.rows import no_column
 from pipeline.corpus.shards import Corpus
 from pipeline.corpus.types import unified_type
-from pipeline.errors import CorpusError
 from pipeline.schema import kept_name
 
 MAX_NAMES = 10
@@ -32,11 +31,7 @@ def settle(corpus: Corpus, kinds: Kinds) -> Corpus:
     """
     missing = [name for name, found in kinds.items() if not found and name not in corpus.names]
     if missing and corpus.names:
-        [near] = difflib.get_close_matches(missing[0], corpus.names, n=1, cutoff=0.0)
-        raise CorpusError(
-            f"{corpus.root}: corpus.keep expected columns that are there, found no {missing[0]!r} in any row; did you "
-            f"mean {near!r}? There are {_listed(corpus.names)}"
-        )
+        raise no_column(corpus.root, missing[0], corpus.names)
     types = {kept_name(name): _one_type(corpus.types.get(name, frozenset()), found) for name, found in kinds.items()}
     return replace(corpus, columns=corpus.columns.typed({name: kind or pa.string() for name, kind in types.items()}))
 

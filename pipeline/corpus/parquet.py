@@ -17,7 +17,7 @@ from pipeline.chunk import Density, Span, cut_rows, rows_per_chunk
 from pipeline.corpus.arrow import column_of, field_type, is_text, to_ids, to_kept, to_strings
 from pipeline.corpus.int96 import check_int96, int96_columns
 from pipeline.corpus.record import Kinds
-from pipeline.corpus.rows import Columns, Reject, Rows, render
+from pipeline.corpus.rows import Columns, Reject, Rows, no_column, render
 from pipeline.corpus.types import plain_type
 from pipeline.errors import CorpusError
 from pipeline.files import UNREADABLE, open_parquet, parquet_file, readable
@@ -50,7 +50,7 @@ class ParquetReader:
         for name in (*needed, *columns.keep):
             kind = types[name]
             if kind is None:
-                raise CorpusError(f"{self._path}: expected column {name!r}, found {', '.join(schema.names) or 'none'}")
+                raise no_column(self._path, name, schema.names)
             if name in columns.text and not is_text(kind):
                 raise CorpusError(f"{self._path}: expected text in column {name!r}, found {kind}")
         return {name: plain_type(kind) for name, kind in types.items() if kind is not None}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, CorpusError
 from pipeline.schema import Reason, kept_name
 
 
@@ -75,6 +77,12 @@ def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
     except ValueError as error:
         raise ConfigError(f"corpus.text {text!r}: {error}; write a brace that is text twice") from error
     return (tuple(dict.fromkeys(names)), text) if names else ((text,), None)
+
+
+def no_column(where: Path, name: str, names: Sequence[str]) -> CorpusError:
+    """Return the error for a column that is not among these names, with the nearest of them."""
+    near = "".join(f"; did you mean {name!r}?" for name in difflib.get_close_matches(name, names, n=1, cutoff=0.0))
+    return CorpusError(f"{where}: expected column {name!r}, found {', '.join(names) or 'none'}{near}")
 
 
 def render(values: Sequence[Any], columns: Columns) -> str | Reject:

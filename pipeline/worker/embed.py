@@ -78,8 +78,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
     passage  a passage of these texts: the new ones, then those reused
     entry    a line of the part: a row's passages one after the other, in the order of the rows
     """
-    config, source = job.config, chunk.shard.source
-    n_rows = rows.n_rows
+    config, source, n_rows = job.config, chunk.shard.source, rows.n_rows
     hashes = content_hashes(rows.text)
     first_row, text_of_row = _distinct(hashes)  # (n_texts,) and (n_rows,)
     reused, reused_vectors = _reused(known, [hashes[row] for row in first_row], config.dim)

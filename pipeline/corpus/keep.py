@@ -31,7 +31,7 @@ def settle(corpus: Corpus, kinds: Kinds) -> Corpus:
     """
     missing = [name for name, found in kinds.items() if not found and name not in corpus.names]
     if missing and corpus.names:
-        raise no_column(corpus.root, missing[0], corpus.names)
+        raise no_column(f"{corpus.root}: corpus.keep", missing[0], corpus.names)
     types = {kept_name(name): _one_type(corpus.types.get(name, frozenset()), found) for name, found in kinds.items()}
     return replace(corpus, columns=corpus.columns.typed({name: kind or pa.string() for name, kind in types.items()}))
 

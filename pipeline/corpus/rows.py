@@ -79,7 +79,7 @@ def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
     return (tuple(dict.fromkeys(names)), text) if names else ((text,), None)
 
 
-def no_column(where: Path, name: str, names: Sequence[str]) -> CorpusError:
+def no_column(where: Path | str, name: str, names: Sequence[str]) -> CorpusError:
     """Return the error for a column that is not among these names, with the nearest of them."""
     near = "".join(f"; did you mean {name!r}?" for name in difflib.get_close_matches(name, names, n=1, cutoff=0.0))
     return CorpusError(f"{where}: expected column {name!r}, found {', '.join(names) or 'none'}{near}")

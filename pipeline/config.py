@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from pipeline.errors import ConfigError
-from pipeline.schema import RESERVED
+from pipeline.schema import kept_name
+from pipeline.tables import explained, parse_override, refuse_unknown, set_value
 
 REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
@@ -143,12 +142,12 @@ def load_config(
         raise ConfigError(f"config {path}: expected a readable TOML file, found {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path}: expected TOML, found: {error}") from error
-    changes = [_parse_override(override) for override in overrides]
+    changes = [parse_override(override) for override in overrides]
     before = tables["model"].get("name") if isinstance(tables.get("model"), dict) else None
     for change in changes:
-        _set(tables, *change, where=str(path))
+        set_value(tables, *change, where=str(path))
     if dim is not None:
-        _set(tables, "run", "dim", dim, where=str(path))
+        set_value(tables, "run", "dim", dim, where=str(path))
     config = parse_config(tables, where=str(path))
     if ENGINES[config.engine.kind].needs_weights and before not in (None, config.model.name):
         _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, str(path))
@@ -158,11 +157,11 @@ def load_config(
 
 def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
     """Turn parsed TOML tables into a Config; raises ConfigError naming `where` and the key."""
-    _refuse_unknown(tables, Config, where, "")
+    refuse_unknown(tables, Config, where)
     try:
         config = msgspec.convert(tables, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explained(error, tables)}") from error
+        raise ConfigError(f"{where}: {explained(error, tables)}") from error
     if config.engine.kind not in ENGINES:
         raise ConfigError(f"{where}: engine.kind expected one of {', '.join(ENGINES)}, found {config.engine.kind!r}")
     if list(config.model.dims) != sorted(set(config.model.dims), reverse=True):
@@ -172,9 +171,12 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
             f"{where}: corpus.overlap expected 0 to under half of model.max_tokens "
             f"({config.model.max_tokens}), found {config.corpus.overlap}"
         )
+    kept = [kept_name(name) for name in config.corpus.keep]
     for name in config.corpus.keep:
-        if name in RESERVED or config.corpus.keep.count(name) > 1:
-            raise ConfigError(f"{where}: corpus.keep expected names that no other column of a part has, found {name!r}")
+        if kept.count(kept_name(name)) > 1:
+            raise ConfigError(
+                f"{where}: corpus.keep expected columns of different names in a part, found {kept_name(name)!r} twice"
+            )
     return config
 
 
@@ -182,49 +184,6 @@ def to_tables(config: Config) -> dict[str, Any]:
     """Return the config as plain tables, for a manifest or for the wire; `parse_config` reads them back."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     return tables
-
-
-def _parse_override(override: str) -> tuple[str, str, Any]:
-    key, equals, text = override.partition("=")
-    table, dot, name = key.strip().partition(".")
-    if not (equals and dot and name):
-        raise ConfigError(f"--set {override}: expected table.key=value, such as model.dtype=float32")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    return table, name, value
-
-
-def _set(tables: dict[str, Any], table: str, name: str, value: Any, *, where: str) -> None:
-    inner = tables.setdefault(table, {})
-    if not isinstance(inner, dict):
-        raise ConfigError(f"{where}: expected a table [{table}], found {inner!r}")
-    inner[name] = value
-
-
-def _refuse_unknown(tables: Mapping[str, Any], record: type, where: str, prefix: str) -> None:
-    fields = {f.name: f for f in dataclasses.fields(record)}
-    for key, value in tables.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
-            raise ConfigError(f"{where}: unknown key {prefix}{key}; did you mean {prefix}{near[0]}?")
-        if not prefix:
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}: expected a table [{key}], found {value!r}")
-            _refuse_unknown(value, get_type_hints(Config)[key], where, f"{key}.")
-
-
-def _explained(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:
-    """Turn "Expected `int`, got `str` - at `$.table.key`" into "table.key expected int, found 'x'"."""
-    problem, _, path = str(error).replace("`", "").partition(" - at $.")
-    table, _, key = path.partition(".")
-    if problem.startswith("Object missing required field"):
-        return f"expected {f'{path}.' if path else ''}{problem.split()[-1]}, found none"
-    if not problem.startswith("Expected"):
-        return f"{path}: {problem}"
-    expected = problem.removeprefix("Expected ").partition(", got ")[0]
-    return f"{path} expected {expected}, found {tables[table][key.partition('[')[0]]!r}"
 
 
 def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:

@@ -95,10 +95,19 @@ def open_parquet(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
         yield file
 
 
-def parquet_file(path: Path, rows: str = "") -> pq.ParquetFile:
-    """Return an open Parquet file, which the caller closes; raises CorpusError when its footer cannot be read."""
+def parquet_file(path: Path, rows: str = "", *, int96_unit: str = "us") -> pq.ParquetFile:
+    """Return an open Parquet file, which the caller closes; raises CorpusError when its footer cannot be read.
+
+    In ns, INT96 times before 1678 or after 2262 come out as others.
+    """
     with readable(path, rows, "a Parquet file"), contextlib.ExitStack() as on_failure:
-        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18, page_checksum_verification=True)
+        file = pq.ParquetFile(
+            path,
+            pre_buffer=False,
+            buffer_size=1 << 18,
+            page_checksum_verification=True,
+            coerce_int96_timestamp_unit=int96_unit,
+        )
         on_failure.callback(file.close)
         _check_counts(file.metadata)
         on_failure.pop_all()

@@ -27,7 +27,7 @@ PART = pa.schema(
     ]
 )
 EMBEDDING = "embedding"
-RESERVED = (*PART.names, EMBEDDING)  # no kept column can have one of these names
+RESERVED = (*PART.names, EMBEDDING)  # no kept column has one of these names in a part
 REJECTS = pa.schema(
     {
         "id": pa.string(),
@@ -44,6 +44,11 @@ Reason = Literal[
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
 LATER_REASONS = ("empty_text", "too_long", "engine_error")  # that a tokenizer or an engine may find
+
+
+def kept_name(name: str) -> str:
+    """Return the name that a kept column has in a part."""
+    return f"corpus_{name}" if name in RESERVED else name
 
 
 def embedding_type(dim: int) -> pa.DataType:

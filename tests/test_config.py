@@ -13,6 +13,7 @@ from pipeline.config import Config, load_config, parse_config, to_tables
 from pipeline.corpus.rows import text_columns
 from pipeline.errors import ConfigError
 from pipeline.recipe import fingerprint, recipe
+from pipeline.schema import kept_name
 from tests.support import REPOSITORY
 
 LOCAL = REPOSITORY / "configs/local.toml"
@@ -257,10 +258,15 @@ def test_a_template_with_an_open_brace_is_refused(template: str) -> None:
         text_columns(config(f"corpus.text={template}").corpus.text)
 
 
-@pytest.mark.parametrize("name", ["id", "row", "content_hash", "embedding"])
-def test_a_kept_column_cannot_take_the_name_of_a_column_of_a_part(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"corpus\.keep"):
-        config(f'corpus.keep=["{name}"]')
+@pytest.mark.parametrize("name", ["source", "id", "content_hash", "embedding"])
+def test_a_kept_column_with_the_name_of_a_column_of_a_part_takes_another_there(name: str) -> None:
+    assert kept_name(config(f'corpus.keep=["{name}"]').corpus.keep[0]) == f"corpus_{name}"
+
+
+@pytest.mark.parametrize("keep", [["a", "a"], ["source", "corpus_source"], ["corpus_row", "x", "row"], ["id", "id"]])
+def test_two_kept_columns_of_one_name_in_a_part_are_refused(keep: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.keep .*twice"):
+        config(f"corpus.keep={json.dumps(keep)}")
 
 
 FOLDER = "model.location=/models/e5"

@@ -1,8 +1,10 @@
 """The corpus: which shards an input has, and their rows. A format is one file and one entry of READERS."""
 
 from pipeline.corpus.apart import check_input
+from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of
+from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.corpus.shards import Corpus, find_files, find_shards, open_corpus
 
@@ -11,6 +13,7 @@ __all__ = [
     "ChunkReader",
     "Columns",
     "Corpus",
+    "Kinds",
     "Reader",
     "Reject",
     "Rows",
@@ -18,8 +21,10 @@ __all__ = [
     "find_files",
     "find_shards",
     "folders_below",
+    "notices",
     "open_corpus",
     "reader_of",
     "rebased",
     "root_key",
+    "settle",
 ]

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.chunk import MAX_CHUNK_BYTES, Density, Span
-from pipeline.corpus.lines import UTF8_BOM, first_span, is_blank, read_head, read_lines, row_numbers, scan
+from pipeline.chunk import MAX_CHUNK_BYTES, MAX_LINE_BYTES, Density, Span
+from pipeline.corpus.lines import first_span, is_blank, read_head, read_lines, row_numbers, scan
 from pipeline.corpus.misnamed import check_kind
-from pipeline.corpus.rows import Columns, Reject, Rows, as_text, render
+from pipeline.corpus.record import UTF8_BOM, Kinds, add_kinds, has_value_at, parse, value_at
+from pipeline.corpus.rows import Columns, Reject, Rows, as_id, as_text, no_column, render
 from pipeline.corpus.stream import COMPRESSION, Cursor, read_blocks
+from pipeline.corpus.types import TEXTS
 from pipeline.errors import CorpusError
+from pipeline.schema import kept_name
 
 SAMPLED_BYTES = 1 << 16
 
 SUFFIXES = tuple(kind + packing for kind in (".jsonl", ".ndjson") for packing in ("", *COMPRESSION))
-
-_decode = msgspec.json.Decoder().decode
 
 
 class JsonlReader:
@@ -37,14 +36,15 @@ class JsonlReader:
         self._source = source
         self._cursor: Cursor | None = None
 
-    def kept_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, str]:
-        """Return the type of each kept column, which is text; looks at the first HEAD_BYTES."""
+    def column_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, pa.DataType | None]:
+        """Return the columns that the first HEAD_BYTES have, without types: lines alone tell those."""
         records = self._first_records()
         has = dict.fromkeys(key for record in records for key in record)
         missing = [name for name in needed if not any(has_value_at(record, name) for record in records)]
         if records and missing:
-            raise CorpusError(f"{self._path}: expected column {missing[0]!r}, found {', '.join(has) or 'none'}")
-        return dict.fromkeys(columns.keep, "string")
+            raise no_column(self._path, missing[0], tuple(has))
+        paths = [name for name in columns.keep if any(has_value_at(record, name) for record in records)]
+        return dict.fromkeys((*has, *paths))
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         """Return rows of about SAMPLED_BYTES from the start, and how many bytes they take."""
@@ -54,11 +54,11 @@ class JsonlReader:
         return rows, span.byte_stop - span.byte_start
 
     def cut(
-        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
+        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds
     ) -> Iterator[tuple[Span, bool]]:
         """Yield spans of about `n_tokens`, each with whether it ends the file; reads the file once."""
         target_bytes = min(MAX_CHUNK_BYTES, max(1, int(n_tokens / density.tokens_per_byte)))
-        return scan(self._path, gap, open_end=is_open, target_bytes=target_bytes, limit=limit)
+        return scan(self._path, gap, open_end=is_open, target_bytes=target_bytes, limit=limit, kinds=kinds)
 
     def byte_of(self, span: Span, row: int) -> int:
         """Return the byte where a row inside a span begins; raises CorpusError when the file has no such row."""
@@ -89,9 +89,11 @@ class JsonlReader:
             )
         if span.byte_start == 0:
             data = data.removeprefix(UTF8_BOM)
-        rows = Rows(kept=pa.table({}))
-        kept: list[list[str | None]] = [[] for _ in columns.keep]
-        for row, line in enumerate(data.split(b"\n"), span.row_start):
+        rows = Rows(kept=pa.table({}), kinds={name: set() for name in columns.keep})
+        kept: list[list[Any]] = [[] for _ in columns.keep]
+        lines = data.split(b"\n")
+        add_kinds(rows.kinds, lines, MAX_LINE_BYTES)
+        for row, line in enumerate(lines, span.row_start):
             if is_blank(line):
                 continue
             record = too_long.get(row) or parse(line)
@@ -100,7 +102,7 @@ class JsonlReader:
                 rows.rejects.append((row, row_id, record))
                 continue
             if columns.id is not None:
-                row_id = as_text(value_at(record, columns.id)) or row_id
+                row_id = as_id(value_at(record, columns.id)) or row_id
             text = render([value_at(record, name) for name in columns.text], columns)
             if isinstance(text, Reject):
                 rows.rejects.append((row, row_id, text))
@@ -109,8 +111,14 @@ class JsonlReader:
             rows.id.append(row_id)
             rows.text.append(text)
             for values, name in zip(kept, columns.keep, strict=True):
-                values.append(as_text(value_at(record, name)))
-        rows.kept = pa.table({name: pa.array(v, pa.string()) for name, v in zip(columns.keep, kept, strict=True)})
+                values.append(value_at(record, name))
+        types = columns.types
+        rows.kept = pa.table(
+            {
+                kept_name(name): self._kept(name, values, types.get(kept_name(name), pa.string()))
+                for name, values in zip(columns.keep, kept, strict=True)
+            }
+        )
         return rows
 
     def close(self) -> None:
@@ -118,6 +126,16 @@ class JsonlReader:
         if self._cursor is not None:
             self._cursor.close()
             self._cursor = None
+
+    def _kept(self, name: str, values: list[Any], kind: pa.DataType) -> pa.Array:
+        if kind in TEXTS:
+            return pa.array(map(as_text, values), kind)
+        try:
+            return pa.array(values, kind)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise CorpusError(
+                f"{self._path}: expected values of type {kind} in the kept column {name!r}, found: {error}; run again"
+            ) from error
 
     def _first_records(self) -> list[dict[str, Any]]:
         head = read_head(self._path)
@@ -143,41 +161,3 @@ class JsonlReader:
                 self._cursor = cursor
                 on_leaving.pop_all()
         return data, too_long
-
-
-def parse(line: bytes) -> dict[str, Any] | Reject:
-    """Return the object on a line, or why there is none."""
-    try:
-        try:
-            record = _decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            record = json.loads(line.decode())  # takes NaN and lone surrogates, which other writers emit
-    except UnicodeDecodeError as error:
-        return Reject(reason="invalid_utf8", detail=str(error), text=line.decode(errors="replace"))
-    except (ValueError, RecursionError) as error:
-        return Reject(reason="malformed_json", detail=str(error), text=line.decode())
-    if not isinstance(record, dict):
-        detail = f"expected an object, found {type(record).__name__}"
-        return Reject(reason="malformed_json", detail=detail, text=line.decode())
-    return record
-
-
-def value_at(record: dict[str, Any], name: str) -> Any:
-    """Return the value of a column, or of a dotted path into objects; None where there is none."""
-    if name in record:
-        return record[name]
-    value: Any = record
-    for key in name.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
-
-
-def has_value_at(record: dict[str, Any], name: str) -> bool:
-    """Whether a row has a column, if only with a null in it."""
-    if name in record:
-        return True
-    first, dot, rest = name.partition(".")
-    inner = record.get(first)
-    return bool(dot) and (has_value_at(inner, rest) if isinstance(inner, dict) else first in record and inner is None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_CHUNK_ROWS, MAX_LINE_BYTES, Span
 from pipeline.corpus import stream
+from pipeline.corpus.record import UTF8_BOM, Kinds, watched
 from pipeline.corpus.rows import Reject
 from pipeline.corpus.stream import Cursor, read_blocks
 
 HEAD_BYTES = 1 << 18
 SHOWN_BYTES = 4000  # of a line that is too long
 SHOWN_CHARACTERS = 1000
-UTF8_BOM = b"\xef\xbb\xbf"
 NEWLINE = ord("\n")
 NONE = np.array([], np.int64)
 IS_WHITE = np.isin(np.arange(256), list(b"\t\n\v\f\r "))  # for bytes.isspace
@@ -77,15 +77,19 @@ def read_raw_head(path: Path) -> Head:
 
 
 def scan(
-    path: Path, gap: Span, *, open_end: bool, target_bytes: int, limit: int | None = None
+    path: Path, gap: Span, *, open_end: bool, target_bytes: int, limit: int | None = None, kinds: Kinds | None = None
 ) -> Iterator[tuple[Span, bool]]:
     """Cut the lines of a gap into spans of about `target_bytes`, each with whether it ends the file.
 
-    A line over MAX_LINE_BYTES is a span of its own. Raises CorpusError for a stream that cannot be read.
+    A line over MAX_LINE_BYTES is a span of its own. What the lines of the spans have is added to `kinds`, if there are
+    any columns in it. Raises CorpusError for a stream that cannot be read.
     """
+    blocks = read_blocks(path, gap.byte_start, None if open_end else gap.byte_stop)
+    if kinds:
+        blocks = watched(blocks, kinds, limit, MAX_LINE_BYTES)
     row_limit = gap.row_start + limit if limit is not None else sys.maxsize
     held: Span | None = None
-    for span in _spans(path, gap, None if open_end else gap.byte_stop, target_bytes, row_limit):
+    for span in _spans(blocks, gap, target_bytes, row_limit):
         if held:
             yield held, False
         held = span
@@ -99,7 +103,7 @@ def first_span(path: Path, target_bytes: int) -> Span:
     It reads no further than to the end of one line.
     """
     row = byte = 0
-    for ends, _ in _line_ends(path, 0, None):
+    for ends, _ in _line_ends(read_blocks(path, 0, None), 0):
         if ends[0] - byte > MAX_LINE_BYTES + 1:
             row, byte, ends = row + 1, int(ends[0]), ends[1:]
         if len(ends):
@@ -111,7 +115,7 @@ def first_span(path: Path, target_bytes: int) -> Span:
 def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:
     """Yield the numbers of the lines that are rows, in rising order."""
     row = 0
-    for _, blank in _line_ends(path, 0, None):
+    for _, blank in _line_ends(read_blocks(path, 0, None), 0):
         yield np.flatnonzero(~blank) + row
         row += len(blank)
 
@@ -155,10 +159,10 @@ def _whole(data: bytes, *, is_all: bool) -> tuple[bytes, ...]:
     return tuple(line for line in (lines if is_all else lines[:-1]) if not is_blank(line))
 
 
-def _spans(path: Path, gap: Span, stop: int | None, target_bytes: int, row_limit: int) -> Iterator[Span]:
+def _spans(blocks: Iterable[bytes], gap: Span, target_bytes: int, row_limit: int) -> Iterator[Span]:
     row, byte, n_rows, n_blank = gap.row_start, gap.byte_start, 0, 0  # of the span being collected
     line_start = byte
-    for ends, blank in _line_ends(path, byte, stop):
+    for ends, blank in _line_ends(blocks, byte):
         at = 0
         if ends[0] - line_start > MAX_LINE_BYTES + 1:
             if n_rows:
@@ -183,10 +187,10 @@ def _spans(path: Path, gap: Span, stop: int | None, target_bytes: int, row_limit
         yield Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=line_start, n_blank=n_blank)
 
 
-def _line_ends(path: Path, start: int, stop: int | None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+def _line_ends(blocks: Iterable[bytes], start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
     """Yield for the lines that end in a block, and at last for one without its newline: where, and whether blank."""
     position, starts_blank = start, True  # of the line in whose middle a block ends
-    for block in read_blocks(path, start, stop):
+    for block in blocks:
         data = np.frombuffer(block, np.uint8)
         newlines = np.flatnonzero(data == NEWLINE) if b"\n" in block else NONE
         bom = len(UTF8_BOM) if position == 0 and block.startswith(UTF8_BOM) else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import Density, Span, cut_rows, rows_per_chunk
 from pipeline.corpus.arrow import column_of, field_type, is_text, to_ids, to_kept, to_strings
-from pipeline.corpus.rows import Columns, Reject, Rows, render
+from pipeline.corpus.int96 import check_int96, int96_columns
+from pipeline.corpus.record import Kinds
+from pipeline.corpus.rows import Columns, Reject, Rows, no_column, render
+from pipeline.corpus.types import plain_type
 from pipeline.errors import CorpusError
-from pipeline.files import open_parquet, parquet_file, readable
+from pipeline.files import UNREADABLE, open_parquet, parquet_file, readable
+from pipeline.schema import kept_name
 
 BATCH_ROWS = 4096
 BLOCK_ROWS = 1 << 16
@@ -34,20 +38,22 @@ class ParquetReader:
         self._source = source
         self._decoder: _Decoder | None = None
 
-    def kept_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, str]:
-        """Return the type of each kept column."""
+    def column_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, pa.DataType | None]:
+        """Return the plain type of each column, and of each kept path into structs."""
         with open_parquet(self._path) as file:
             schema = file.schema_arrow
         for name in (*needed, *columns.keep, "id"):
             if schema.names.count(name.partition(".")[0]) > 1:
                 raise CorpusError(f"{self._path}: expected one column {name!r}, found several of that name")
-        types = {name: field_type(schema, name) for name in (*needed, *columns.keep)}
-        for name, kind in types.items():
+        types = dict(zip(schema.names, schema.types, strict=True))
+        types |= {name: field_type(schema, name) for name in (*needed, *columns.keep)}
+        for name in (*needed, *columns.keep):
+            kind = types[name]
             if kind is None:
-                raise CorpusError(f"{self._path}: expected column {name!r}, found {', '.join(schema.names) or 'none'}")
+                raise no_column(self._path, name, schema.names)
             if name in columns.text and not is_text(kind):
                 raise CorpusError(f"{self._path}: expected text in column {name!r}, found {kind}")
-        return {name: str(types[name]) for name in columns.keep}
+        return {name: plain_type(kind) for name, kind in types.items() if kind is not None}
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         """Return the first SAMPLED_ROWS; their bytes are not known, and 0."""
@@ -56,7 +62,7 @@ class ParquetReader:
         return rows, 0
 
     def cut(
-        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
+        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds
     ) -> Iterator[tuple[Span, bool]]:
         """Yield spans of about `n_tokens`, each with whether it ends the file; reads the footer alone."""
         n_rows, n_bytes = self._size()
@@ -92,7 +98,7 @@ class ParquetReader:
             decoder = decoder or _Decoder(self._path, where, columns)
             on_leaving.callback(decoder.close)
             for first_row, batch in decoder.batches(span):
-                kept.append(_add(rows, self._source, first_row, batch, decoder.columns))
+                kept.append(self._add(rows, first_row, batch, decoder.columns))
             if rows.n_rows != span.n_rows:
                 raise ValueError(f"{rows.n_rows} of {span.n_rows} rows")
             if decoder.is_inside_group:
@@ -107,6 +113,37 @@ class ParquetReader:
             self._decoder.close()
             self._decoder = None
 
+    def _add(self, rows: Rows, first_row: int, batch: pa.RecordBatch, columns: Columns) -> pa.Table:
+        texts = [to_strings(column_of(batch, name)) for name in columns.text]
+        ids = to_ids(column_of(batch, columns.id)) if columns.id else [None] * len(batch)
+        taken: list[int] = []
+        for index, values in enumerate(zip(*texts, strict=True)):
+            row = first_row + index
+            row_id = ids[index] or f"{self._source}:{row}"
+            text = next((v for v in values if isinstance(v, Reject)), None) or render(values, columns)
+            if isinstance(text, Reject):
+                rows.rejects.append((row, row_id, text))
+                continue
+            taken.append(index)
+            rows.row.append(row)
+            rows.id.append(row_id)
+            rows.text.append(text)
+        if not columns.keep:
+            return pa.table({})
+        types = columns.types
+        kept = {kept_name(name): self._kept(name, column_of(batch, name), types) for name in columns.keep}
+        return pa.table(kept).take(np.array(taken, np.int64))
+
+    def _kept(self, name: str, column: pa.Array, types: Mapping[str, pa.DataType]) -> pa.Array:
+        kind = types.get(kept_name(name)) or plain_type(column.type)
+        try:
+            return to_kept(column, kind)
+        except UNREADABLE as error:
+            raise CorpusError(
+                f"{self._path}: expected values of type {kind} in the kept column {name!r}, found: {error}; mend them "
+                "or leave the column out of corpus.keep"
+            ) from error
+
     def _size(self) -> tuple[int, int]:
         """Return the number of rows and their bytes before compression, which bound those of the texts."""
         # Not the bytes of the text columns alone: to ask for a column whose statistics are damaged kills the process.
@@ -120,6 +157,7 @@ class _Decoder:
     """Reads a file forwards, and goes on in the middle of a row group, which can only be decoded from its start."""
 
     def __init__(self, path: Path, rows: str, columns: Columns) -> None:
+        self._path = path
         self._file = parquet_file(path, rows)
         self._asked = columns
         if columns.id is not None and field_type(self._file.schema_arrow, columns.id) is None:
@@ -165,26 +203,10 @@ class _Decoder:
         names = list(dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep)))
         first_group = int(np.searchsorted(self._ends, row, side="right"))
         first = int(self._ends[first_group - 1]) if first_group else 0
+        in_int96 = int96_columns(self._file, [name for name in names if name not in columns.text])
         for group in range(first_group, len(self._ends)):
+            if in_int96:
+                check_int96(self._path, self._file, group, in_int96)
             for batch in self._file.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
                 yield first, batch
                 first += len(batch)
-
-
-def _add(rows: Rows, source: str, first_row: int, batch: pa.RecordBatch, columns: Columns) -> pa.Table:
-    texts = [to_strings(column_of(batch, name)) for name in columns.text]
-    ids = to_ids(column_of(batch, columns.id)) if columns.id else [None] * len(batch)
-    taken: list[int] = []
-    for index, values in enumerate(zip(*texts, strict=True)):
-        row = first_row + index
-        row_id = ids[index] or f"{source}:{row}"
-        text = next((v for v in values if isinstance(v, Reject)), None) or render(values, columns)
-        if isinstance(text, Reject):
-            rows.rejects.append((row, row_id, text))
-            continue
-        taken.append(index)
-        rows.row.append(row)
-        rows.id.append(row_id)
-        rows.text.append(text)
-    kept = {name: to_kept(column_of(batch, name), is_text_wanted=name in columns.keep_as_text) for name in columns.keep}
-    return pa.table(kept).take(np.array(taken, np.int64)) if kept else pa.table({})

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk, Density, Shard, Span
 from pipeline.corpus import jsonl
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.parquet import ParquetReader
+from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
 from pipeline.errors import CorpusError
 
@@ -28,8 +30,11 @@ class Reader(Protocol):
 
     def __init__(self, path: Path, source: str) -> None: ...
 
-    def kept_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, str]:
-        """Return the type of each kept column; raises CorpusError when a `needed` or kept column is not there."""
+    def column_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, pa.DataType | None]:
+        """Return the type of each column and of each kept path into one; None where only its rows tell the type.
+
+        Raises CorpusError when a `needed` column is not there.
+        """
         ...
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
@@ -37,11 +42,12 @@ class Reader(Protocol):
         ...
 
     def cut(
-        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
+        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds
     ) -> Iterator[tuple[Span, bool]]:
         """Yield spans of about `n_tokens` that fill a gap, each with whether it ends the shard.
 
-        An open gap goes on to the end of the shard; `limit` bounds its rows.
+        An open gap goes on to the end of the shard; `limit` bounds its rows. Adds to `kinds` what the rows of the spans
+        have in the columns that are its keys, where `column_types` has no type for them.
         """
         ...
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
+import math
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from pipeline.errors import ConfigError
-from pipeline.schema import Reason
+from pipeline.errors import ConfigError, CorpusError
+from pipeline.schema import Reason, kept_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,18 @@ class Columns:
     template: str | None  # how the text columns become one text; None when there is just one
     id: str | None
     keep: tuple[str, ...] = ()
-    keep_as_text: frozenset[str] = frozenset()  # kept columns whose type differs between shards
+    schema: bytes = b""  # of the kept columns as parts have them, serialised; b"": each as its own shard has it
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The types of the kept columns as parts have them, by the names they have there."""
+        schema = pa.ipc.read_schema(pa.py_buffer(self.schema)) if self.schema else pa.schema([])
+        return dict(zip(schema.names, schema.types, strict=True))
+
+    def typed(self, types: Mapping[str, pa.DataType]) -> Columns:
+        """Return these columns with the types that parts have them in."""
+        fields = [(name, types[name]) for name in map(kept_name, self.keep)]
+        return replace(self, schema=pa.schema(fields).serialize().to_pybytes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,7 @@ class Rows:
     text: list[str] = field(default_factory=list)
     kept: pa.Table  # the kept columns, one row for each entry above
     rejects: list[tuple[int, str, Reject]] = field(default_factory=list)  # row, id, why
+    kinds: dict[str, set[str]] = field(default_factory=dict)  # of JSON in each kept column; Parquet has none
 
     @property
     def n_rows(self) -> int:
@@ -61,6 +77,12 @@ def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
     except ValueError as error:
         raise ConfigError(f"corpus.text {text!r}: {error}; write a brace that is text twice") from error
     return (tuple(dict.fromkeys(names)), text) if names else ((text,), None)
+
+
+def no_column(where: Path | str, name: str, names: Sequence[str]) -> CorpusError:
+    """Return the error for a column that is not among these names, with the nearest of them."""
+    near = "".join(f"; did you mean {name!r}?" for name in difflib.get_close_matches(name, names, n=1, cutoff=0.0))
+    return CorpusError(f"{where}: expected column {name!r}, found {', '.join(names) or 'none'}{near}")
 
 
 def render(values: Sequence[Any], columns: Columns) -> str | Reject:
@@ -92,16 +114,62 @@ def render(values: Sequence[Any], columns: Columns) -> str | Reject:
 def as_text(value: Any) -> str | None:
     """Return a string as it is, nothing as nothing, a date in its ISO form and any other value as its JSON text.
 
-    A lone surrogate, which UTF-8 has no place for, becomes U+FFFD.
+    Bytes read as UTF-8, or else as their hex. A string with a lone surrogate, which UTF-8 has no place for, has that as
+    `\\udXXX` and its backslashes twice. Numbers that JSON does not have are NaN, Infinity and -Infinity.
     """
+    if type(value) is str and value.isascii():
+        return value
+    if type(value) is int:
+        return str(value)
+    plain = msgspec.to_builtins(value, enc_hook=str, builtin_types=(bytes,))
+    leaves = [plain] if isinstance(plain, str | bytes | float | None) else _leaves(plain)
+    if any(isinstance(leaf, bytes) for leaf in leaves):
+        plain = _readable(plain)
+    if plain is None or isinstance(plain, str):
+        return plain and _unicode(plain)
+    if all(math.isfinite(leaf) for leaf in leaves if isinstance(leaf, float)):
+        with contextlib.suppress(UnicodeEncodeError, OverflowError):
+            return msgspec.json.encode(plain).decode()
+    return json.dumps(plain, separators=(",", ":"))
+
+
+def as_id(value: Any) -> str | None:
+    """Return a value as text; what is no number is no id."""
+    return None if isinstance(value, float) and math.isnan(value) else as_text(value)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Return what is in a value that is not itself a list or an object, at any depth."""
+    leaves, inner = [], [value]
+    while inner:
+        each = inner.pop()
+        if isinstance(each, dict | list | tuple):
+            inner += each.values() if isinstance(each, dict) else each
+        else:
+            leaves.append(each)
+    return leaves
+
+
+def _readable(value: Any) -> Any:
+    """Return a value with its bytes as UTF-8 or hex, at any depth."""
+    if isinstance(value, dict):
+        return {key: _readable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(inner) for inner in value]
+    if not isinstance(value, bytes):
+        return value
     try:
-        plain = msgspec.to_builtins(value, enc_hook=str)
-        text = plain if plain is None or isinstance(plain, str) else msgspec.json.encode(plain).decode()
-    except (UnicodeEncodeError, OverflowError):
-        return json.dumps(value, separators=(",", ":"), default=str)
-    if text is None or text.isascii():
-        return text
-    return text.encode(errors="surrogatepass").decode(errors="replace")
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.replace("\\", "\\\\").encode(errors="backslashreplace").decode()
+    return text
 
 
 def _fill(columns: Columns, values: Sequence[Any]) -> str:

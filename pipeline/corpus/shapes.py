@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from pipeline.corpus.kinds import Kind
-from pipeline.corpus.lines import UTF8_BOM, Head
+from pipeline.corpus.lines import Head
+from pipeline.corpus.record import UTF8_BOM
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 RECORD_SEPARATOR = b"\x1e"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import glob
 import stat
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyarrow as pa
 
 from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
@@ -25,6 +28,8 @@ class Corpus:
     shards: tuple[Shard, ...]
     columns: Columns
     skipped: Mapping[str, str] = field(default_factory=dict)  # source of each unusable file -> why
+    names: tuple[str, ...] = ()  # of all columns that the shards have, as far as was looked
+    types: Mapping[str, Set[pa.DataType]] = field(default_factory=dict)  # kept column -> its types in files that tell
 
     def reader(self, shard: Shard) -> Reader:
         """Return the reader of a shard, which the caller closes."""
@@ -73,14 +78,15 @@ def find_files(input: str) -> Found:
 
 
 def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, skip_bad_files: bool = False) -> Corpus:
-    """Look at the columns of every shard and settle which are read.
+    """Look at the columns of every shard; `settle` gives the kept ones their types.
 
     Raises CorpusError naming each file that cannot be read or lacks a column, unless those are to be skipped.
     """
     text, template = text_columns(config.text)
     columns = Columns(text=text, template=template, id=config.id or "id", keep=config.keep)
     needed = (*text, *([config.id] if config.id else []))
-    kinds: dict[str, set[str]] = {name: set() for name in config.keep}
+    names: dict[str, None] = {}
+    types: dict[str, set[pa.DataType]] = defaultdict(set)
     usable: list[Shard] = []
     bad: dict[str, str] = {}
     for shard in shards:
@@ -88,17 +94,18 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
         try:
             if why := _why_no_file(path):
                 raise CorpusError(f"{path}: expected a file, found: {why}")
-            found = reader_of(root, shard.source).kept_types(columns, needed)
+            found = reader_of(root, shard.source).column_types(columns, needed)
         except CorpusError as error:
             bad[shard.source] = str(misnamed(path) or error)
             continue
         usable.append(shard)
-        for name, kind in found.items():
-            kinds[name].add(kind)
+        names |= dict.fromkeys(found)
+        for name in columns.keep:
+            if kind := found.get(name):
+                types[name].add(kind)
     if bad and not skip_bad_files:
         raise CorpusError("; ".join(bad.values()) + ". Mend these, set corpus.text, or try --skip-bad-files")
-    as_text = frozenset(name for name, found in kinds.items() if len(found) > 1)
-    return Corpus(root=root, shards=tuple(usable), columns=replace(columns, keep_as_text=as_text), skipped=bad)
+    return Corpus(root=root, shards=tuple(usable), columns=columns, skipped=bad, names=tuple(names), types=types)
 
 
 def _why_no_file(path: Path) -> str:

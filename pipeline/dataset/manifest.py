@@ -50,7 +50,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     tokens: int
     column_settings: str = msgspec.field(
         default="", name="labels"
-    )  # which column gave the ids, which were kept, and which of these as text
+    )  # which column gave the ids, which were kept, and in which types
+    kinds: dict[str, list[str]] = {}  # of JSON values in each kept column; empty where the shard has types
     root: str = ""  # digest of the folder that `source` is below; "" in parts of earlier versions
     reasons: dict[str, int] = {}  # rejected rows by reason; empty in parts of earlier versions
     reused_rows: int = 0  # whose vectors come from an older part

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.chunk import Shard, make_chunk
-from pipeline.corpus import ChunkReader, Corpus, Rows
+from pipeline.corpus import ChunkReader, Columns, Corpus, Rows
 from pipeline.dataset import Receipt, Store, open_part
 from pipeline.errors import CorpusError, DamageError
 from pipeline.schema import LATER_REASONS, PASSAGE, REJECTS
@@ -39,15 +39,25 @@ def unchanged(
 def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store, reader: ChunkReader) -> bool:
     chunk = make_chunk(shard, receipt.span, receipt.fingerprint, last=receipt.last)
     try:
-        rows = reader.read(corpus.root, corpus.columns, chunk)
+        rows = reader.read(corpus.root, _columns_of(receipt, corpus.columns, store), chunk)
         if rows.n_rows != receipt.input_rows or receipt.last != corpus.reader(shard).ends_at(receipt.span):
             return False
+        if {name: sorted(found) for name, found in rows.kinds.items()} != receipt.kinds:
+            return False
+        return _holds(receipt, rows, store)
     except CorpusError:  # the file is shorter now, or damaged: the worker reports it
         return False
-    try:
-        return _holds(receipt, rows, store)
     except DamageError:  # a damaged part is not what the file says
         return False
+
+
+def _columns_of(receipt: Receipt, columns: Columns, store: Store) -> Columns:
+    """Return columns with the types that a part has its kept ones in."""
+    if not columns.keep:
+        return columns
+    with open_part(store.data_path(receipt.part)) as file:
+        schema = file.schema_arrow
+    return columns.typed(dict(zip(schema.names, schema.types, strict=True)))
 
 
 def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:

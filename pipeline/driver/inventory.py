@@ -13,7 +13,7 @@ from pipeline.config import Config, Dtype, to_tables
 from pipeline.corpus import Corpus, folders_below, root_key
 from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
 from pipeline.errors import RecipeError, UsageError
-from pipeline.recipe import column_settings, fingerprint, recipe
+from pipeline.recipe import column_settings, fingerprint, has_columns_of, recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,8 @@ def take_inventory(
 ) -> Inventory:
     """Match the parts of an output, and those that wait for the swap, to the shards of an input.
 
-    `corpus` is what is known of the shards so far: how columns are kept, and which files are unusable.
+    `corpus` is what is known of the shards so far: which files are unusable, and the types of kept columns, if they are
+    settled; before that, parts of any types count.
     A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
     made. Raises RecipeError when the output has another recipe and is not to be rebuilt.
     """
@@ -117,7 +118,8 @@ def take_inventory(
     staging = store.staging(dataset.fingerprint)
     staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
     waiting = frozenset(receipt.part for receipt in staged)
-    settings = column_settings(config, corpus.columns.keep_as_text)
+    types = corpus.columns.types
+    settings = column_settings(config, types)
     at_hand, here = {shard.source: shard for shard in shards}, root_key(corpus.root)
     below = folders_below(corpus.root, shards, found.roots - {here})
     current, unconfirmed = [], []
@@ -128,7 +130,9 @@ def take_inventory(
         if shard is None:  # its rows cannot be made again, whatever their column settings are
             is_renamed = f"{below.get(receipt.root)}/{receipt.source}" in at_hand
             current += [receipt] if options.keep_missing and not is_renamed else []
-        elif receipt.column_settings != settings and shard.source not in corpus.skipped:
+        elif shard.source not in corpus.skipped and not (
+            receipt.column_settings == settings if types else has_columns_of(receipt.column_settings, config)
+        ):
             continue
         elif not options.rehash and manifest.is_current(receipt, shard) and (is_of_here or not options.keep_missing):
             current.append(receipt)

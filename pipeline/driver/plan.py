@@ -14,12 +14,24 @@ import numpy as np
 from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
 from pipeline.config import Config
 from pipeline.console import note
-from pipeline.corpus import ChunkReader, Corpus, check_input, find_files, open_corpus, rebased, root_key
+from pipeline.corpus import (
+    ChunkReader,
+    Corpus,
+    Kinds,
+    check_input,
+    find_files,
+    notices,
+    open_corpus,
+    rebased,
+    root_key,
+    settle,
+)
 from pipeline.dataset import Receipt, Store, check_ours
 from pipeline.driver.changes import unchanged
 from pipeline.driver.inventory import Inventory, RunOptions, contents_of, take_inventory
 from pipeline.errors import CorpusError, UsageError
 from pipeline.model import make_tokenizer
+from pipeline.recipe import column_settings, fingerprint, recipe
 
 SAMPLED_SHARDS = 16
 
@@ -73,12 +85,43 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     inventory = inventory.settled(_unchanged(corpus, inventory, store))
     if options.keep_missing:
         _check_names(inventory, shards, root)
-    is_open = _open_ones(shards, inventory)
+    kinds: Kinds = {name: set() for name in config.corpus.keep}
+    plan = _plan(corpus, shards, config, inventory, options, kinds)
+    if config.corpus.keep:
+        readable = {shard.source for shard in corpus.shards}
+        kept = [receipt for receipt in plan.inventory.kept.values() if receipt.source in readable]
+        for receipt in kept:
+            for name, of_rows in receipt.kinds.items():
+                kinds[name].update(of_rows)
+        corpus = settle(corpus, kinds)
+        settings = column_settings(config, corpus.columns.types)
+        if all(receipt.column_settings == settings for receipt in kept):
+            plan = replace(plan, corpus=replace(corpus, shards=plan.corpus.shards))
+        else:  # their rows are cut again, and made with the types of now
+            inventory = take_inventory(store, there, config, corpus, options, shards)
+            inventory = inventory.settled(_unchanged(corpus, inventory, store))
+            plan = _plan(corpus, shards, config, inventory, options, {})
+    if plan.chunks:
+        for line in notices(corpus, kinds):
+            note(line)
+    return plan
+
+
+def _plan(
+    corpus: Corpus,
+    shards: Sequence[Shard],
+    config: Config,
+    inventory: Inventory,
+    options: RunOptions,
+    kinds: Kinds,
+) -> Plan:
+    """Cut what an inventory lacks into chunks; see `plan_chunks` for `kinds`."""
+    is_open, limit = _open_ones(shards, inventory), options.limit
     corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))
-    if options.limit is not None and inventory.stale:
+    if limit is not None and inventory.stale:
         raise UsageError(
-            f"--limit {options.limit}: expected an output without parts to replace, found {inventory.stale[0].part}: "
-            "its rows changed or left the input; run once without --limit"
+            f"--limit {limit}: expected an output without parts to replace, found {inventory.stale[0].part}: "
+            "its rows changed, left the input or take other types; run once without --limit"
         )
     # Over all shards: a resumed run then cuts where the first one did.
     sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
@@ -87,10 +130,7 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
         (stale.source, stale.shard_size_bytes, stale.shard_mtime_ns): stale.checksum for stale in inventory.stale
     }
     salts = {s.source: replaced.get((s.source, s.size_bytes, s.mtime_ns), "") for s in corpus.shards}
-    fingerprint = inventory.dataset.fingerprint
-    chunks = tuple(
-        plan_chunks(corpus, inventory.done(), density, config, fingerprint, limit=options.limit, salts=salts)
-    )
+    chunks = tuple(plan_chunks(corpus, inventory.done(), density, config, limit=limit, salts=salts, kinds=kinds))
     return Plan(
         shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=chunks, options=options
     )
@@ -135,7 +175,7 @@ def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
     if shards:
         tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
     for shard in shards[:: max(1, len(shards) // SAMPLED_SHARDS)]:
-        rows, n_head_bytes = corpus.reader(shard).head(corpus.columns)
+        rows, n_head_bytes = corpus.reader(shard).head(replace(corpus.columns, keep=()))
         windows = tokenizer.windows([config.model.document_prompt + text for text in rows.text])
         cut = None if config.corpus.on_long == "split" else 1
         found = [sum(len(window.ids) for window in of_text[:cut]) for of_text in windows]
@@ -154,25 +194,28 @@ def plan_chunks(
     done: Done,
     density: Density,
     config: Config,
-    fingerprint: str,
     *,
     limit: int | None = None,
     salts: Mapping[str, str] = MappingProxyType({}),
+    kinds: Kinds | None = None,
 ) -> Iterator[Chunk]:
     """Yield the chunks still to be made, shard by shard; a line file is read once, to find where its lines end.
 
     `limit` counts rows over the whole corpus, finished ones included. A salt, by source, tells the chunks of a shard
-    from parts of the same shard, by size and date, that say something else.
+    from parts of the same shard, by size and date, that say something else. What the lines of the chunks have in kept
+    columns is added to `kinds`.
     """
-    left = limit
+    mark, left, kinds = fingerprint(recipe(config)), limit, {} if kinds is None else kinds
     if left is not None:
         left -= sum(span.n_rows for spans in done.values() for span, _ in spans)
     for shard in corpus.shards:
         for gap, is_open in gaps(done.get(shard.source, ())):
             if left is not None and left <= 0:
                 return
-            spans = corpus.reader(shard).cut(gap, density, config.run.chunk_tokens, is_open=is_open, limit=left)
+            spans = corpus.reader(shard).cut(
+                gap, density, config.run.chunk_tokens, is_open=is_open, limit=left, kinds=kinds
+            )
             for span, last in spans:
                 if left is not None:
                     left -= span.n_rows
-                yield make_chunk(shard, span, fingerprint, last=last, salt=salts.get(shard.source, ""))
+                yield make_chunk(shard, span, mark, last=last, salt=salts.get(shard.source, ""))

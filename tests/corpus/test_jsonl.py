@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import Span, gaps
 from pipeline.corpus import lines, stream
-from pipeline.corpus.jsonl import JsonlReader, has_value_at, parse, value_at
-from pipeline.corpus.lines import UTF8_BOM, scan
+from pipeline.corpus.jsonl import JsonlReader
+from pipeline.corpus.lines import scan
+from pipeline.corpus.record import UTF8_BOM, has_value_at, parse, value_at
 from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.errors import CorpusError
 
@@ -245,7 +246,7 @@ def test_a_file_that_is_not_packed_as_its_name_says_is_refused(tmp_path: Path, s
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b'{"text":"a"}\n')
     with pytest.raises(CorpusError, match=path.name):
-        JsonlReader(path, "s").kept_types(COLUMNS, ())
+        JsonlReader(path, "s").column_types(COLUMNS, ())
 
 
 def test_a_file_that_became_shorter_is_refused_and_closed(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pipeline.chunk import Density, Span, gaps
 from pipeline.corpus import lines, stream
 from pipeline.corpus.jsonl import JsonlReader
-from pipeline.corpus.lines import UTF8_BOM, first_span, read_head, scan
+from pipeline.corpus.lines import first_span, read_head, scan
+from pipeline.corpus.record import UTF8_BOM
 from pipeline.corpus.rows import Columns
 from tests.support import HASHING, ids
 from tests.support.many import Call, run_all

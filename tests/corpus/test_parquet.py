@@ -158,14 +158,11 @@ def test_an_id_that_is_no_utf8_does_not_stop_the_chunk(tmp_path: Path, kind: pa.
     assert rows.id[0] == "x"
 
 
-@pytest.mark.parametrize("as_text", [frozenset[str](), frozenset(["k"])], ids=["as it is", "as text"])
-def test_a_kept_value_that_is_no_utf8_does_not_stop_the_chunk_or_reach_the_output(
-    tmp_path: Path, as_text: frozenset[str]
-) -> None:
-    columns = Columns(text=("text",), template=None, id=None, keep=("k",), keep_as_text=as_text)
+def test_a_kept_string_that_is_no_utf8_is_its_hex(tmp_path: Path) -> None:
+    columns = Columns(text=("text",), template=None, id=None, keep=("k",))
     rows = whole(write(tmp_path, {"text": ["a", "b"], "k": invalid_strings(b"x", b"\xff")}), columns)
     rows.kept.validate(full=True)
-    assert rows.n_rows == 2
+    assert rows.kept.to_pydict() == {"k": ["x", "ff"]}
 
 
 def test_texts_are_found_along_a_path_of_structs(tmp_path: Path) -> None:
@@ -211,7 +208,7 @@ def test_kept_columns_keep_their_types_and_follow_the_rows(tmp_path: Path) -> No
 
 
 def test_a_kept_column_whose_type_differs_between_shards_becomes_text(tmp_path: Path) -> None:
-    columns = Columns(text=("text",), template=None, id=None, keep=("k",), keep_as_text=frozenset(["k"]))
+    columns = Columns(text=("text",), template=None, id=None, keep=("k",)).typed({"k": pa.string()})
     rows = whole(write(tmp_path, {"text": ["a", "b", "c"], "k": [[1, 2], None, []]}), columns)
     assert rows.kept.to_pydict() == {"k": ["[1,2]", None, "[]"]}
 
@@ -258,7 +255,7 @@ def test_a_file_that_is_not_parquet_is_refused_by_name(tmp_path: Path) -> None:
     for data in (b"", b"PAR1", b"PAR1" + b"x" * 100, b'{"text": "a"}\n'):
         path.write_bytes(data)
         with pytest.raises(CorpusError, match=r"a\.parquet: expected a Parquet file"):
-            ParquetReader(path, "s").kept_types(COLUMNS, ())
+            ParquetReader(path, "s").column_types(COLUMNS, ())
 
 
 def test_a_damaged_page_is_refused_by_name_and_rows(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.chunk import Density, Span, cut_rows, make_chunk
 from pipeline.cli import main
 from pipeline.corpus.reader import READERS, ChunkReader, shard_at
+from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows, render
 from tests.support import HASHING, read_dataset, texts, write_jsonl
 
@@ -29,15 +30,15 @@ class PlainReader:
     def __init__(self, path: Path, source: str) -> None:
         self._path, self._source = path, source
 
-    def kept_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, str]:
+    def column_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, pa.DataType | None]:
         assert needed == ("text",)
-        return {}
+        return {"text": pa.string()}
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         return self.read(Span(row_start=0, row_stop=2), columns), 0
 
     def cut(
-        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None
+        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds
     ) -> Iterator[tuple[Span, bool]]:
         n_rows = len(self._lines())
         for span in cut_rows(gap.row_start, n_rows if is_open else gap.row_stop, 7):
@@ -92,7 +93,7 @@ def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suf
     path = write_jsonl(tmp_path / f"a{suffix}", texts(300))
     shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
     start = Span(row_start=0, row_stop=0)
-    spans = READERS[suffix](path, path.name).cut(start, density, 500, is_open=True, limit=None)
+    spans = READERS[suffix](path, path.name).cut(start, density, 500, is_open=True, limit=None, kinds={})
     chunks = [make_chunk(shard, span, "f", last=last) for span, last in spans]
     assert len(chunks) > 10
     with ChunkReader() as reader, ThreadPoolExecutor(4) as pool:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import Chunk, Density, Span
 from pipeline.config import Config, load_config
+from pipeline.corpus.keep import settle
 from pipeline.corpus.reader import ChunkReader, shard_at
 from pipeline.corpus.shards import Corpus, find_shards, open_corpus
 from pipeline.dataset.store import Store
@@ -58,7 +59,7 @@ def plan(corpus: Corpus, done: Sequence[Chunk] = (), limit: int | None = None) -
     spans: dict[str, list[tuple[Span, bool]]] = {}
     for chunk in done:
         spans.setdefault(chunk.shard.source, []).append((chunk.span, chunk.last))
-    return list(plan_chunks(corpus, spans, DENSITY, CONFIG, "f", limit=limit))
+    return list(plan_chunks(corpus, spans, DENSITY, CONFIG, limit=limit))
 
 
 def rows_of(chunks: Sequence[Chunk]) -> list[tuple[str, int]]:
@@ -213,11 +214,11 @@ def test_files_without_rows_are_fine(tmp_path: Path) -> None:
     assert len(opened(tmp_path).shards) == 3
 
 
-def test_a_kept_column_is_text_where_its_type_differs_between_shards(tmp_path: Path) -> None:
+def test_a_kept_column_is_text_where_no_type_holds_its_values(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", [{"text": "x", "year": 1, "m": {"n": 1}}])
     write_parquet(tmp_path / "b.parquet", [{"text": "x", "year": "2", "m": {"n": 1}}])
-    columns = opened(tmp_path, with_corpus(keep=["year", "m.n"])).columns
-    assert (columns.keep, columns.keep_as_text) == (("year", "m.n"), frozenset(["year"]))
+    corpus = settle(opened(tmp_path, with_corpus(keep=["year", "m.n"])), {"year": set(), "m.n": set()})
+    assert corpus.columns.types == {"year": pa.string(), "m.n": pa.int64()}
 
 
 @pytest.mark.parametrize("change", ["grow", "touch", "remove"])

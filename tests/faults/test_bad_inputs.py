@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ SEED = 5
 def embed(capfd: pytest.CaptureFixture[str], corpus: Path, output: Path, *more: str) -> tuple[int, str]:
     """Run in this process; return the exit code and the one line on stderr that every failure must end in."""
     code = main(["run", "--input", str(corpus), "--output", str(output), *HASHING, *more])
-    error = capfd.readouterr().err
+    error = re.sub("embed-corpus: columns left out: .*\n", "", capfd.readouterr().err)
     assert error.count("\n") == (1 if code else 0), error
     assert "unexpected" not in error
     assert "Traceback" not in error
@@ -138,7 +139,7 @@ ODD_LINES: dict[str, tuple[bytes, list[str]]] = {
     "no id": (b'{"text": "a"}', ["in.jsonl:0"]),
     "a number as id": (b'{"id": 7, "text": "a"}', ["7"]),
     "a nested id": (b'{"id": {"x": 1}, "text": "a"}', ['{"x":1}']),
-    "an id that is no Unicode": (b'{"id": "\\ud800", "text": "a"}', ["\ufffd" * 3]),
+    "an id that is no Unicode": (b'{"id": "\\ud800", "text": "a"}', ["\\ud800"]),
     "duplicate ids": (b'{"id": "x", "text": "a"}\n{"id": "x", "text": "b"}', ["x", "x"]),
     "a line of a megabyte": (b'{"id": "x", "text": "' + b"word " * 200_000 + b'"}', ["x"]),
     "a line of a megabyte without a space": (b'{"id": "x", "text": "' + b"w" * 1_000_000 + b'"}', ["x"]),

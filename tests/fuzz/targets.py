@@ -31,7 +31,7 @@ from pipeline.tools.verify import verify
 from tests.support import local_config, texts, write_jsonl
 
 CONFIG = local_config("engine.kind=hashing", 'corpus.keep=["k"]')
-COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",), keep_as_text=frozenset(["k"]))
+COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",)).typed({"k": pa.string()})
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_ROWS = 2000
 
@@ -49,7 +49,7 @@ def fuzz_lines(data: bytes) -> None:
     path = _folder() / f"a{SUFFIXES[data[0] % 3]}"
     path.write_bytes(data[1:])
     with contextlib.suppress(CorpusError), contextlib.closing(JsonlReader(path, "a")) as reader:
-        reader.kept_types(COLUMNS, ())
+        reader.column_types(COLUMNS, ())
         spans = [
             span
             for span, _ in scan(

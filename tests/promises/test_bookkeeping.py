@@ -53,7 +53,7 @@ def write_finished(folder: Path, n_shards: int, n_parts: int) -> None:
                     part=chunk.part_name,
                     has_rejects=False,
                     fingerprint=mark,
-                    column_settings=column_settings(config, ()),
+                    column_settings=column_settings(config, {}),
                     source=name,
                     shard_size_bytes=shard.size_bytes,
                     shard_mtime_ns=shard.mtime_ns,

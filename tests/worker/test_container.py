@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
 import pipeline.engines.thread
 from pipeline.config import load_config
+from pipeline.corpus import Columns
 from pipeline.dataset.volume import LocalVolume
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.vllm import VLLMEmbedder
 from pipeline.errors import EngineError
-from pipeline.worker.container import Service
+from pipeline.worker.container import Service, _unpack_job, pack
+from pipeline.worker.embed import Job
 from tests.support import REPOSITORY
 
 CONFIG = load_config(REPOSITORY / "configs/hashing.toml")
@@ -107,3 +111,12 @@ def test_a_vllm_that_refuses_to_sleep_stays_awake_and_says_so(capfd: pytest.Capt
 def test_a_vllm_that_does_not_wake_is_an_error() -> None:
     with pytest.raises(EngineError, match="a part of it asleep"):
         asleep(RefusingLLM(wakes=False)).wake()
+
+
+def test_a_job_travels_with_the_types_of_its_columns() -> None:
+    types = {"corpus_source": pa.uuid(), "k": pa.list_(pa.timestamp("us", "UTC"))}
+    columns = Columns(text=("text",), template=None, id="id", keep=("source", "k")).typed(types)
+    job = Job(root=Path("in"), columns=columns, config=CONFIG)
+    arrived = _unpack_job(json.loads(json.dumps(pack(job))))
+    assert arrived == job
+    assert arrived.columns.types == types

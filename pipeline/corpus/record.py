@@ -1,0 +1,156 @@
+"""A line of JSON: its object, the values in it, and which kinds of value its columns have."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from pipeline.corpus.rows import Reject
+
+Kinds = dict[str, set[str]]  # by kept column
+
+# What the rows of a column can be, and the types that hold all of them, the best first; anything else is text.
+TYPES: Mapping[frozenset[str], tuple[pa.DataType, ...]] = {
+    frozenset(): (pa.null(),),
+    frozenset({"boolean"}): (pa.bool_(),),
+    frozenset({"integer"}): (pa.int64(), pa.float64()),
+    frozenset({"long"}): (pa.int64(),),
+    frozenset({"integer", "long"}): (pa.int64(),),
+    frozenset({"real"}): (pa.float64(),),
+    frozenset({"integer", "real"}): (pa.float64(),),
+    frozenset({"string"}): (pa.string(),),
+}
+PLAIN = {type(None): "null", str: "string", bool: "boolean"}
+MAX_EXACT = 2**53  # up to here every integer is a double
+MIN_LONG, MAX_LONG = -(2**63), 2**63 - 1
+UTF8_BOM = b"\xef\xbb\xbf"
+
+_decode = msgspec.json.Decoder().decode
+
+
+def parse(line: bytes) -> dict[str, Any] | Reject:
+    """Return the object on a line, or why there is none."""
+    try:
+        try:
+            record = _decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # takes NaN and lone surrogates, which other writers emit
+            record = json.loads(line.decode(), parse_float=_real)
+    except UnicodeDecodeError as error:
+        return Reject(reason="invalid_utf8", detail=str(error), text=line.decode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        return Reject(reason="malformed_json", detail=str(error), text=line.decode())
+    if not isinstance(record, dict):
+        detail = f"expected an object, found {type(record).__name__}"
+        return Reject(reason="malformed_json", detail=detail, text=line.decode())
+    return record
+
+
+def value_at(record: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a column, or of a dotted path into objects; None where there is none."""
+    if name in record:
+        return record[name]
+    value: Any = record
+    for key in name.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def has_value_at(record: Mapping[str, Any], name: str) -> bool:
+    """Whether a row has a column, if only with a null in it."""
+    if name in record:
+        return True
+    first, dot, rest = name.partition(".")
+    inner = record.get(first)
+    return bool(dot) and (has_value_at(inner, rest) if isinstance(inner, dict) else first in record and inner is None)
+
+
+def kinds_of(values: Sequence[Any]) -> set[str]:
+    """Return which kinds of value there are: those of TYPES, "null", and "other" for what is kept as its JSON text."""
+    kinds = {PLAIN.get(kind, "other") for kind in set(map(type, values)) - {msgspec.UnsetType, int, float}}
+    if whole := [value for value in values if type(value) is int]:
+        low, high = min(whole), max(whole)
+        if low < MIN_LONG or high > MAX_LONG:
+            kinds.add("other")
+        kinds.add("integer" if low >= -MAX_EXACT and high <= MAX_EXACT else "long")
+    reals = [value for value in values if type(value) is float]
+    if reals:
+        kinds.add("real" if all(map(math.isfinite, reals)) else "other")
+    return kinds
+
+
+def types_of(kinds: Collection[str]) -> tuple[pa.DataType, ...]:
+    """Return the types that hold all values of these kinds, the best first; none where only text does."""
+    return TYPES.get(frozenset(kinds) - {"null"}, ())
+
+
+def add_kinds(kinds: Kinds, lines: Iterable[bytes], max_line_bytes: int) -> None:
+    """Add the kinds of values that lines have in columns that are not sure to be text yet; passes longer lines over."""
+    names = [name for name, found in kinds.items() if types_of(found)]
+    if not names:
+        return
+    keys = tuple(dict.fromkeys(key for name in names for key in (name, name.partition(".")[0])))
+    decode = _decoder(keys)
+    rows = [decode(line) for line in lines if line and len(line) <= max_line_bytes]
+    for name in names:
+        if name.partition(".")[0] == name:
+            at = keys.index(name)
+            values = [row[at] for row in rows]
+        else:
+            values = [_value_in(dict(zip(keys, row, strict=True)), name) for row in rows]
+        kinds[name] |= kinds_of(values)
+
+
+def watched(blocks: Iterator[bytes], kinds: Kinds, limit: int | None, max_line_bytes: int) -> Iterator[bytes]:
+    """Pass blocks of lines on and add to `kinds` what their first `limit` lines have."""
+    rest, left = b"", limit
+    for block in blocks:
+        *lines, tail = block.split(b"\n")
+        if lines:
+            lines[0], rest = rest + lines[0], b""
+        add_kinds(kinds, lines[:left], max_line_bytes)
+        left = None if left is None else max(0, left - len(lines))
+        rest = (rest + tail)[: max_line_bytes + 1]
+        yield block
+    if left != 0:
+        add_kinds(kinds, [rest], max_line_bytes)
+
+
+@lru_cache(maxsize=16)
+def _decoder(keys: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
+    """Return what decodes of a line only the values of these keys, UNSET for each that it does not have."""
+    fields = [f"f{number}" for number in range(len(keys))]
+    record = msgspec.defstruct(
+        "Record",
+        [(field, Any, msgspec.field(default=msgspec.UNSET)) for field in fields],
+        rename=dict(zip(fields, keys, strict=True)),
+    )
+    decode, astuple = msgspec.json.Decoder(record).decode, msgspec.structs.astuple
+
+    def values(line: bytes) -> tuple[Any, ...]:
+        try:
+            return astuple(decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            whole = parse(line.removeprefix(UTF8_BOM))
+            return tuple(msgspec.UNSET if isinstance(whole, Reject) else whole.get(key, msgspec.UNSET) for key in keys)
+
+    return values
+
+
+def _value_in(record: dict[str, Any], name: str) -> Any:
+    record = {key: value for key, value in record.items() if value is not msgspec.UNSET}
+    return value_at(record, name) if has_value_at(record, name) else msgspec.UNSET
+
+
+def _real(text: str) -> float | Decimal:
+    value = float(text)
+    return value if math.isfinite(value) else Decimal(text)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from pipeline.corpus import lines, stream
+from pipeline.corpus import jsonl, lines, stream
 from pipeline.driver.inventory import RunOptions
 from pipeline.errors import CorpusError
 from tests.support import HASHING, embed_corpus, ids, read_dataset, write_jsonl

@@ -124,10 +124,7 @@ def _say_what_else_happens(plan: Plan, store: Store, config: Config) -> None:
     if foreign := foreign_files(store, plan.inventory.manifest.receipts):
         more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
         note(f"output {store.root}: {', '.join(foreign[:3])}{more}: made by no run, and left alone; move it away")
-    if plan.options.prune:
-        leaving = removal(plan, store, is_exact=False)
-    else:
-        leaving = check_removal(plan, store, config.run.max_removed)
+    leaving = removal(plan, store) if plan.options.prune else check_removal(plan, store, config.run.max_removed)
     if leaving.rows:
         note(f"output {store.root}: removes {leaving.in_words()}")
 

@@ -132,6 +132,14 @@ def test_plan_tells_what_a_run_would_remove_and_the_command_line_asks(tmp_path: 
     assert len(ids(output)) == 155
 
 
+def test_a_run_that_may_remove_says_what_it_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    corpus = Corpus(tmp_path / "in", {"a.jsonl": ROWS})
+    hashing_run(corpus.root, tmp_path / "out")
+    corpus.write("a.jsonl", ROWS[:40])
+    hashing_run(corpus.root, tmp_path / "out", RunOptions(prune=True))
+    assert "removes 60 of its 100 rows, of a.jsonl" in capfd.readouterr().err
+
+
 def test_the_last_row_never_goes_unasked(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path / "in", {"a.jsonl": ROWS})
     hashing_run(corpus.root, tmp_path / "out")

@@ -98,13 +98,24 @@ def test_a_driver_whose_time_is_up_hands_over_to_a_fresh_one(tmp_path: Path) -> 
 
 def test_a_service_that_cannot_load_its_model_ends_the_run_with_one_line(tmp_path: Path) -> None:
     with house(tmp_path) as home:
+        engine = home.folder / "pipeline/engines/vllm.py"
+        engine.write_text(
+            f"{engine.read_text()}\n\ndef VLLMEmbedder(*_):\n    raise EngineError('engine: found no GPU')\n"
+        )
+        printed = home.run("--input", "books/", config="configs/local.toml", code=1)
+        said = [line for line in printed.splitlines() if line.startswith("embed-corpus:")]
+        [error] = [line for line in said if "model.dtype auto is" not in line]
+        assert "engine: found no GPU" in error
+
+
+def test_weights_that_are_not_those_of_the_config_are_refused_before_a_container_is_rented(tmp_path: Path) -> None:
+    with house(tmp_path) as home:
         config = home.folder / "configs/broken.toml"
         local = (home.folder / "configs/local.toml").read_text()
         config.write_text(local.replace("sha256:53aa", "sha256:00aa"))
-        printed = home.run("--input", "books/", config="configs/broken.toml", code=1)
-        said = [line for line in printed.splitlines() if line.startswith("embed-corpus:")]
-        [error] = [line for line in said if "model.dtype auto is" not in line]
-        assert "expected weights with sha256 00aa" in error
+        printed = home.run("--input", "books/", config="configs/broken.toml", code=2)
+        assert "sha256 00aa" in printed
+        assert home.plane.seen.of(CLASS) == []
 
 
 def test_the_manifest_is_on_the_volume_while_the_run_goes_on(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"id": "x", "text": 5},
     ]
     write_jsonl(folder / "in/a new\nline.jsonl", [*odd, texts(1, start=99)[0]])
-    (folder / "in/c.jsonl").write_text("not json\n")
+    (folder / "in/c.jsonl").write_text('{"not json\n')
     sets = (*HASHING, "--set", "run.chunk_tokens=100", "--set", "corpus.on_long=reject")
     done = embed_corpus("run", "--input", folder / "in", "--output", folder / "out", *sets)
     assert done.returncode == 0, done.stderr

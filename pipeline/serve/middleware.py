@@ -75,7 +75,7 @@ class AccessMiddleware:
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         path, method = scope["path"], METHODS.get(scope["path"])
         if not self._admits(scope):
-            await _refuse(receive, send, 401, "key: expected one `Authorization: Bearer` with the key of this server")
+            await _refuse(receive, send, 401, "key: expected `Authorization: Bearer` with the key of this server, once")
         elif method is None:
             await _refuse(receive, send, 404, f"path: expected one of {', '.join(METHODS)}, found another one")
         elif method != scope["method"]:

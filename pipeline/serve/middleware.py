@@ -75,11 +75,13 @@ class AccessMiddleware:
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         path, method = scope["path"], METHODS.get(scope["path"])
         if not self._admits(scope):
-            await _refuse(receive, send, 401, "key: expected `Authorization: Bearer` with the key of this server, once")
+            text = "key: expected `Authorization: Bearer` with the key of this server, once"
+            await _refuse(receive, send, 401, text, (b"www-authenticate", b"Bearer"))
         elif method is None:
             await _refuse(receive, send, 404, f"path: expected one of {', '.join(METHODS)}, found another one")
         elif method != scope["method"]:
-            await _refuse(receive, send, 405, f"method: expected {method} for {path}, found {scope['method']}")
+            text = f"method: expected {method} for {path}, found {scope['method']}"
+            await _refuse(receive, send, 405, text, (b"allow", method.encode()))
         elif path == "/v1/embeddings":
             await self._embed(scope, receive, send)
         elif path == "/v1/models":
@@ -147,11 +149,11 @@ async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-async def _refuse(receive: Receive, send: Send, status: int, text: str) -> None:
+async def _refuse(receive: Receive, send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
     """Answer once the body has passed by: who is still sending hears no answer."""
     async for _ in _pieces(receive):
         pass
-    await _answer(send, status, _fault(status, text))
+    await _answer(send, status, _fault(status, text), *headers)
 
 
 def _fault(status: int, text: str) -> dict[str, Any]:
@@ -159,12 +161,10 @@ def _fault(status: int, text: str) -> dict[str, Any]:
     return {"error": {"message": text, "type": kind, "param": None, "code": status}}
 
 
-async def _answer(send: Send, status: int, content: dict[str, Any]) -> None:
+async def _answer(send: Send, status: int, content: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:
     body = json.dumps(content).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -13,9 +13,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import IO, Any, NoReturn, Self
 
 from pipeline.config import ENGINES, REPOSITORY, Config
 from pipeline.console import DEBUG_VARIABLE
@@ -62,7 +62,7 @@ class Server:
                 pass_fds=[listener.fileno()],
                 process_group=0,  # so that the whole tree can be ended, and Ctrl-C is ours to pass on
             )
-        self._reader = threading.Thread(target=self._follow, args=[self._process.stdout], daemon=True)
+        self._reader = threading.Thread(target=self._follow, daemon=True)
         self._reader.start()
 
     def __enter__(self) -> Self:
@@ -124,14 +124,16 @@ class Server:
         self._process.wait()
         self._reader.join()
 
-    def _follow(self, output: Iterable[str]) -> None:
-        for line in output:
-            if line.strip():
-                self._lines.append(line.strip())
-            if found := CAUSE.search(line):
-                self._cause = found[1].strip()
-            if self._shown:
-                sys.stderr.write(line)
+    def _follow(self) -> None:
+        output: IO[str] = self._process.stdout  # type: ignore[assignment]  # a pipe, as asked for
+        with output:
+            for line in output:
+                if line.strip():
+                    self._lines.append(line.strip())
+                if found := CAUSE.search(line):
+                    self._cause = found[1].strip()
+                if self._shown:
+                    sys.stderr.write(line)
 
     def _ask(self, method: str, path: str, body: object = None, timeout_s: float | None = None) -> tuple[int, bytes]:
         """Return status and body of a request to the server; the status is 0 while nobody answers."""

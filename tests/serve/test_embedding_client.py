@@ -30,6 +30,8 @@ import numpy as np
 import openai
 import pyarrow.dataset as ds
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.config import load_config
@@ -233,6 +235,31 @@ def test_what_cannot_be_embedded_is_a_400_that_says_why(client: openai.OpenAI, a
     assert embed(client, "it goes on").shape == (1, DIMS[0])
 
 
+NAMES = ["input", "model", "dimensions", "encoding_format", "truncate_prompt_tokens", "user", "messages"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+NEAR = st.fixed_dictionaries(
+    {"input": VALUES | st.lists(st.integers(0, 40_000), max_size=9) | st.lists(st.text(min_size=1), max_size=3)},
+    optional={
+        "model": st.just(MODEL) | VALUES,
+        "dimensions": st.sampled_from(DIMS) | VALUES,
+        "encoding_format": st.sampled_from(["float", "base64", "bytes"]) | VALUES,
+        "truncate_prompt_tokens": st.integers(-3, 600) | VALUES,
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(NEAR | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=9), VALUES, max_size=5) | VALUES)
+def test_whatever_is_asked_the_answer_is_vectors_or_a_400(url: str, asked: Any) -> None:
+    answer = httpx.post(f"{url}/v1/embeddings", json=asked, headers={"Authorization": f"Bearer {key()}"}, timeout=60)
+    assert answer.status_code in (200, 400, 404), answer.text  # 404: another model
+    assert ("data" if answer.status_code == 200 else "error") in answer.json()
+
+
 @pytest.mark.parametrize("asked", ['"' + "word " * 2_000_000 + '"', '["a text"' + ',"a text"' * 1_200_000 + "]"])
 def test_ten_megabytes_are_a_413_that_says_why(client: openai.OpenAI, url: str, asked: str) -> None:
     def ask(key: str) -> httpx.Response:
@@ -377,6 +404,30 @@ def test_when_the_engine_is_killed_the_supervisor_ends_with_its_last_words(serve
     assert last == "embed-corpus: server: ended with exit code 1; engine: ended by signal 9"
     assert KEY not in printed + errors
     assert not [pid for pid in below if alive(pid)]
+
+
+@on_this_machine
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 15], ids=["SIGINT", "SIGTERM"])
+def test_what_is_under_way_is_answered_before_the_end(tmp_path: Path, corpus: Path, number: int) -> None:
+    async def ask_and_stop(served: Served) -> list[int]:
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
+
+            async def ask() -> int:
+                async with session.post(f"{served.url}/embeddings", json=request) as answer:
+                    return len((await answer.json())["data"])
+
+            asked = [asyncio.create_task(ask()) for _ in range(8)]
+            await asyncio.sleep(0.5)
+            assert not [task for task in asked if task.done()]
+            served.process.send_signal(number)
+            return await asyncio.gather(*asked)
+
+    request = {"model": MODEL, "input": texts_of(corpus)[1:101]}
+    with serving(tmp_path) as served:
+        assert asyncio.run(ask_and_stop(served)) == [100] * 8
+        _, errors = served.process.communicate(timeout=30)
+        assert (served.process.returncode, errors) == (0, "")
 
 
 @on_this_machine

@@ -28,7 +28,8 @@ from pipeline.serve.middleware import KEY_VARIABLE, digest
 PROBE_EVERY_S = 0.25
 PROBE_S = 2.0  # that a server may take for its health; while it loads, nobody answers
 DRAIN_S = 20  # from SIGTERM, for the answers that are under way
-GRACE_S = DRAIN_S + 5.0  # from SIGTERM to SIGKILL
+ENGINE_S = 3  # from there, for the engine to end by itself
+GRACE_S = DRAIN_S + ENGINE_S + 2.0  # from SIGTERM to SIGKILL
 LAST_LINES = 10
 LISTENER_VARIABLE = "EMBED_LISTENER"  # read by pipeline.engines.vllm_server
 CAUSE = re.compile(r"^\(EngineCore\b.*?((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)")
@@ -172,6 +173,7 @@ def server_command(config: Config, folder: Path) -> list[str]:
         "hf_overrides": {"is_matryoshka": True, "matryoshka_dimensions": config.model.dims},
         "allowed_media_domains": "none.invalid",  # no request can name a URL; should one, none is fetched
         "disable_fastapi_docs": True,
+        "shutdown_timeout": ENGINE_S,
     }
     return [sys.executable, "-m", "pipeline.engines.vllm_server", *map(_flag, arguments, arguments.values())]
 

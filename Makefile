@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it sets up .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv embed deploy token test test-slow fuzz check format lock clean
+.PHONY: help venv embed deploy token test test-slow fuzz fuzz-http check format lock clean
 
 bin := .venv/bin
 
@@ -59,6 +59,9 @@ fuzz: venv ## throw changed bytes at the readers and the manifest for FUZZ_S sec
 	$(bin)/uv pip install --quiet --python $(bin)/python atheris==3.0.0
 	for target in lines parquet manifest; do $(bin)/python -m tests.fuzz $$target build/fuzz \
 	    -max_total_time=$$(($(FUZZ_S) / 3)) -timeout=30 -rss_limit_mb=0 -print_final_stats=1 || exit 1; done
+
+fuzz-http: venv ## ask `embed-corpus serve` for FUZZ_S seconds what its OpenAPI allows and what it does not
+	$(bin)/python -m tests.serve.openapi build/fuzz-http $(FUZZ_S)
 
 check: venv ## format, lint, types
 	$(bin)/ruff format --check

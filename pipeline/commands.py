@@ -203,8 +203,7 @@ def serve(options: Namespace) -> None:
     with Server(config, host=options.host, port=options.port, key=key) as server:
         server.wait_until_ready()
         sizes = ", ".join(map(str, config.model.dims))
-        where = f"http://{options.host}:{options.port}/v1"
-        print(f"ready: {config.model.name} at {where}, dimensions {sizes}", flush=True)
+        print(f"ready: {config.model.name} at {server.url}/v1, dimensions {sizes}", flush=True)
         server.wait()
 
 

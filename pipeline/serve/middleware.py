@@ -1,29 +1,34 @@
-"""The middleware of the HTTP server: the key, the size of a request, and what is not worth an engine's time.
+"""The middleware of the HTTP server: the key, the paths, the size of a request, and what is not worth an engine's time.
 
-vLLM asks for its key below some paths only, and embeds texts that a run rejects. It loads this middleware (ASGI 3) by
-name, outside of everything else that it serves.
+vLLM asks for its key below some paths only, serves many more of them, and embeds texts that a run rejects. This
+middleware (ASGI 3) is outside of everything that vLLM serves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from pipeline.console import note
 from pipeline.errors import UsageError
+from pipeline.serve.request import MAX_BODY_BYTES, Fault, settle
 
 VARIABLE = "EMBED_DOOR"
 KEY_VARIABLE = "VLLM_API_KEY"
-MAX_BODY_BYTES = 8 << 20
+LEAST_KEY_LENGTH = 12
 PATIENCE_BYTES = 64 << 20  # of a body that is not taken, before its connection is cut
-MAX_INPUTS = 2048  # of one request, as at OpenAI
+MAX_HELD_BYTES = 128 << 20  # of the bodies of all requests under way
+METHODS = {"/v1/embeddings": "POST", "/v1/models": "GET", "/health": "GET", "/metrics": "GET"}
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -33,9 +38,11 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the middleware knows: the digest of the key, None to serve everyone, and the sizes of a vector."""
+    """What the middleware knows: the digest of the key, None to serve everyone, and the model that is served."""
 
     key_sha256: str | None
+    model: str
+    max_tokens: int
     dims: tuple[int, ...]
 
     def to_json(self) -> str:
@@ -44,109 +51,132 @@ class Settings:
 
 
 class AccessMiddleware:
-    """Middleware that answers for itself what must not come in: 401, 413 or 400 with an error as OpenAI words it."""
+    """Middleware that lets in the paths of METHODS, who has the key, and of a request what it has checked.
+
+    It answers all else for itself: 401, 404, 405, 413, 400 or 503 with an error as OpenAI words it.
+    """
 
     def __init__(self, app: Application) -> None:
         self._app = app
         self._settings = msgspec.json.decode(os.environ[VARIABLE], type=Settings)
+        self._created = int(time.time())
+        self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one connection; `/health` is open to all."""
-        if scope["type"] == "http" and scope["path"] != "/health":
-            admitted = self._admits(scope)
-            body = await _read(receive, MAX_BODY_BYTES if admitted else 0)
-            if not admitted:
-                await _answer(send, 401, "key: expected `Authorization: Bearer` with the key of this server")
-                return
-            if body is None:
-                await _answer(send, 413, f"body: expected at most {MAX_BODY_BYTES:,} bytes, found more")
-                return
-            if scope["path"] == "/v1/embeddings" and (fault := find_fault(body, self._settings.dims)):
-                await _answer(send, 400, fault)
-                return
-            receive = _again(body, receive)
+        if scope["type"] == "lifespan" or (scope["path"], scope.get("method")) == ("/health", "GET"):
+            await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
-            return
-        await self._app(scope, receive, send)
+        else:
+            with contextlib.suppress(ConnectionResetError):  # nobody is there to be answered
+                await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        path, method = scope["path"], METHODS.get(scope["path"])
+        if not self._admits(scope):
+            text = "key: expected `Authorization: Bearer` with the key of this server, once"
+            await _refuse(receive, send, 401, text, (b"www-authenticate", b"Bearer"))
+        elif method is None:
+            await _refuse(receive, send, 404, f"path: expected one of {', '.join(METHODS)}, found another one")
+        elif method != scope["method"]:
+            text = f"method: expected {method} for {path}, found {scope['method']}"
+            await _refuse(receive, send, 405, text, (b"allow", method.encode()))
+        elif path == "/v1/embeddings":
+            await self._embed(scope, receive, send)
+        elif path == "/v1/models":
+            await _answer(send, 200, self._models())
+        else:
+            await self._app(scope, receive, send)
+
+    async def _embed(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Read a request while there is room for it, and let in what is right with it."""
+        taken, found_bytes = bytearray(), 0
+        try:
+            async for piece in _pieces(receive):
+                found_bytes += len(piece)
+                if found_bytes <= MAX_BODY_BYTES and self._held_bytes + len(piece) <= MAX_HELD_BYTES:
+                    taken += piece
+                    self._held_bytes += len(piece)
+            if found_bytes > MAX_BODY_BYTES:
+                await _answer(send, 413, _fault(413, f"body: expected at most {MAX_BODY_BYTES:,} bytes, found more"))
+            elif len(taken) < found_bytes:
+                await _answer(send, 503, _fault(503, "server: expected room for this request, found none; try again"))
+            else:
+                await self._app(*self._settled(scope, bytes(taken), receive), send)
+        except Fault as fault:
+            await _answer(send, 400, _fault(400, str(fault)))
+        finally:
+            self._held_bytes -= len(taken)
+
+    def _settled(self, scope: Message, body: bytes, receive: Receive) -> tuple[Message, Receive]:
+        """Return scope and body of a request without what was not checked; raises Fault."""
+        kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+        if [kind.partition(b";")[0].strip().lower() for kind in kinds] != [b"application/json"]:
+            raise Fault("content-type: expected application/json, found something else")
+        body = settle(body, dims=self._settings.dims, max_tokens=self._settings.max_tokens)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        return {**scope, "headers": headers, "query_string": b""}, replay
+
+    def _models(self) -> dict[str, Any]:
+        """Return the models as OpenAI lists them, and not where their files are."""
+        model = {"id": self._settings.model, "object": "model", "created": self._created, "owned_by": "embed-corpus"}
+        return {"object": "list", "data": [model | {"max_model_len": self._settings.max_tokens}]}
 
     def _admits(self, scope: Message) -> bool:
         if self._settings.key_sha256 is None:
             return True
-        scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(digest(key), self._settings.key_sha256)
+        found = [value for name, value in scope["headers"] if name == b"authorization"]
+        scheme, _, key = b"".join(found[:1]).decode("latin-1").partition(" ")
+        known = hmac.compare_digest(digest(key), self._settings.key_sha256)
+        return known and len(found) == 1 and scheme.lower() == "bearer"
 
 
-class Asked(msgspec.Struct):
-    """What of a request for embeddings is checked here; the rest is vLLM's to check."""
-
-    input: str | list[str | int | list[int]]
-    dimensions: int | None = None
-
-
-def find_fault(body: bytes, dims: tuple[int, ...]) -> str | None:
-    """Return what is wrong with a request for embeddings, None when nothing is that can be seen without a tokenizer."""
-    try:
-        asked = msgspec.json.decode(body, type=Asked)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return f"body: expected JSON whose `input` is a text, a list of texts, or lists of token ids, found: {error}"
-    if asked.dimensions is not None and asked.dimensions not in dims:
-        return f"dimensions: expected one of {', '.join(map(str, dims))}, found {asked.dimensions}"
-    inputs = [asked.input] if isinstance(asked.input, str) else asked.input
-    kinds = {type(value) for value in inputs}
-    if len(kinds) != 1:
-        return f"input: expected texts alone or token ids alone, found {'both' if kinds else 'an empty list'}"
-    if kinds == {int}:
-        return None  # the token ids of one text
-    if len(inputs) > MAX_INPUTS:
-        return f"input: expected at most {MAX_INPUTS:,} texts, found {len(inputs):,}"
-    for at, value in enumerate(inputs):
-        if isinstance(value, str) and not value.strip():
-            return f"input[{at}]: expected a text, found nothing but white space"
-        if not value:
-            return f"input[{at}]: expected token ids, found none"
-    return None
-
-
-async def _read(receive: Receive, most_bytes: int) -> bytes | None:
-    """Return a body, or None for a larger one, which is let pass by: who is still sending hears no answer."""
-    body, size_bytes, more = bytearray(), 0, True
+async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield a body until PATIENCE_BYTES of it have come; raises ConnectionResetError when its client has gone."""
+    size_bytes, more = 0, True
     while more and size_bytes <= PATIENCE_BYTES:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
         size_bytes += len(message.get("body", b""))
-        if size_bytes <= most_bytes:
-            body += message.get("body", b"")
+        yield message.get("body", b"")
         more = message.get("more_body", False)
-    return bytes(body) if size_bytes <= most_bytes else None
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return replay
+async def _refuse(receive: Receive, send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
+    """Answer once the body has passed by: who is still sending hears no answer."""
+    async for _ in _pieces(receive):
+        pass
+    await _answer(send, status, _fault(status, text), *headers)
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
-    kind = "authentication_error" if status == 401 else "invalid_request_error"
-    body = json.dumps({"error": {"message": text, "type": kind, "param": None, "code": status}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+def _fault(status: int, text: str) -> dict[str, Any]:
+    kind = {401: "authentication_error", 503: "server_error"}.get(status, "invalid_request_error")
+    return {"error": {"message": text, "type": kind, "param": None, "code": status}}
+
+
+async def _answer(send: Send, status: int, content: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:
+    body = json.dumps(content).encode()
+    own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
 def read_key(file: Path | None, environment: Mapping[str, str]) -> str:
-    """Return the key that a file holds, or else the variable VLLM_API_KEY.
+    """Return the key that a file holds, or else the variable VLLM_API_KEY; say so when others may read the file.
 
-    Raises UsageError, which does not show it, when there is none or a header cannot hold it.
+    Raises UsageError, which does not show it, when there is none, it is short, or a header cannot hold it.
     """
     where = f"key file {file}" if file else f"variable {KEY_VARIABLE}"
     try:
         key = (file.read_text() if file else environment.get(KEY_VARIABLE, "")).strip()
+        others_read = bool(file and file.stat().st_mode & 0o077)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are no text"
         raise UsageError(f"{where}: expected a readable file with the key, found {reason}") from None
@@ -157,6 +187,10 @@ def read_key(file: Path | None, environment: Mapping[str, str]) -> str:
         )
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise UsageError(f"{where}: expected one line of printable ASCII without spaces, found something else")
+    if len(key) < LEAST_KEY_LENGTH:
+        raise UsageError(f"{where}: expected a key of {LEAST_KEY_LENGTH} characters or more, found {len(key)}")
+    if others_read:
+        note(f"{where}: others on this machine may read it; `chmod 600` it")
     return key
 
 

@@ -7,14 +7,15 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import IO, Any, NoReturn, Self
 
 from pipeline.config import ENGINES, REPOSITORY, Config
 from pipeline.console import DEBUG_VARIABLE
@@ -25,8 +26,13 @@ from pipeline.serve import middleware
 from pipeline.serve.middleware import KEY_VARIABLE, digest
 
 PROBE_EVERY_S = 0.25
-GRACE_S = 10.0  # from SIGTERM to SIGKILL
+PROBE_S = 2.0  # that a server may take for its health; while it loads, nobody answers
+DRAIN_S = 20  # from SIGTERM, for the answers that are under way
+ENGINE_S = 3  # from there, for the engine to end by itself
+GRACE_S = DRAIN_S + ENGINE_S + 2.0  # from SIGTERM to SIGKILL
 LAST_LINES = 10
+LISTENER_VARIABLE = "EMBED_LISTENER"  # read by pipeline.engines.vllm_server
+CAUSE = re.compile(r"^\(EngineCore\b.*?((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)")
 
 
 class Server:
@@ -40,22 +46,24 @@ class Server:
         if not ENGINES[config.engine.kind].serves_http:
             able = " or ".join(kind for kind, engine in ENGINES.items() if engine.serves_http)
             raise UsageError(f"server: expected engine.kind {able}, found {config.engine.kind}")
-        _check_free(host, port)
         folder = open_checkpoint(config)
         self._config, self._address, self._key = config, (host, port), key
         self._shown = bool(os.environ.get(DEBUG_VARIABLE))
         self._lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
-        self._process = subprocess.Popen(
-            server_command(config, folder, host=host, port=port),
-            env=server_environment(config, key, os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,  # so that the whole tree can be ended, and Ctrl-C is ours to pass on
-        )
-        self._reader = threading.Thread(target=self._follow, args=[self._process.stdout], daemon=True)
+        self._cause = ""  # what the engine said of its end
+        with _listen(host, port) as listener:
+            self._process = subprocess.Popen(
+                server_command(config, folder),
+                env=server_environment(config, key, os.environ, listener=listener.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                pass_fds=[listener.fileno()],
+                process_group=0,  # so that the whole tree can be ended, and Ctrl-C is ours to pass on
+            )
+        self._reader = threading.Thread(target=self._follow, daemon=True)
         self._reader.start()
 
     def __enter__(self) -> Self:
@@ -66,7 +74,7 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Return when the server is healthy and has embedded a text; raises EngineError when it ends first."""
-        while self._ask("GET", "/health")[0] != 200:
+        while self._ask("GET", "/health", timeout_s=PROBE_S)[0] != 200:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PROBE_EVERY_S)
                 raise self._ended()
@@ -82,6 +90,12 @@ class Server:
         """Wait until the server ends by itself, which it never should; raises the EngineError that says how it did."""
         self._process.wait()
         raise self._ended()
+
+    @property
+    def url(self) -> str:
+        """The server's address as clients write it."""
+        host, port = self._address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def exit_code(self) -> int:
@@ -100,7 +114,10 @@ class Server:
         self._end_group()
         code = self._process.returncode
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return EngineError(f"server: ended {how}; its last lines: {' | '.join(self._lines) or 'none'}")
+        last = self._lines[-1] if self._lines else "it printed nothing"
+        cause = ": ".join(filter(None, [last if last.startswith("engine: ") else "", self._cause]))
+        said = cause or f"its last lines: {' | '.join(self._lines) or 'none'}"
+        return EngineError(f"server: ended {how}; {said}")
 
     def _end_group(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -108,17 +125,21 @@ class Server:
         self._process.wait()
         self._reader.join()
 
-    def _follow(self, output: Iterable[str]) -> None:
-        for line in output:
-            if line.strip():
-                self._lines.append(line.strip())
-            if self._shown:
-                sys.stderr.write(line)
+    def _follow(self) -> None:
+        output: IO[str] = self._process.stdout  # type: ignore[assignment]  # a pipe, as asked for
+        with output:
+            for line in output:
+                if line.strip():
+                    self._lines.append(line.strip())
+                if found := CAUSE.search(line):
+                    self._cause = found[1].strip()
+                if self._shown:
+                    sys.stderr.write(line)
 
-    def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """Return status and body of a request to the server; the status is 0 while nobody listens."""
+    def _ask(self, method: str, path: str, body: object = None, timeout_s: float | None = None) -> tuple[int, bytes]:
+        """Return status and body of a request to the server; the status is 0 while nobody answers."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        connection = http.client.HTTPConnection(*self._address)
+        connection = http.client.HTTPConnection(*self._address, timeout=timeout_s)
         with contextlib.closing(connection):
             try:
                 connection.request(method, path, json.dumps(body), headers)
@@ -128,14 +149,18 @@ class Server:
                 return 0, b""
 
 
-def _check_free(host: str, port: int) -> None:
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; from now on nobody else can. Raises UsageError for an address that is taken."""
+    where = f"server: expected an address to listen on, found {host or 'an empty host'} port {port}"
+    if not host:
+        raise UsageError(f"{where}; 0.0.0.0 is everywhere")
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"server: expected an address to listen on, found {host} port {port}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
 
 
-def server_command(config: Config, folder: Path, *, host: str, port: int) -> list[str]:
+def server_command(config: Config, folder: Path) -> list[str]:
     """Return the command of a server for the model in `folder`, with every argument of the batch engine.
 
     It holds no secret: a process list shows it.
@@ -146,21 +171,32 @@ def server_command(config: Config, folder: Path, *, host: str, port: int) -> lis
         **engine_arguments(config),
         "pooler_config": pooler_arguments(config),
         "hf_overrides": {"is_matryoshka": True, "matryoshka_dimensions": config.model.dims},
-        "host": host,
-        "port": port,
-        "middleware": f"{middleware.AccessMiddleware.__module__}.{middleware.AccessMiddleware.__qualname__}",
-        "disable_uvicorn_access_log": True,
-        "uvicorn_log_level": "warning",
+        "allowed_media_domains": "none.invalid",  # no request can name a URL; should one, none is fetched
+        "disable_fastapi_docs": True,
+        "shutdown_timeout": ENGINE_S,
     }
     return [sys.executable, "-m", "pipeline.engines.vllm_server", *map(_flag, arguments, arguments.values())]
 
 
-def server_environment(config: Config, key: str | None, base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base` without the key and with what the server needs, among it whom its middleware lets in."""
-    settings = middleware.Settings(key_sha256=key and digest(key), dims=config.model.dims)
+def server_environment(config: Config, key: str | None, base: Mapping[str, str], *, listener: int) -> dict[str, str]:
+    """Return `base` without the key and with what the server needs: where it listens, and what it lets in."""
+    model = config.model
+    settings = middleware.Settings(
+        key_sha256=key and digest(key), model=model.name, max_tokens=model.max_tokens, dims=model.dims
+    )
+    options = {
+        "fd": listener,
+        "wrapper": f"{middleware.AccessMiddleware.__module__}:{middleware.AccessMiddleware.__qualname__}",
+        "http": "pipeline.serve.protocol:LimitedProtocol",
+        "ws": "none",
+        "access_log": False,
+        "log_level": "error",  # at "warning" whatever a stranger sends is a line
+        "timeout_graceful_shutdown": DRAIN_S,
+    }
     kept = {name: value for name, value in base.items() if name != KEY_VARIABLE}
     sources = [str(REPOSITORY), *filter(None, [base.get("PYTHONPATH")])]
-    return kept | vllm_environment() | {middleware.VARIABLE: settings.to_json(), "PYTHONPATH": os.pathsep.join(sources)}
+    ours = {middleware.VARIABLE: settings.to_json(), LISTENER_VARIABLE: json.dumps(options)}
+    return kept | vllm_environment() | ours | {"PYTHONPATH": os.pathsep.join(sources)}
 
 
 def _flag(name: str, value: Any) -> str:

@@ -90,6 +90,6 @@ def test_the_container_serves_with_the_key_of_its_environment_and_dies_with_the_
         os.kill(engine_of(process.pid), 9)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "server: ended with exit code 0; its last lines: " in errors.splitlines()[-1]
+    assert "server: ended with exit code 1; engine: ended by signal 9" in errors.splitlines()[-1]
     assert "sk-of-a-test" not in errors
     assert not [pid for pid in below if alive(pid)]

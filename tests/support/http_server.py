@@ -31,6 +31,7 @@ def serving(folder: Path, *arguments: str, ready: bool = True) -> Iterator[Serve
     """Yield a server with a key, once it says it is ready; end it with SIGTERM if it is still there."""
     key, port = folder / "key", free_port()
     key.write_text(KEY)
+    key.chmod(0o600)
     line = command("serve", "--port", str(port), "--api-key-file", key, *arguments)
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.console import note
+from pipeline.console import in_one_line, note
 from pipeline.dataset.manifest import Dataset
 from pipeline.dataset.store import Store
 from pipeline.files import publish_file
@@ -80,10 +80,12 @@ def metadata_of(dataset: Dataset) -> bytes:
     """Return the YAML that says which files are data and under which licence, between its two lines of dashes."""
     from huggingface_hub import DatasetCardData
 
+    model = dataset.config.get("model")
+    licence = model.get("licence") if isinstance(model, dict) else None
     card = DatasetCardData(
         configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
         license="other",
-        license_name=dataset.config["model"]["licence"],
+        license_name=in_one_line(licence) if isinstance(licence, str) else "unknown",
         tags=["embeddings"],
     )
     return f"---\n{card.to_yaml(original_order=['configs'])}\n---\n".encode()
@@ -91,14 +93,24 @@ def metadata_of(dataset: Dataset) -> bytes:
 
 def body_of(dataset: Dataset, sums: Mapping[str, int]) -> bytes:
     """Return what the card says of a dataset with these sums."""
-    rows = "\n".join(f"| {key} | `{value!r}` |" for key, value in dataset.recipe.items())
+    rows = "\n".join(f"| {_escaped(key)} | {_code(repr(value))} |" for key, value in dataset.recipe.items())
     return BODY.format(
-        name=dataset.config["model"]["name"],
+        name=_escaped(str(dataset.recipe.get("model.name"))),
         dim=dataset.recipe["run.dim"],
-        fingerprint=dataset.fingerprint,
+        fingerprint=_escaped(dataset.fingerprint),
         rows=rows,
         **sums,
     ).encode()
+
+
+def _code(text: str) -> str:
+    """Return Markdown that shows a text as code, in a table as well."""
+    return f"<code>{_escaped(text)}</code>" if re.search(r"[`|<]", text) else f"`{in_one_line(text)}`"
+
+
+def _escaped(text: str) -> str:
+    """Return Markdown that shows a text as it is, whatever of Markdown or HTML is in it."""
+    return re.sub(r"[^\w ./:,@+-]", lambda found: f"&#{ord(found[0])};", in_one_line(text))
 
 
 def _digest(text: bytes) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from pipeline.chunk import Shard, Span, gaps, overlapping
-from pipeline.config import Config, Dtype, to_tables
+from pipeline.config import Config, Dtype, portable, to_tables
 from pipeline.corpus import Corpus, folders_below, root_key
 from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
 from pipeline.errors import RecipeError, UsageError
@@ -107,7 +107,7 @@ def take_inventory(
     """
     manifest, named, unnamed = found.manifest, found.named, found.unnamed
     wanted = recipe(config)
-    dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=to_tables(config))
+    dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=portable(to_tables(config)))
     whole = {receipt.part for receipt in named}
     if options.rebuild and options.keep_missing:
         raise UsageError(

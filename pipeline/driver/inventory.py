@@ -208,7 +208,8 @@ def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, there: Sequ
         f"{key} is {json.dumps(found.get(key))}, asked for {json.dumps(asked.get(key))}" for key in differing
     )
     advice = "Choose another --output, or let --rebuild replace this one"
-    if differing == ["run.dim"] and asked["run.dim"] < found["run.dim"]:
+    width = found.get("run.dim")
+    if differing == ["run.dim"] and isinstance(width, int) and asked["run.dim"] < width:
         advice += (
             f"; `embed-corpus slice {store.root} --dim {asked['run.dim']} DEST` cuts the vectors without an engine"
         )

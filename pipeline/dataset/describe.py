@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.dataset.layout import check_layout
 from pipeline.dataset.manifest import Manifest, totals
 from pipeline.dataset.ours import is_dataset
 from pipeline.dataset.store import Store
-from pipeline.errors import UsageError
+from pipeline.errors import DamageError, UsageError
 
 PLAN = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
 RUN = (
@@ -24,10 +25,11 @@ DID = {
 
 
 def open_dataset(store: Store) -> Manifest:
-    """Return the manifest of a dataset; raises UsageError when the folder holds none."""
+    """Return the manifest of a dataset; raises UsageError when the folder holds none, DamageError for links in it."""
     manifest = store.read_manifest()
     if not is_dataset(store):
         raise UsageError(f"{store.root}: expected a dataset made by `embed-corpus run`, found no manifest of one")
+    check_layout(store.root, DamageError)
     return manifest
 
 

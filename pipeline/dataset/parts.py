@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import CorpusError, DamageError
-from pipeline.files import open_parquet
+from pipeline.files import open_own_parquet
 
 N_BUCKETS = 64
 
@@ -21,7 +21,7 @@ N_BUCKETS = 64
 def open_part(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a part, or the rejects of one, to be read in pieces; raises DamageError when it cannot be read."""
     try:
-        with open_parquet(path) as file:
+        with open_own_parquet(path) as file:
             yield file
     except CorpusError as error:
         raise DamageError(f"{error}; `embed-corpus verify --repair` drops the part and a run makes it again") from error

@@ -95,6 +95,8 @@ def verify(options: Namespace) -> None:
     from pipeline.tools import LEFT_BY_A_RUN, as_tables, coverage, repair, verify
 
     store = Store(root=Path(options.dataset))
+    if options.repair:
+        dataset.check_layout(store.root, UsageError)
     dataset.open_dataset(store)
     with store.lock() if options.repair else contextlib.nullcontext():
         manifest = store.read_manifest()

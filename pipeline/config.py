@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.errors import ConfigError
-from pipeline.schema import kept_name
+from pipeline.schema import MAX_DIM, kept_name
 from pipeline.tables import explained, parse_override, refuse_unknown, refuse_unusual, set_value
 
 REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
@@ -21,9 +21,8 @@ Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
 OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
 HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
-MAX_WIDTH = 65_536
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Width = Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
+Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0)]
 

@@ -10,9 +10,11 @@ from pipeline.dataset.describe import (
     trained_widths,
     width_of,
 )
+from pipeline.dataset.footer import RECEIPT_KEY
+from pipeline.dataset.layout import TRASH, check_layout
+from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, heartbeat
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, parse_receipt, totals
 from pipeline.dataset.ours import (
-    TRASH,
     check_ours,
     discard,
     discard_file,
@@ -23,9 +25,9 @@ from pipeline.dataset.ours import (
 )
 from pipeline.dataset.parts import count_duplicate_ids, open_part, open_vectors
 from pipeline.dataset.rejects import describe_reject, iter_rejects
-from pipeline.dataset.store import RECEIPT_KEY, Store
+from pipeline.dataset.store import Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
-from pipeline.dataset.volume import BEAT_S, NAME, STALE_S, Attempt, Attempts, Volume, deaths_of, heartbeat
+from pipeline.dataset.volume import Attempt, Attempts, Volume, deaths_of
 
 __all__ = [
     "BEAT_S",
@@ -43,6 +45,7 @@ __all__ = [
     "Store",
     "Transaction",
     "Volume",
+    "check_layout",
     "check_ours",
     "count_duplicate_ids",
     "deaths_of",

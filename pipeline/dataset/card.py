@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.console import in_one_line, note
 from pipeline.dataset.manifest import Dataset
 from pipeline.dataset.store import Store
-from pipeline.files import publish_file
+from pipeline.files import is_file, kind_of, publish_file, read_file
 
 NAME = "README.md"
 BEGIN = "<!-- embed-corpus {metadata} {body}: a run writes what follows, down to the next such line -->\n"
@@ -50,11 +50,13 @@ Made with embed-corpus; `embed-corpus verify` checks the files against `manifest
 def write_card(store: Store, dataset: Dataset, sums: Mapping[str, int]) -> None:
     """Bring our part of the card up to date; a card that a person wrote or changed there stays, which is said."""
     path = store.root / NAME
-    found = path.read_bytes() if path.exists() else None
-    card = merged(found, metadata_of(dataset), body_of(dataset, sums))
+    is_odd = kind_of(path) not in ("a file", "")
+    found = read_file(path) if is_file(path) else None
+    card = None if is_odd else merged(found, metadata_of(dataset), body_of(dataset, sums))
     if card is None:
         note(f"{path}: left as it is, as a person wrote or changed our part of it; move it away for a new one")
     elif card != found:
+        store.volume.check_held()
         publish_file(path, pa.py_buffer(card))
 
 
@@ -73,7 +75,7 @@ def merged(found: bytes | None, metadata: bytes, body: bytes) -> bytes | None:
 
 def is_ours(path: Path) -> bool:
     """Whether a file is a card that a run wrote."""
-    return path.is_file() and OURS.fullmatch(path.read_bytes()) is not None
+    return is_file(path) and OURS.fullmatch(read_file(path)) is not None
 
 
 def metadata_of(dataset: Dataset) -> bytes:

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pipeline.config import MAX_WIDTH
+from pipeline.dataset.layout import check_layout
 from pipeline.dataset.manifest import Dataset, Manifest, totals
 from pipeline.dataset.ours import is_dataset
 from pipeline.dataset.store import Store
 from pipeline.errors import DamageError, UsageError
+from pipeline.schema import MAX_DIM, dim_of
 
 PLAN = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
 RUN = (
@@ -28,10 +29,11 @@ DID = {
 
 
 def open_dataset(store: Store) -> Manifest:
-    """Return the manifest of a dataset; raises UsageError when the folder holds none."""
+    """Return the manifest of a dataset; raises UsageError when the folder holds none, DamageError for links in it."""
     manifest = store.read_manifest()
     if not is_dataset(store):
         raise UsageError(f"{store.root}: expected a dataset made by `embed-corpus run`, found no manifest of one")
+    check_layout(store.root, DamageError)
     return manifest
 
 
@@ -54,11 +56,11 @@ def read_dataset(store: Store, read: Callable[[Manifest], T]) -> T:
 
 def width_of(dataset: Dataset) -> int:
     """Return the width of the vectors, as the recipe has it; raises DamageError where that is no width."""
-    width = dataset.recipe.get("run.dim")
-    if type(width) is not int or not 1 <= width <= MAX_WIDTH:
+    if not (width := dim_of(dataset.recipe)):
+        found = json.dumps(dataset.recipe.get("run.dim"))[:80]
         raise DamageError(
-            f"manifest.jsonl: expected a recipe with run.dim of 1 to {MAX_WIDTH:,}, found {json.dumps(width)[:80]}; "
-            "`embed-corpus verify --repair` drops it, and a run makes it again"
+            f"manifest.jsonl: expected a recipe with run.dim of 1 to {MAX_DIM:,}, found {found}; move it away and "
+            "run again: the parts say what they are"
         )
     return width
 

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import CorpusError, DamageError
-from pipeline.files import open_parquet
-from pipeline.schema import EMBEDDING, PART, embedding_type
+from pipeline.files import open_own_parquet
+from pipeline.schema import find_fault
 
 N_BUCKETS = 64
 
@@ -23,7 +22,7 @@ N_BUCKETS = 64
 def open_part(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a part, or the rejects of one, to be read in pieces; raises DamageError when it cannot be read."""
     try:
-        with open_parquet(path) as file:
+        with open_own_parquet(path) as file:
             yield file
     except CorpusError as error:
         raise DamageError(f"{error}; `embed-corpus verify --repair` drops the part and a run makes it again") from error
@@ -32,14 +31,10 @@ def open_part(path: Path) -> Iterator[pq.ParquetFile]:
 @contextlib.contextmanager
 def open_vectors(path: Path, width: int) -> Iterator[pq.ParquetFile]:
     """Open a part that has the columns of one and vectors of a width; raises DamageError."""
-    expected = PART.append(pa.field(EMBEDDING, embedding_type(width)))
     with open_part(path) as file:
-        found = file.schema_arrow
-        wrong = [each for each in expected if [f.type for f in found if f.name == each.name] != [each.type]]
-        if wrong:
+        if fault := find_fault(file.schema_arrow, width):
             raise DamageError(
-                f"{path}: expected one column {wrong[0].name} of type {wrong[0].type}, found columns "
-                f"{', '.join(found.names)}; `embed-corpus verify --repair` drops the part and a run makes it again"
+                f"{path}: {fault}; `embed-corpus verify --repair` drops the part and a run makes it again"
             )
         yield file
 

@@ -14,7 +14,7 @@ from pipeline.chunk import overlapping
 from pipeline.corpus import check_input, find_shards, reader_of, rebased
 from pipeline.dataset import Manifest, Receipt, Store
 from pipeline.errors import CorpusError
-from pipeline.files import open_parquet
+from pipeline.files import open_own_parquet
 from pipeline.tools.verify import Problem
 
 NO_ROWS = np.array([], np.int64)
@@ -101,11 +101,11 @@ def _part_rows(store: Store, receipt: Receipt) -> NDArray[np.int64]:
     """Return the rows that a part has, embedded or rejected; none where its files cannot be read."""
     found = [NO_ROWS]
     try:
-        with open_parquet(store.data_path(receipt.part)) as file:
+        with open_own_parquet(store.data_path(receipt.part)) as file:
             for batch in file.iter_batches(columns=["row", "passage"], use_threads=False):
                 found.append(batch.column("row").filter(pc.equal(batch.column("passage"), 0)).to_numpy())
         if receipt.has_rejects:
-            with open_parquet(store.rejects_path(receipt.part)) as file:
+            with open_own_parquet(store.rejects_path(receipt.part)) as file:
                 found += [
                     batch.column("row").to_numpy() for batch in file.iter_batches(columns=["row"], use_threads=False)
                 ]

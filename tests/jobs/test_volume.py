@@ -13,7 +13,8 @@ import pytest
 from jobs import resources
 from jobs.volume import ModalVolume, OutputLock
 from pipeline.chunk import Shard, Span, make_chunk
-from pipeline.dataset.volume import STALE_S, Attempt
+from pipeline.dataset.lock import STALE_S
+from pipeline.dataset.volume import Attempt
 from pipeline.errors import OutputLockedError
 
 
@@ -96,7 +97,7 @@ def test_a_call_that_was_restarted_takes_its_own_lock_over(shared: Shared, monke
 def test_a_holder_that_was_taken_over_hears_of_it_and_leaves_the_lock_alone(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.dataset.volume.BEAT_S", 0.01)
+    monkeypatch.setattr("pipeline.dataset.lock.BEAT_S", 0.01)
     ours = OutputLock("wiki")
 
     def go_on() -> None:
@@ -112,7 +113,7 @@ def test_a_holder_that_was_taken_over_hears_of_it_and_leaves_the_lock_alone(
 
 
 def test_how_far_the_run_is_stands_in_the_entry(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.dataset.volume.BEAT_S", 0.01)
+    monkeypatch.setattr("pipeline.dataset.lock.BEAT_S", 0.01)
     ours = OutputLock("wiki")
     with ours.hold():
         ours.report_progress(rows=7, n_rows=10, tokens=99)

@@ -299,17 +299,14 @@ def calls_on(place: Path) -> list[Call]:
     source = ("--input", place / "in", "--output", output, *HASHING, "--set", "run.chunk_tokens=150")
     commands: list[tuple[str | Path, ...]] = [
         ("status", output),
-        ("verify", output),
         ("verify", output, "--input", place / "in"),
         ("rejects", output),
         ("search", output, "word1"),
-        ("search", output, "word1", "--json", "--config", "configs/hashing.toml"),
         ("plan", *source),
         ("slice", output, "--dim", "64", cut),
         ("run", *source),
         ("verify", output, "--repair"),
         ("run", *source, "--rebuild"),
-        ("status", output, "--json"),
     ]
     return [Call(command) for command in commands]
 

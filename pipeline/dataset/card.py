@@ -27,6 +27,7 @@ OURS = re.compile(
     re.DOTALL,
 )
 METADATA = re.compile(rb"---\n.*?\n---\n", re.DOTALL)
+MARKDOWN = re.compile(r"[^\w ./,+-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # what may mean something in a page
 BODY = """\
 # Embeddings by {name}
 
@@ -112,7 +113,7 @@ def _code(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Return Markdown that shows a text as it is, whatever of Markdown or HTML is in it."""
-    return re.sub(r"[^\w ./:,@+-]", lambda found: f"&#{ord(found[0])};", in_one_line(text))
+    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", in_one_line(text))
 
 
 def _digest(text: bytes) -> bytes:

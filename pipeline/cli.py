@@ -80,7 +80,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with one line, as every other error does."""
-        self.exit(UsageError.exit_code, f"embed-corpus: {message}; see `{self.prog} --help`\n")
+        self.exit(UsageError.exit_code, f"embed-corpus: {in_one_line(message)}; see `{self.prog} --help`\n")
 
 
 Add = Callable[..., _Parser]  # name, command, description, and parsers whose flags it shares

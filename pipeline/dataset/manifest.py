@@ -18,7 +18,8 @@ from pipeline.chunk import Shard, Span
 
 FORMAT_VERSION = 1
 
-PartName = Annotated[str, msgspec.Meta(pattern=r"^[^/\x00.][^/\x00]*$")]  # names nothing outside its folder
+# ASCII without controls and slashes, short enough for a file, no leading dot: names nothing outside its folder.
+PartName = Annotated[str, msgspec.Meta(pattern=r"^[!-\-0-~][ -.0-~]{0,254}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Date = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # nanoseconds since the epoch
 

@@ -12,7 +12,23 @@ from pipeline.chunk import Shard, make_chunk
 from pipeline.dataset import Dataset, Manifest, Receipt, Run, Store, check_ours, open_part, sweep, totals, write_card
 from pipeline.errors import DamageError, RecipeError, UsageError
 from pipeline.recipe import fingerprint
+from pipeline.schema import dim_of, find_fault
 from pipeline.vectors import fixed_size_list, to_numpy, to_unit_float16
+
+
+class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of a model's table in a dataset line."""
+
+    name: str
+    licence: str
+    dims: list[int]
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of the config in a dataset line."""
+
+    model: ModelTable
+    run: dict[str, Any]
 
 
 def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> dict[str, Any]:
@@ -25,6 +41,7 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
     wide = manifest.dataset
     if wide is None:
         raise DamageError(f"dataset {store.root}: the manifest has no dataset line; `embed-corpus run` mends it")
+    _check_described(wide, store)
     if not 1 <= dim < wide.recipe["run.dim"]:
         raise UsageError(f"slice: expected --dim of 1 to {wide.recipe['run.dim'] - 1}, found {dim}")
     began = time.monotonic()
@@ -41,7 +58,9 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
             narrow = _renamed(receipt, dataset.fingerprint)
             found = there.receipts.get(narrow.part)
             is_there = found is not None and found.size_bytes == sizes.get(narrow.part)
-            made[narrow.part] = found if found and is_there else _cut(store, receipt, narrow, dataset, place)
+            made[narrow.part] = (
+                found if found and is_there else _cut(store, receipt, narrow, wide.recipe["run.dim"], dataset, place)
+            )
         last = manifest.run or Run(state="incomplete", input="", started_at=time.time())
         run = Run(
             state=last.state,
@@ -59,6 +78,21 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
         write_card(place, dataset, sums)
         place.commit()
     return sums
+
+
+def _check_described(wide: Dataset, store: Store) -> None:
+    """Raise DamageError for a dataset line without what the line and the card of a slice are made of."""
+    try:
+        msgspec.convert(wide.config, Described)
+    except msgspec.ValidationError as error:
+        fault = str(error)
+    else:
+        fault = "" if dim_of(wide.recipe) else f"run.dim {wide.recipe.get('run.dim')!r} in its recipe"
+    if fault:
+        raise DamageError(
+            f"{store.manifest_path}: expected the dataset line of a run, found {fault}; move the file away and run "
+            "again: the parts say what they are"
+        )
 
 
 def _check_destination(place: Store, manifest: Manifest, dataset: Dataset) -> None:
@@ -98,8 +132,13 @@ def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
     )
 
 
-def _cut(store: Store, receipt: Receipt, narrow: Receipt, dataset: Dataset, place: Store) -> Receipt:
-    with open_part(store.data_path(receipt.part)) as file:
+def _cut(store: Store, receipt: Receipt, narrow: Receipt, width: int, dataset: Dataset, place: Store) -> Receipt:
+    path = store.data_path(receipt.part)
+    with open_part(path) as file:
+        if fault := find_fault(file.schema_arrow, width):
+            raise DamageError(
+                f"{path}: {fault}; `embed-corpus verify --repair` drops the part and a run makes it again"
+            )
         table = file.read()
     rejects = None
     if receipt.has_rejects:

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Literal, cast
@@ -23,6 +23,8 @@ from pipeline.errors import CorpusError, OutputError
 
 # What pyarrow raises for bytes that make no sense.
 UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
+
+Check = Callable[[], None]
 
 FLAGS = {
     "rb": os.O_RDONLY,
@@ -80,28 +82,42 @@ def read_file(path: Path) -> bytes:
         return file.read()
 
 
-def publish_file(path: Path, data: pa.Buffer) -> None:
-    """Write a file under a temporary name, flush it and rename it; raises OutputError."""
+def publish_file(path: Path, data: pa.Buffer, check: Check = lambda: None) -> None:
+    """Write a file under a temporary name, flush it and rename it; raises OutputError.
+
+    `check` raises where that must not be, such as for an output that is another run's by now. It is asked at the last
+    moment: a run may be stopped at any point, and go on an hour later.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    check()
     with writing(path), contextlib.ExitStack() as on_leaving:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent, check)
         on_leaving.callback(temporary.unlink, missing_ok=True)
         with open_file(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        check()
         temporary.replace(path)
         sync_folder(path.parent)
 
 
-def append_file(path: Path, data: bytes) -> None:
-    """Add to the end of a file and flush it; raises OutputError."""
+def append_file(path: Path, data: bytes, check: Check = lambda: None) -> None:
+    """Add to the end of a file and flush it; raises OutputError. See `publish_file` for `check`."""
+    check()
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent, check)
         with open_file(path, "ab") as file:
+            check()
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _make_folder(path: Path, check: Check) -> None:
+    if not kind_of(path):
+        check()
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def move_file(path: Path, to: Path) -> None:

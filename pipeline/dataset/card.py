@@ -57,8 +57,7 @@ def write_card(store: Store, dataset: Dataset, sums: Mapping[str, int]) -> None:
     if card is None:
         note(f"{path}: left as it is, as a person wrote or changed our part of it; move it away for a new one")
     elif card != found:
-        store.volume.check_held()
-        publish_file(path, pa.py_buffer(card))
+        publish_file(path, pa.py_buffer(card), store.volume.check_held)
 
 
 def merged(found: bytes | None, metadata: bytes, body: bytes) -> bytes | None:

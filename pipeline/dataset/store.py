@@ -87,13 +87,12 @@ class Store:
             if rejects is not None:
                 rejected = _parquet(rejects)
                 receipt = msgspec.structs.replace(receipt, rejects_checksum=checksum(rejected))
-                publish_file(self.rejects_path(receipt.part), rejected)
+                publish_file(self.rejects_path(receipt.part), rejected, self.volume.check_held)
             else:
                 remove_file(self.rejects_path(receipt.part))
             footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
             data = _parquet(table.replace_schema_metadata(footer))
-            self.volume.check_held()
-            publish_file(self.data_path(receipt.part), data)
+            publish_file(self.data_path(receipt.part), data, self.volume.check_held)
             if self.commits:
                 self.volume.commit()
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
@@ -131,13 +130,11 @@ class Store:
 
     def rewrite_manifest(self, lines: Iterable[Line]) -> None:
         """Replace the manifest as a whole; the caller commits."""
-        self.volume.check_held()
-        publish_file(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))))
+        publish_file(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))), self.volume.check_held)
 
     def append(self, line: Line) -> None:
         """Add one line to the manifest, durably."""
-        self.volume.check_held()
-        append_file(self.manifest_path, format_line(line))
+        append_file(self.manifest_path, format_line(line), self.volume.check_held)
 
     def part_sizes(self) -> dict[str, int]:
         """Return the names and bytes of the published parts; -1 for what has such a name and is no file."""

@@ -92,9 +92,10 @@ def _swap(store: Store, staging: Store, lines: Iterable[Line], *, new: Collectio
         store.volume.check_held()
         rejects = staging.rejects_path(part)
         if is_file(rejects):  # copied before the part moves: so it is whole in either place
-            publish_file(store.rejects_path(part), pa.py_buffer(read_file(rejects)))
+            publish_file(store.rejects_path(part), pa.py_buffer(read_file(rejects)), store.volume.check_held)
         else:
             remove_file(store.rejects_path(part))
+        store.volume.check_held()
         move_file(staging.data_path(part), store.data_path(part))
     sync_folder(store.root / "data")
     store.rewrite_manifest(lines)
@@ -114,8 +115,7 @@ def save_prefilled(staging: Store, name: str, vectors: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, vectors.schema) as writer:
         writer.write_table(vectors)
-    staging.volume.check_held()
-    publish_file(_prefilled_path(staging, name), sink.getvalue())
+    publish_file(_prefilled_path(staging, name), sink.getvalue(), staging.volume.check_held)
 
 
 def load_prefilled(staging: Store, name: str) -> pa.Table:

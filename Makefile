@@ -13,7 +13,7 @@ DIM    ?=
 BACKEND ?= local
 FUZZ_S ?= 600
 given = $(if $(filter file,$(origin $(1))),,--$(2) '$($(1))')
-options = $(if $(DIM),--dim $(DIM)) $(shell test -x $(bin)/vllm || echo --set engine.kind=sentence-transformers)
+engine = $(shell test -x $(bin)/vllm || echo --set engine.kind=sentence-transformers)
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -34,10 +34,11 @@ embed: venv ## embed INPUT into OUTPUT (CONFIG, DIM), verify it; BACKEND=modal: 
 ifeq ($(INPUT),sample)
 	$(bin)/python scripts/sample_corpus.py sample
 endif
-	$(bin)/embed-corpus run --input '$(INPUT)' --output '$(OUTPUT)' --config '$(CONFIG)' $(options)
+	$(bin)/embed-corpus run --input '$(INPUT)' --output '$(OUTPUT)' --config '$(CONFIG)' \
+	    $(if $(DIM),--dim $(DIM)) $(engine)
 	$(bin)/embed-corpus verify '$(OUTPUT)'
 ifeq ($(INPUT),sample)
-	$(bin)/embed-corpus search '$(OUTPUT)' "parse a JSON document" -k 5
+	$(bin)/embed-corpus search '$(OUTPUT)' "parse a JSON document" -k 5 --config '$(CONFIG)' $(engine)
 endif
 endif
 

@@ -16,7 +16,7 @@ from jobs import driver, embedding_service, resources
 from jobs.request import Request, check_relative, packed
 from jobs.resources import HOURS, MINUTES
 from pipeline.config import load_config
-from pipeline.console import note
+from pipeline.console import in_one_line, note
 from pipeline.dataset import describe_plan, describe_run
 from pipeline.driver import RunOptions
 from pipeline.errors import PipelineError
@@ -97,7 +97,7 @@ def main(  # noqa: PLR0913  the flags of `modal run`
         note(f"skipped {source}")
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])
-    print(describe_plan(report) if dry_run else describe_run(report, output=request.output))
+    print(in_one_line(describe_plan(report) if dry_run else describe_run(report, output=request.output)))
 
 
 def _watch(call: modal.FunctionCall[dict[str, Any]], output: str) -> dict[str, Any]:
@@ -130,5 +130,5 @@ def _name_after(below: str) -> str:
 
 
 def _end(code: int, error: str) -> NoReturn:
-    print("embed-corpus:", error, file=sys.stderr)
+    print("embed-corpus:", in_one_line(error), file=sys.stderr)
     sys.exit(code)

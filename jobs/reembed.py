@@ -13,6 +13,7 @@ from jobs.request import Request, packed
 from jobs.resources import HOURS
 from jobs.schedule import load_schedule
 from pipeline.config import load_config
+from pipeline.console import in_one_line
 from pipeline.dataset import describe_run
 from pipeline.driver import RunOptions
 from pipeline.errors import IncompleteError, OutputLockedError
@@ -46,7 +47,7 @@ def reembed() -> None:
             report = driver.drive(packed(request), began_at=began_at)
         except Exception as error:  # noqa: BLE001  whatever it is, the other datasets have their turn
             report = {"exit_code": 1, "error": f"unexpected {type(error).__name__}: {error}"}
-        print(_describe(dataset.output, report))
+        print(in_one_line(_describe(dataset.output, report)))
         if report["exit_code"] not in (0, OutputLockedError.exit_code):
             failed.append(f"{dataset.output}: {report['error']}")
     if failed:

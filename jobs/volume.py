@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import modal
 import msgspec
@@ -44,6 +45,12 @@ class ModalVolume:
         output = _name(root)
         return self._locks.setdefault(output, OutputLock(output))
 
+    def check_held(self) -> None:
+        """Raise OutputLockedError when another run has taken over an output that is held here; a container of the
+        service holds none."""
+        for lock in tuple(self._locks.values()):
+            lock.check_held()
+
     def attempts(self, root: Path) -> DictAttempts:
         """Return the attempts on the chunks of an output."""
         return DictAttempts(_name(root))
@@ -79,24 +86,29 @@ class OutputLock:
         self._output = output
         self._owner = modal.current_function_call_id() or uuid.uuid4().hex
         self._progress: dict[str, int] = {}
-        self._lost = False
-        self._beat_at = 0.0  # of the monotonic clock
+        self._beating = threading.Lock()
+        self._holds = self._lost = False
+        self._beat_at = 0.0  # in seconds since the epoch: a clock that goes on while a container is frozen
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the output; raises OutputLockedError naming the holder."""
         if not resources.locks.put(self._output, self._entry(), skip_if_exists=True):
             self._take_over()
-        self._beat_at = time.monotonic()
+        self._beat_at, self._holds = time.time(), True
         try:
             with heartbeat(self._beat):
                 yield
         finally:
-            if not self._lost:
+            self._holds = False
+            if not self._lost and self._is_ours(resources.locks.get(self._output)):
                 resources.locks.pop(self._output, None)
 
     def check_held(self) -> None:
-        """Raise OutputLockedError when another run has taken the output over."""
+        """Raise OutputLockedError when another run has taken the output over; asks anew where beats have failed to
+        come, as after a stall."""
+        if self._holds and abs(time.time() - self._beat_at) > 2 * BEAT_S:
+            self._beat()
         if self._lost:
             raise OutputLockedError(f"output {self._output}: another run took it over while this one was stalled")
 
@@ -107,13 +119,16 @@ class OutputLock:
     def _entry(self) -> dict[str, str | float]:
         return {"owner": self._owner, "beat_at": time.time(), **self._progress}
 
+    def _is_ours(self, held: Any) -> bool:
+        return held is not None and held["owner"] == self._owner
+
     def _take_over(self) -> None:
         held = resources.locks.get(self._output) or {"owner": self._owner, "beat_at": 0.0}
         age_s = time.time() - held["beat_at"]
         if held["owner"] != self._owner:
-            # Of several that find the same dead holder, one wins this entry.
+            # Of several that find the same dead holder, one wins this entry. A beat in the future is none.
             claim = f"{self._output} after {held['owner']} {held['beat_at']}"
-            if age_s < STALE_S or not resources.locks.put(claim, self._owner, skip_if_exists=True):
+            if abs(age_s) < STALE_S or not resources.locks.put(claim, self._owner, skip_if_exists=True):
                 raise OutputLockedError(
                     f"output {self._output}: another run holds it (call {held['owner']}, last heard of {age_s:.0f} s "
                     "ago); wait for it or stop it"
@@ -121,17 +136,18 @@ class OutputLock:
         resources.locks.put(self._output, self._entry())
 
     def _beat(self) -> None:
-        if self._lost:
-            return
-        try:
-            held = resources.locks.get(self._output)
-            if held is not None and held["owner"] != self._owner:
-                self._lost = True
+        with self._beating:
+            if self._lost:
                 return
-            resources.locks.put(self._output, self._entry())
-            self._beat_at = time.monotonic()
-        except (modal.exception.Error, OSError):  # the next beat may come through; others wait STALE_S for one
-            self._lost = time.monotonic() - self._beat_at > STALE_S - 2 * BEAT_S
+            try:
+                held = resources.locks.get(self._output)
+                if self._is_ours(held) or held is None:
+                    resources.locks.put(self._output, self._entry())
+                    self._beat_at = time.time()
+                else:
+                    self._lost = True
+            except (modal.exception.Error, OSError):  # the next beat may come through; others wait STALE_S for one
+                self._lost = abs(time.time() - self._beat_at) > STALE_S - 2 * BEAT_S
 
 
 def _name(root: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from pipeline import commands
-from pipeline.console import Stopped, stoppable
+from pipeline.console import Stopped, in_one_line, stoppable
 from pipeline.errors import PipelineError, UsageError
 
 EXIT_CODES = """exit codes:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(options: argparse.Namespace, error: BaseException, text: str, code: int) -> int:
     if options.debug:
         traceback.print_exception(error)
-    print("embed-corpus:", " ".join(text.split()), file=sys.stderr)
+    print("embed-corpus:", in_one_line(" ".join(text.split())), file=sys.stderr)
     return code
 
 
@@ -80,7 +80,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with one line, as every other error does."""
-        self.exit(UsageError.exit_code, f"embed-corpus: {message}; see `{self.prog} --help`\n")
+        self.exit(UsageError.exit_code, f"embed-corpus: {in_one_line(message)}; see `{self.prog} --help`\n")
 
 
 Add = Callable[..., _Parser]  # name, command, description, and parsers whose flags it shares
@@ -104,15 +104,19 @@ def _parser() -> argparse.ArgumentParser:
 
     as_json = _Parser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print one JSON value instead of words")
-    configured = _Parser(add_help=False)
-    configured.add_argument("--config", help=f"TOML file (default: $EMBED_CONFIG, else {commands.DEFAULT_CONFIG})")
-    configured.add_argument(
-        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a config key"
-    )
-    configured.set_defaults(dim=None, allow_untrained_dim=False)
+    configured = _configured(f"$EMBED_CONFIG, else {commands.DEFAULT_CONFIG}")
     _add_run_commands(add, configured, as_json)
     _add_dataset_commands(add, as_json)
     _add_model_commands(add, configured)
+    return parser
+
+
+def _configured(default: str) -> _Parser:
+    """Return a parser of the flags that give a config."""
+    parser = _Parser(add_help=False)
+    parser.add_argument("--config", help=f"TOML file (default: {default})")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a config key")
+    parser.set_defaults(dim=None, allow_untrained_dim=False)
     return parser
 
 
@@ -155,7 +159,8 @@ def _add_dataset_commands(add: Add, as_json: _Parser) -> None:
         "--allow-untrained-dim", action="store_true", help="say nothing about a --dim the model was not trained for"
     )
     narrow.add_argument("destination", metavar="DEST", help="the folder of the new dataset")
-    search = add("search", commands.search, "find the passages nearest to a query", dataset, as_json)
+    model = _configured("the one of the dataset's model, $EMBED_CONFIG or one of configs/")
+    search = add("search", commands.search, "find the passages nearest to a query", dataset, model, as_json)
     search.add_argument("query")
     search.add_argument("-k", type=int, default=10, help="how many (default: 10)")
 

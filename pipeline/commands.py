@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pipeline.config import REPOSITORY, Config, load_config, parse_config
-from pipeline.console import note
-from pipeline.dataset import Store, output_folder
+from pipeline.config import REPOSITORY, Config, load_config
+from pipeline.console import in_one_line, note
+from pipeline.dataset import Manifest, Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(options: Namespace) -> None:
     record, sums = outcome.run, outcome.totals
     for source in record.skipped_files:
         note(f"skipped {source}")
-    print(describe_run(sums | msgspec.to_builtins(record)))
+    print(in_one_line(describe_run(sums | msgspec.to_builtins(record))))
     if shortfall := outcome.shortfall():
         raise IncompleteError(f"output {options.output}: {shortfall}")
     if options.strict and sums["rejected_rows"]:
@@ -82,7 +83,7 @@ def status(options: Namespace) -> None:
 
     store = Store(root=Path(options.dataset))
     found = dataset.status(store, dataset.open_dataset(store))
-    _say(options, found, "\n".join(f"{name:<20}{value}" for name, value in found.items()))
+    _say(options, found, "\n".join(f"{name:<20}{in_one_line(str(value))}" for name, value in found.items()))
 
 
 def verify(options: Namespace) -> None:
@@ -94,6 +95,8 @@ def verify(options: Namespace) -> None:
     from pipeline.tools import LEFT_BY_A_RUN, as_tables, coverage, repair, verify
 
     store = Store(root=Path(options.dataset))
+    if options.repair:
+        dataset.check_layout(store.root, UsageError)
     dataset.open_dataset(store)
     with store.lock() if options.repair else contextlib.nullcontext():
         manifest = store.read_manifest()
@@ -106,11 +109,11 @@ def verify(options: Namespace) -> None:
         "problems": as_tables(problems),
         "repaired": repaired,
     }
-    lines = [f"{problem.path}: {problem.kind}: {problem.detail}" for problem in problems]
+    lines = [in_one_line(f"{problem.path}: {problem.kind}: {problem.detail}") for problem in problems]
     summary = (
         "{state}: {parts:,} parts, {embedded_rows:,} embedded and {rejected_rows:,} rejected of {input_rows:,} rows"
     )
-    _say(options, found, "\n".join([*lines, *repaired, summary.format(**found)]))
+    _say(options, found, "\n".join([*lines, *map(in_one_line, repaired), summary.format(**found)]))
     is_complete = found["state"] == "complete"
     mended_by_run = ("outdated",) if is_complete else ("outdated", *LEFT_BY_A_RUN)
     damage = [line for line, problem in zip(lines, problems, strict=True) if problem.kind not in mended_by_run]
@@ -155,29 +158,37 @@ def slice(options: Namespace) -> None:
     from pipeline import dataset
     from pipeline.tools import slice_dataset
 
-    store = Store(root=Path(options.dataset))
-    manifest = dataset.open_dataset(store)
-    sums = slice_dataset(store, manifest, options.dim, Store(root=output_folder(options.destination)))
-    trained = manifest.dataset.config["model"]["dims"] if manifest.dataset else []
-    if options.dim not in trained and not options.allow_untrained_dim:
+    store, place = Store(root=Path(options.dataset)), Store(root=output_folder(options.destination))
+
+    def cut(manifest: Manifest) -> tuple[dict[str, Any], list[int]]:
+        sums = slice_dataset(store, manifest, options.dim, place)
+        return sums, dataset.trained_widths(manifest.dataset) if manifest.dataset else []
+
+    sums, trained = dataset.read_dataset(store, cut)
+    if trained and options.dim not in trained and not options.allow_untrained_dim:
         note(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")
     print(f"{options.destination}: {sums['passages']:,} vectors of {options.dim} components in {sums['parts']:,} parts")
 
 
 def search(options: Namespace) -> None:
     """Find the passages nearest to a query."""
-    from pipeline.dataset import open_dataset
-    from pipeline.tools import embed_query, nearest
+    from pipeline.dataset import read_dataset
+    from pipeline.tools import embed_query, nearest, own_config
 
-    store = Store(root=Path(options.dataset))
-    manifest = open_dataset(store)
-    if manifest.dataset is None:
-        raise DamageError(f"dataset {options.dataset}: the manifest has no dataset line; `embed-corpus run` mends it")
     if options.k < 1:
         raise UsageError(f"search: expected -k of at least 1, found {options.k}")
-    config = parse_config(manifest.dataset.config, where=str(store.manifest_path))
-    hits = nearest(store, manifest, embed_query(options.query, config), options.k)
-    _say(options, hits, "\n".join(f"{hit['score']:.4f}  {hit['id']}  {hit['source']}:{hit['row']}" for hit in hits))
+    store, path = Store(root=Path(options.dataset)), _path_of(options.config) if options.config else None
+    embed = functools.cache(functools.partial(embed_query, options.query))
+
+    def found_in(manifest: Manifest) -> list[dict[str, Any]]:
+        if manifest.dataset is None:
+            raise DamageError(f"dataset {store.root}: the manifest has no dataset line; `embed-corpus run` mends it")
+        config = own_config(manifest.dataset, path, options.set)
+        return nearest(store, manifest, embed(config), options.k)
+
+    hits = read_dataset(store, found_in)
+    lines = (f"{hit['score']:.4f}  {hit['id']}  {hit['source']}:{hit['row']}" for hit in hits)
+    _say(options, hits, "\n".join(map(in_one_line, lines)))
 
 
 def golden(options: Namespace) -> None:
@@ -211,13 +222,15 @@ def _config(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
     from pipeline.model import pin_and_check
 
-    name = options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG
-    path = Path(name)
-    if not path.exists() and not path.is_absolute():
-        path = REPOSITORY / name
+    path = _path_of(options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG)
     return pin_and_check(
         load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
     )
+
+
+def _path_of(config: str) -> Path:
+    path = Path(config)
+    return path if path.exists() or path.is_absolute() else REPOSITORY / path
 
 
 def _settled(asked: Config, device: Device, output: Store, *, rebuild: bool = False) -> Config:

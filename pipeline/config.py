@@ -13,14 +13,18 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.errors import ConfigError
-from pipeline.schema import kept_name
-from pipeline.tables import explained, parse_override, refuse_unknown, set_value
+from pipeline.schema import MAX_DIM, kept_name
+from pipeline.tables import explained, parse_override, refuse_unknown, refuse_unusual, set_value
 
 REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
+OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
 HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
-Positive = Annotated[int, Meta(ge=1)]
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
+Size = Annotated[int, Meta(ge=0, le=2**53)]
+Amount = Annotated[float, Meta(ge=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ class ModelConfig:
     location: str = ""  # "" = Hugging Face hub, a folder, or package:MODULE/SUBFOLDER
     dtype: Dtype | Literal["auto"] = "bfloat16"  # "auto" never leaves `settle_dtype`
     pooling: Literal["mean", "last", "cls"]
-    dims: Annotated[tuple[Positive, ...], Meta(min_length=1)]
+    dims: Annotated[tuple[Width, ...], Meta(min_length=1)]
     max_tokens: Positive
     document_prompt: str = ""
     query_prompt: str = ""
@@ -59,9 +63,9 @@ class ModelConfig:
     final_token: str = ""  # the special token that ends every text; "" = whatever the tokenizer says
     normalized: bool = True  # whether the model's own vectors have unit length; those stored always have
     golden: str = ""  # a file of reference vectors, absolute or below the repository
-    n_parameters: float = 0.0  # 0 = not known; with it memory is checked before a GPU is rented
-    kv_bytes_per_token: int = 0
-    flop_per_token: float
+    n_parameters: Amount = 0.0  # 0 = not known; with it memory is checked before a GPU is rented
+    kv_bytes_per_token: Size = 0
+    flop_per_token: Amount
     licence: str
     licence_notice: str = ""  # a line that a run prints before it starts
     trust_remote_code: bool = False
@@ -75,8 +79,8 @@ class EngineConfig:
     max_num_seqs: Positive = 256
     max_num_batched_tokens: Positive = 8192
     enforce_eager: bool = True
-    gpu_memory_utilization: float = 0.9
-    kv_cache_bytes: int = 0
+    gpu_memory_utilization: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    kv_cache_bytes: Size = 0
     sleep_mode: bool = False
     batch_passages: Positive = 1024
 
@@ -89,7 +93,7 @@ class CorpusConfig:
     id: str = ""
     keep: tuple[str, ...] = ()
     on_long: Literal["truncate", "split", "reject"] = "truncate"
-    overlap: Annotated[int, Meta(ge=0)] = 0
+    overlap: Size = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +111,8 @@ class ModalConfig:
 
     gpu: str = ""  # "" = CPU
     max_containers: Positive = 1
-    usd_per_hour: float = 0.0  # of one container with its GPU
-    driver_hours: float = 22.0
+    usd_per_hour: Amount = 0.0  # of one container with its GPU
+    driver_hours: Annotated[float, Meta(gt=0)] = 22.0
     snapshot: bool = True
 
 
@@ -140,7 +144,7 @@ def load_config(
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config {path}: expected a readable TOML file, found {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of 5,000 digits and lists 1,000 deep
         raise ConfigError(f"config {path}: expected TOML, found: {error}") from error
     changes = [parse_override(override) for override in overrides]
     before = tables["model"].get("name") if isinstance(tables.get("model"), dict) else None
@@ -162,6 +166,7 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
         config = msgspec.convert(tables, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {explained(error, tables)}") from error
+    refuse_unusual(tables, where)
     if config.engine.kind not in ENGINES:
         raise ConfigError(f"{where}: engine.kind expected one of {', '.join(ENGINES)}, found {config.engine.kind!r}")
     if list(config.model.dims) != sorted(set(config.model.dims), reverse=True):
@@ -181,9 +186,16 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
 
 
 def to_tables(config: Config) -> dict[str, Any]:
-    """Return the config as plain tables, for a manifest or for the wire; `parse_config` reads them back."""
+    """Return the config as plain tables, for the wire; `parse_config` reads them back."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     return tables
+
+
+def portable(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables of a config without what means something on one machine alone, for a dataset that is handed on."""
+    model = tables.get("model")
+    kept = {key: value for key, value in model.items() if key not in OF_THIS_MACHINE} if isinstance(model, dict) else {}
+    return {**tables, "model": kept}
 
 
 def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:

@@ -22,9 +22,18 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 DEBUG_VARIABLE = "EMBED_DEBUG"  # set by --debug
 
 
+def in_one_line(text: str) -> str:
+    """Return a text with what a terminal does not print as it is (controls, line ends, lone surrogates) as escapes."""
+    return text if text.isprintable() else "".join(map(_printed, text))
+
+
+def _printed(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
 def note(text: str) -> None:
     """Write a line."""
-    sys.stderr.write(f"embed-corpus: {text}\n")
+    sys.stderr.write(f"embed-corpus: {in_one_line(text)}\n")
 
 
 class Progress:

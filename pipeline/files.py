@@ -1,12 +1,20 @@
-"""Files: written whole or not at all and made durable, Parquet opened; an error says which file and what to do."""
+"""Files: written whole or not at all and made durable, Parquet opened; an error says which file and what to do.
+
+Datasets are handed around, so a file of an output is opened only where it is one itself: no link is followed, and
+nothing is waited for in a FIFO or read from a device.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
+from typing import Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,29 +24,100 @@ from pipeline.errors import CorpusError, OutputError
 # What pyarrow raises for bytes that make no sense.
 UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.ArrowException)
 
+Check = Callable[[], None]
 
-def publish_file(path: Path, data: pa.Buffer) -> None:
-    """Write a file under a temporary name, flush it and rename it; raises OutputError."""
+FLAGS = {
+    "rb": os.O_RDONLY,
+    "wb": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+    "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+    "a+b": os.O_RDWR | os.O_CREAT | os.O_APPEND,
+}
+KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a file",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def kind_of(path: Path) -> str:
+    """Return in words what is at a path, a link for itself; "" for nothing."""
+    try:
+        return KINDS.get(stat.S_IFMT(path.lstat().st_mode), "an odd file")
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return ""
+        raise
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the sorted names of what is in a folder; none where there is no folder, or a link to one."""
+    return sorted(os.listdir(folder)) if kind_of(folder) == "a folder" else []  # noqa: PTH208  names are all there is
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file at a path, and no link to one."""
+    return kind_of(path) == "a file"
+
+
+def check_file(path: Path) -> None:
+    """Raise OSError where there is something else than a file, links among it; nothing there is right."""
+    if kind_of(path) not in ("a file", ""):
+        raise OSError(errno.EINVAL, f"{kind_of(path)} in the place of a file", str(path))
+
+
+def open_file(path: Path, mode: Literal["rb", "wb", "ab", "a+b"] = "rb") -> BufferedIOBase:
+    """Open a file as `open` does, but never what a link leads to; raises OSError at once for a FIFO and the like."""
+    check_file(path)
+    descriptor = os.open(str(path), FLAGS[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    return cast("BufferedIOBase", os.fdopen(descriptor, mode))
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file; raises OSError as `open_file` does."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def publish_file(path: Path, data: pa.Buffer, check: Check = lambda: None) -> None:
+    """Write a file under a temporary name, flush it and rename it; raises OutputError.
+
+    `check` raises where that must not be, such as for an output that is another run's by now. It is asked at the last
+    moment: a run may be stopped at any point, and go on an hour later.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    check()
     with writing(path), contextlib.ExitStack() as on_leaving:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent, check)
         on_leaving.callback(temporary.unlink, missing_ok=True)
-        with temporary.open("wb") as file:
+        with open_file(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        check()
         temporary.replace(path)
         sync_folder(path.parent)
 
 
-def append_file(path: Path, data: bytes) -> None:
-    """Add to the end of a file and flush it; raises OutputError."""
+def append_file(path: Path, data: bytes, check: Check = lambda: None) -> None:
+    """Add to the end of a file and flush it; raises OutputError. See `publish_file` for `check`."""
+    check()
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        _make_folder(path.parent, check)
+        with open_file(path, "ab") as file:
+            check()
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _make_folder(path: Path, check: Check) -> None:
+    if not kind_of(path):
+        check()
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def move_file(path: Path, to: Path) -> None:
@@ -68,8 +147,8 @@ def checksum(data: pa.Buffer) -> str:
 
 
 def file_checksum(path: Path) -> str:
-    """Return the `checksum` of a file, which is read in pieces."""
-    with path.open("rb") as file:
+    """Return the `checksum` of a file, which is read in pieces; raises OSError as `open_file` does."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
@@ -92,6 +171,15 @@ def open_parquet(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
     Raises CorpusError naming the file and `rows` when the footer, or within the context a page, cannot be read.
     """
     with parquet_file(path, rows) as file, readable(path, rows, "pages that can be read"):
+        yield file
+
+
+@contextlib.contextmanager
+def open_own_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file of an output as `open_parquet` does, but never what a link leads to."""
+    if (found := kind_of(path)) not in ("a file", ""):
+        raise CorpusError(f"{path}: expected a Parquet file, found {found}")
+    with open_parquet(path) as file:
         yield file
 
 

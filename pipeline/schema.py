@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -27,6 +28,7 @@ PART = pa.schema(
     ]
 )
 EMBEDDING = "embedding"
+MAX_DIM = 65_536  # no model has wider vectors
 RESERVED = (*PART.names, EMBEDDING)  # no kept column has one of these names in a part
 REJECTS = pa.schema(
     {
@@ -54,3 +56,22 @@ def kept_name(name: str) -> str:
 def embedding_type(dim: int) -> pa.DataType:
     """Return the type of the embedding column."""
     return pa.list_(pa.float16(), dim)
+
+
+def dim_of(recipe: Mapping[str, Any]) -> int:
+    """Return the width of the vectors of a recipe; 0 where it says none that there can be."""
+    dim = recipe.get("run.dim")
+    return dim if isinstance(dim, int) and not isinstance(dim, bool) and 0 < dim <= MAX_DIM else 0
+
+
+def find_fault(schema: pa.Schema, dim: int) -> str:
+    """Return in words how a schema differs from that of a part with vectors of this width; "" for no difference."""
+    if any(
+        len(schema.get_all_field_indices(name)) != 1 or schema.field(name).type != PART.field(name).type
+        for name in PART.names
+    ):
+        return f"expected columns {', '.join(PART.names)}, found {', '.join(schema.names)}"
+    kind = schema.field(EMBEDDING).type if EMBEDDING in schema.names else None
+    if dim < 1 or kind != embedding_type(dim):
+        return f"expected embedding fixed_size_list<float16>[{dim}], found {kind}"
+    return ""

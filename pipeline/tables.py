@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from typing import Any, get_type_hints
@@ -21,8 +22,10 @@ def parse_override(override: str) -> tuple[str, str, Any]:
         raise ConfigError(f"--set {override}: expected table.key=value, such as model.dtype=float32")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text
+    except RecursionError as error:
+        raise ConfigError(f"--set {key}: expected TOML or bare text, found: {error}") from error
     return table, name, value
 
 
@@ -47,6 +50,19 @@ def refuse_unknown(tables: Mapping[str, Any], record: type, where: str, prefix: 
             refuse_unknown(value, get_type_hints(record)[key], where, f"{key}.")
 
 
+def refuse_unusual(tables: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """Raise ConfigError for a number that is not finite, and for a name or a licence of several lines."""
+    for table, values in tables.items():
+        for key, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{where}: {table}.{key} expected a finite number, found {value}")
+    for key in ("name", "licence"):
+        if not tables["model"][key].isprintable():
+            raise ConfigError(
+                f"{where}: model.{key} expected printable characters in one line, found {tables['model'][key]!r}"
+            )
+
+
 def explained(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:
     """Turn "Expected `int`, got `str` - at `$.table.key`" into "table.key expected int, found 'x'"."""
     problem, _, path = str(error).replace("`", "").partition(" - at $.")
@@ -56,4 +72,11 @@ def explained(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:
     if not problem.startswith("Expected"):
         return f"{path}: {problem}"
     expected = problem.removeprefix("Expected ").partition(", got ")[0]
-    return f"{path} expected {expected}, found {tables[table][key.partition('[')[0]]!r}"
+    return f"{path} expected {expected}, found {_shown(tables[table][key.partition('[')[0]])}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integer of over 4,300 digits
+        return "a number of thousands of digits"

@@ -14,7 +14,8 @@ from pipeline.corpus.rows import text_columns
 from pipeline.errors import ConfigError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.schema import kept_name
-from tests.support import REPOSITORY
+from tests.support import HASHING, REPOSITORY, texts, write_jsonl
+from tests.support.many import Call, run_all
 
 LOCAL = REPOSITORY / "configs/local.toml"
 
@@ -213,6 +214,89 @@ def test_a_refusal_says_what_was_expected_and_what_was_found(override: str, word
     assert str(refusal.value) == f"{LOCAL}: {words}"
 
 
+FLOATS = [
+    "model.flop_per_token",
+    "model.n_parameters",
+    "engine.gpu_memory_utilization",
+    "run.max_removed",
+    "modal.usd_per_hour",
+    "modal.driver_hours",
+]
+
+
+def test_these_are_all_the_keys_that_take_a_fraction() -> None:
+    found = {
+        f"{table}.{key}" for table, keys in to_tables(config()).items() for key in keys if type(keys[key]) is float
+    }
+    assert found == {*FLOATS}
+
+
+@pytest.mark.parametrize("key", FLOATS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "+nan", "1e999", "-1.0"])
+def test_a_number_that_is_not_finite_or_below_zero_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        config(f"{key}={value}")
+    assert f"{key} expected " in str(refusal.value)
+    assert f", found {float(value)}" in str(refusal.value)
+
+
+def test_a_number_that_is_not_finite_never_gets_into_a_manifest(tmp_path: Path) -> None:
+    """There it was a line that its own reader refused: a complete dataset was incomplete for good."""
+    source, text = write_jsonl(tmp_path / "in.jsonl", texts(3)), LOCAL.read_text()
+    path = tmp_path / "nan.toml"
+    path.write_text(f"{text}\n[modal]\nusd_per_hour = nan\n")
+    run = ("run", "--input", source, "--output", tmp_path / "out", *HASHING)
+    for call in run_all([Call((*run, "--config", path)), Call((*run, "--set", "modal.usd_per_hour=inf"))]):
+        assert call.returncode == 2
+        assert "modal.usd_per_hour expected " in call.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.dims=[9999999999]", "model.dims[0] expected int <= 65536, found [9999999999]"),
+        ("model.dims=[65537]", "model.dims[0] expected int <= 65536"),
+        ("model.max_tokens=9999999999", "model.max_tokens expected int <= 2147483647"),
+        (f"model.max_tokens={10**30}", f"model.max_tokens expected int <= 2147483647, found {10**30}"),
+        ("model.max_tokens=0x" + "f" * 9999, "found a number of thousands of digits"),
+        ("model.max_tokens=" + "9" * 9999, "model.max_tokens expected int, found '999"),
+        ("engine.max_num_seqs=1000000000000", "engine.max_num_seqs expected int <= 2147483647"),
+        ("engine.kv_cache_bytes=-1", "engine.kv_cache_bytes expected int >= 0"),
+        (f"engine.kv_cache_bytes={10**20}", "engine.kv_cache_bytes expected int <= 9007199254740992"),
+        (f"corpus.overlap={10**20}", "corpus.overlap expected int <= 9007199254740992"),
+        ("engine.gpu_memory_utilization=1.5", "engine.gpu_memory_utilization expected float <= 1.0, found 1.5"),
+        ("corpus.keep=" + "[" * 100_000, "--set corpus.keep: expected TOML or bare text, found: "),
+        ("a=" + "[" * 100_000, "--set a=[[["),
+    ],
+)
+def test_an_absurd_size_is_one_line(override: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        config(override)
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["a=" + "[" * 100_000, "a=" + "9" * 9999, "a={b=" * 100_000])
+def test_a_file_that_nests_or_counts_too_far_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.toml: expected TOML, found: "):
+        load_config(path)
+
+
+@pytest.mark.parametrize("key", ["name", "licence"])
+@pytest.mark.parametrize("value", ["a\nlicense: mit", "a\rb", "a\x1b[2J", "\u2028", "\u202egpj"])
+def test_a_name_and_a_licence_are_one_line_that_can_be_printed(key: str, value: str) -> None:
+    tables = to_tables(config())
+    tables["model"][key] = value
+    with pytest.raises(
+        ConfigError, match=rf"model\.{key} expected printable characters in one line, found '"
+    ) as refusal:
+        parse_config(tables, where="here")
+    assert str(refusal.value).isprintable()
+
+
 @pytest.mark.parametrize(("tables", "key"), [({}, "model"), ({"model": {"name": "x"}}, "model.revision")])
 def test_a_key_that_is_missing_is_named(tables: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=f"^here: expected {key}, found none$"):
@@ -250,6 +334,12 @@ def test_a_dim_that_the_model_was_not_trained_for_is_refused_unless_allowed() ->
         config(dim=100)
     assert config(dim=100, allow_untrained_dim=True).dim == 100
     assert config("model.dims=[384, 100]", dim=100).dim == 100
+
+
+@pytest.mark.parametrize("template", ["{text:>99}", "{text!r}", "{text:{title}}", "{text} {}", "{text!s:>9} {title}"])
+def test_a_format_or_a_conversion_in_a_template_is_refused(template: str) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.text .*: expected names of columns alone in braces, found \{"):
+        text_columns(config(f"corpus.text={template}").corpus.text)
 
 
 @pytest.mark.parametrize("template", ["{title", "title}", "{title}\n{body"])

@@ -70,12 +70,17 @@ class Rows:
 def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
     """Return the columns that `corpus.text` names, and itself when it is a template such as "{title}\\n{body}".
 
-    Raises ConfigError for a brace that is not closed.
+    Raises ConfigError for a brace that is not closed, and for braces with anything but the name of a column in them.
     """
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(text) if name]
+        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
         raise ConfigError(f"corpus.text {text!r}: {error}; write a brace that is text twice") from error
+    names = [name for _, name, _, _ in fields if name]
+    for _, name, form, conversion in fields:
+        if form or conversion or (names and not name):
+            found = f"{{{name}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}}}"
+            raise ConfigError(f"corpus.text {text!r}: expected names of columns alone in braces, found {found}")
     return (tuple(dict.fromkeys(names)), text) if names else ((text,), None)
 
 

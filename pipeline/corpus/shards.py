@@ -6,8 +6,9 @@ import glob
 import stat
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -77,10 +78,18 @@ def find_files(input: str) -> Found:
     return Found(root=listing.root, shards=shards, left_out=left_out)
 
 
-def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, skip_bad_files: bool = False) -> Corpus:
+def open_corpus(
+    root: Path,
+    shards: Sequence[Shard],
+    config: CorpusConfig,
+    *,
+    skip_bad_files: bool = False,
+    known_bad: Mapping[str, str] = MappingProxyType({}),
+) -> Corpus:
     """Look at the columns of every shard; `settle` gives the kept ones their types.
 
-    Raises CorpusError naming each file that cannot be read or lacks a column, unless those are to be skipped.
+    Raises CorpusError naming each file that cannot be read or lacks a column, unless those are to be skipped: then
+    their first rows are read too. `known_bad` gives files to skip, by source, each with why.
     """
     text, template = text_columns(config.text)
     columns = Columns(text=text, template=template, id=config.id or "id", keep=config.keep)
@@ -90,11 +99,16 @@ def open_corpus(root: Path, shards: Sequence[Shard], config: CorpusConfig, *, sk
     usable: list[Shard] = []
     bad: dict[str, str] = {}
     for shard in shards:
-        path = root / shard.source
+        path, reader = root / shard.source, reader_of(root, shard.source)
+        if shard.source in known_bad:
+            bad[shard.source] = known_bad[shard.source]
+            continue
         try:
             if why := _why_no_file(path):
                 raise CorpusError(f"{path}: expected a file, found: {why}")
-            found = reader_of(root, shard.source).column_types(columns, needed)
+            found = reader.column_types(columns, needed)
+            if skip_bad_files:
+                reader.head(replace(columns, keep=()))
         except CorpusError as error:
             bad[shard.source] = str(misnamed(path) or error)
             continue

@@ -1,10 +1,20 @@
 """A dataset: its manifest, its parts, the volume it is kept on, and the transaction that changes it."""
 
 from pipeline.dataset.card import write_card
-from pipeline.dataset.describe import describe_plan, describe_run, open_dataset, status
+from pipeline.dataset.describe import (
+    describe_plan,
+    describe_run,
+    open_dataset,
+    read_dataset,
+    status,
+    trained_widths,
+    width_of,
+)
+from pipeline.dataset.footer import RECEIPT_KEY
+from pipeline.dataset.layout import TRASH, check_layout
+from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, heartbeat
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, parse_receipt, totals
 from pipeline.dataset.ours import (
-    TRASH,
     check_ours,
     discard,
     discard_file,
@@ -13,11 +23,11 @@ from pipeline.dataset.ours import (
     sweep,
     temporaries,
 )
-from pipeline.dataset.parts import count_duplicate_ids, open_part
-from pipeline.dataset.rejects import describe_reject, in_one_line, iter_rejects
-from pipeline.dataset.store import RECEIPT_KEY, Store
+from pipeline.dataset.parts import count_duplicate_ids, open_part, open_vectors
+from pipeline.dataset.rejects import describe_reject, iter_rejects
+from pipeline.dataset.store import Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
-from pipeline.dataset.volume import BEAT_S, NAME, STALE_S, Attempt, Attempts, Volume, deaths_of, heartbeat
+from pipeline.dataset.volume import Attempt, Attempts, Volume, deaths_of
 
 __all__ = [
     "BEAT_S",
@@ -35,6 +45,7 @@ __all__ = [
     "Store",
     "Transaction",
     "Volume",
+    "check_layout",
     "check_ours",
     "count_duplicate_ids",
     "deaths_of",
@@ -45,17 +56,20 @@ __all__ = [
     "discard_file",
     "foreign_files",
     "heartbeat",
-    "in_one_line",
     "iter_rejects",
     "load_prefilled",
     "open_dataset",
     "open_part",
+    "open_vectors",
     "output_folder",
     "parse_receipt",
+    "read_dataset",
     "save_prefilled",
     "status",
     "sweep",
     "temporaries",
     "totals",
+    "trained_widths",
+    "width_of",
     "write_card",
 ]

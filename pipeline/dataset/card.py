@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.console import note
+from pipeline.console import in_one_line, note
 from pipeline.dataset.manifest import Dataset
 from pipeline.dataset.store import Store
-from pipeline.files import publish_file
+from pipeline.files import is_file, kind_of, publish_file, read_file
 
 NAME = "README.md"
 BEGIN = "<!-- embed-corpus {metadata} {body}: a run writes what follows, down to the next such line -->\n"
@@ -27,6 +27,7 @@ OURS = re.compile(
     re.DOTALL,
 )
 METADATA = re.compile(rb"---\n.*?\n---\n", re.DOTALL)
+MARKDOWN = re.compile(r"[^\w ./,+-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # what may mean something in a page
 BODY = """\
 # Embeddings by {name}
 
@@ -50,12 +51,13 @@ Made with embed-corpus; `embed-corpus verify` checks the files against `manifest
 def write_card(store: Store, dataset: Dataset, sums: Mapping[str, int]) -> None:
     """Bring our part of the card up to date; a card that a person wrote or changed there stays, which is said."""
     path = store.root / NAME
-    found = path.read_bytes() if path.exists() else None
-    card = merged(found, metadata_of(dataset), body_of(dataset, sums))
+    is_odd = kind_of(path) not in ("a file", "")
+    found = read_file(path) if is_file(path) else None
+    card = None if is_odd else merged(found, metadata_of(dataset), body_of(dataset, sums))
     if card is None:
         note(f"{path}: left as it is, as a person wrote or changed our part of it; move it away for a new one")
     elif card != found:
-        publish_file(path, pa.py_buffer(card))
+        publish_file(path, pa.py_buffer(card), store.volume.check_held)
 
 
 def merged(found: bytes | None, metadata: bytes, body: bytes) -> bytes | None:
@@ -73,17 +75,19 @@ def merged(found: bytes | None, metadata: bytes, body: bytes) -> bytes | None:
 
 def is_ours(path: Path) -> bool:
     """Whether a file is a card that a run wrote."""
-    return path.is_file() and OURS.fullmatch(path.read_bytes()) is not None
+    return is_file(path) and OURS.fullmatch(read_file(path)) is not None
 
 
 def metadata_of(dataset: Dataset) -> bytes:
     """Return the YAML that says which files are data and under which licence, between its two lines of dashes."""
     from huggingface_hub import DatasetCardData
 
+    model = dataset.config.get("model")
+    licence = model.get("licence") if isinstance(model, dict) else None
     card = DatasetCardData(
         configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
         license="other",
-        license_name=dataset.config["model"]["licence"],
+        license_name=in_one_line(licence) if isinstance(licence, str) else "unknown",
         tags=["embeddings"],
     )
     return f"---\n{card.to_yaml(original_order=['configs'])}\n---\n".encode()
@@ -91,14 +95,24 @@ def metadata_of(dataset: Dataset) -> bytes:
 
 def body_of(dataset: Dataset, sums: Mapping[str, int]) -> bytes:
     """Return what the card says of a dataset with these sums."""
-    rows = "\n".join(f"| {key} | `{value!r}` |" for key, value in dataset.recipe.items())
+    rows = "\n".join(f"| {_escaped(key)} | {_code(repr(value))} |" for key, value in dataset.recipe.items())
     return BODY.format(
-        name=dataset.config["model"]["name"],
+        name=_escaped(str(dataset.recipe.get("model.name"))),
         dim=dataset.recipe["run.dim"],
-        fingerprint=dataset.fingerprint,
+        fingerprint=_escaped(dataset.fingerprint),
         rows=rows,
         **sums,
     ).encode()
+
+
+def _code(text: str) -> str:
+    """Return Markdown that shows a text as code, in a table as well."""
+    return f"<code>{_escaped(text)}</code>" if re.search(r"[`|<]", text) else f"`{in_one_line(text)}`"
+
+
+def _escaped(text: str) -> str:
+    """Return Markdown that shows a text as it is, whatever of Markdown or HTML is in it."""
+    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", in_one_line(text))
 
 
 def _digest(text: bytes) -> bytes:

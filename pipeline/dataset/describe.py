@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from pipeline.dataset.manifest import Manifest, totals
+from pipeline.dataset.layout import check_layout
+from pipeline.dataset.manifest import Dataset, Manifest, totals
 from pipeline.dataset.ours import is_dataset
 from pipeline.dataset.store import Store
-from pipeline.errors import UsageError
+from pipeline.errors import DamageError, UsageError
+from pipeline.schema import MAX_DIM, dim_of
 
 PLAN = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
 RUN = (
     "{state}: {has}{input_rows:,} rows, {embedded_rows:,} embedded, {rejected_rows:,} rejected{why}, {parts:,} parts, "
     "{tokens:,} tokens{cut}; this run {did} in {wall_s:,.1f} s{end}"
 )
+MAX_SWAPS = 8  # that one reader meets
+T = TypeVar("T")
 DID = {
     "embedded_now": "embedded {:,} texts",
     "kept_rows": "kept {:,} rows",
@@ -24,11 +29,47 @@ DID = {
 
 
 def open_dataset(store: Store) -> Manifest:
-    """Return the manifest of a dataset; raises UsageError when the folder holds none."""
+    """Return the manifest of a dataset; raises UsageError when the folder holds none, DamageError for links in it."""
     manifest = store.read_manifest()
     if not is_dataset(store):
         raise UsageError(f"{store.root}: expected a dataset made by `embed-corpus run`, found no manifest of one")
+    check_layout(store.root, DamageError)
     return manifest
+
+
+def read_dataset(store: Store, read: Callable[[Manifest], T]) -> T:
+    """Return what `read` makes of a dataset that a run may be changing.
+
+    Where it finds damage, the manifest is read once more: a part that it named may have left in a swap meanwhile.
+    Raises DamageError for damage under a manifest that stays, or after MAX_SWAPS other ones.
+    """
+    manifest = open_dataset(store)
+    for _ in range(MAX_SWAPS):
+        try:
+            return read(manifest)
+        except DamageError:
+            before, manifest = manifest, store.read_manifest()
+            if manifest.receipts == before.receipts:
+                raise
+    return read(manifest)
+
+
+def width_of(dataset: Dataset) -> int:
+    """Return the width of the vectors, as the recipe has it; raises DamageError where that is no width."""
+    if not (width := dim_of(dataset.recipe)):
+        found = json.dumps(dataset.recipe.get("run.dim"))[:80]
+        raise DamageError(
+            f"manifest.jsonl: expected a recipe with run.dim of 1 to {MAX_DIM:,}, found {found}; move it away and "
+            "run again: the parts say what they are"
+        )
+    return width
+
+
+def trained_widths(dataset: Dataset) -> list[int]:
+    """Return the widths that the model was trained for, as far as the manifest says."""
+    model = dataset.config.get("model")
+    dims = model.get("dims") if isinstance(model, dict) else None
+    return [dim for dim in dims if type(dim) is int] if isinstance(dims, list) else []
 
 
 def describe_plan(plan: Mapping[str, Any]) -> str:

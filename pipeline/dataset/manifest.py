@@ -18,7 +18,10 @@ from pipeline.chunk import Shard, Span
 
 FORMAT_VERSION = 1
 
-PartName = Annotated[str, msgspec.Meta(pattern=r"^[^/\x00.][^/\x00]*$")]  # names nothing outside its folder
+# ASCII without controls and slashes, short enough for a file, no leading dot: names nothing outside its folder.
+PartName = Annotated[str, msgspec.Meta(pattern=r"^[!-\-0-~][ -.0-~]{0,254}\Z")]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Date = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # nanoseconds since the epoch
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dataset"):
@@ -38,38 +41,51 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     has_rejects: bool  # whether rejects/ holds a file of the part's name
     fingerprint: str
     source: str
-    shard_size_bytes: int
-    shard_mtime_ns: int
+    shard_size_bytes: Count
+    shard_mtime_ns: Date
     span: Span
     last: bool  # whether the shard ends with this chunk
-    input_rows: int
-    embedded_rows: int
-    rejected_rows: int
-    passages: int
-    truncated: int
-    tokens: int
+    input_rows: Count
+    embedded_rows: Count
+    rejected_rows: Count
+    passages: Count
+    truncated: Count
+    tokens: Count
     column_settings: str = msgspec.field(
         default="", name="labels"
     )  # which column gave the ids, which were kept, and in which types
     kinds: dict[str, list[str]] = {}  # of JSON values in each kept column; empty where the shard has types
     root: str = ""  # digest of the folder that `source` is below; "" in parts of earlier versions
-    reasons: dict[str, int] = {}  # rejected rows by reason; empty in parts of earlier versions
-    reused_rows: int = 0  # whose vectors come from an older part
-    engine_calls: int = 0
-    engine_texts: int = 0
+    reasons: dict[str, Count] = {}  # rejected rows by reason; empty in parts of earlier versions
+    reused_rows: Count = 0  # whose vectors come from an older part
+    engine_calls: Count = 0
+    engine_texts: Count = 0
     engine_s: float = 0.0
     engine_ready_at: float = 0.0  # seconds since the epoch
     rejects_checksum: str = ""  # blake2b of the file in rejects/; "" when there is none
-    size_bytes: int = 0  # of the part; 0 in its own footer, which cannot know
+    size_bytes: Count = 0  # of the part; 0 in its own footer, which cannot know
     checksum: str = ""  # blake2b of the part; likewise
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, for a decoder msgspec.ValidationError, for a span that is none."""
+        span = self.span
+        rows, blank = (span.row_start, span.row_stop), (0, span.n_blank)
+        if not all(0 <= start <= stop < 2**63 for start, stop in (rows, (span.byte_start, span.byte_stop), blank)):
+            raise ValueError(f"expected a span of rows and bytes, found {span}")
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether its rows are those embedded and those rejected, and no more than its span has."""
+        n_rows = self.embedded_rows + self.rejected_rows
+        return self.input_rows == n_rows <= self.span.n_rows and self.passages >= self.embedded_rows
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="seen"):
     """A shard whose mtime changed but whose rows did not: its receipts stay valid for this size and mtime."""
 
     source: str
-    size_bytes: int
-    mtime_ns: int
+    size_bytes: Count
+    mtime_ns: Date
 
     @classmethod
     def of(cls, shard: Shard) -> Seen:
@@ -83,20 +99,20 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     state: Literal["started", "complete", "incomplete"]
     input: str
     started_at: float  # seconds since the epoch
-    limit: int | None = None  # rows, when no more were asked for
+    limit: Count | None = None  # rows, when no more were asked for
     keep_missing: bool = False  # whether rows of shards that are gone were to stay
-    missing_chunks: int = 0
+    missing_chunks: Count = 0
     skipped_files: tuple[str, ...] = ()
-    duplicate_ids: int = 0
-    kept_rows: int = 0  # in parts that stayed as they were
-    reused_rows: int = 0  # in new parts, with the vector of an old one
-    embedded_now: int = 0  # texts that the engine embedded
-    removed_rows: int = 0  # that were in replaced or removed parts and are nowhere now
-    engine_calls: int = 0
+    duplicate_ids: Count = 0
+    kept_rows: Count = 0  # in parts that stayed as they were
+    reused_rows: Count = 0  # in new parts, with the vector of an old one
+    embedded_now: Count = 0  # texts that the engine embedded
+    removed_rows: Count = 0  # that were in replaced or removed parts and are nowhere now
+    engine_calls: Count = 0
     engine_s: float = 0.0
     wall_s: float = 0.0
     engine_busy: float | None = None  # engine seconds / seconds from engine ready to last receipt
-    peak_rss_bytes: int = 0
+    peak_rss_bytes: Count = 0
     cost_usd: float = 0.0
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pipeline.dataset.card import is_ours as is_our_card
+from pipeline.dataset.layout import ATTEMPTS, FOLDERS, NEXT, TRASH, check_layout, staged
+from pipeline.dataset.lock import NAME
 from pipeline.dataset.manifest import fold
-from pipeline.dataset.store import NEXT, Store
-from pipeline.dataset.volume import ATTEMPTS, NAME
+from pipeline.dataset.store import Store
 from pipeline.errors import UsageError
-from pipeline.files import move_file, remove_file, sync_folder, writing
+from pipeline.files import kind_of, move_file, names_in, remove_file, sync_folder, writing
 
-TRASH = ".trash"  # below the output: what a repair dropped
-FOLDERS = ("data", "rejects")
 PART = r"part-\w+-\d{10,}-[0-9a-f]{16}\.parquet"  # see Chunk.part_name
 PART_NAME = re.compile(PART, re.ASCII)
 TEMPORARY = re.compile(rf"\.({PART}|manifest\.jsonl|README\.md)\.\d+\.tmp", re.ASCII)
-FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 BESIDE = {NEXT, NAME, ATTEMPTS, TRASH}
 OF_THE_SYSTEM = {"lost+found", ".DS_Store"}  # in a folder that a person takes for empty
 
@@ -44,13 +41,14 @@ def is_dataset(store: Store) -> bool:
 
 
 def check_ours(store: Store) -> None:
-    """Raise UsageError unless a folder is new, empty, or one that a run made."""
+    """Raise UsageError unless a folder is new, empty, or one that a run made and that has no links in it."""
     foreign = [] if is_dataset(store) else list(_foreign_entries(store))
     if foreign:
         raise UsageError(
             f"output {store.root}: expected a new folder, an empty one or a dataset of embed-corpus, found "
             f"{', '.join(foreign[:3])}; nothing was touched, choose another --output"
         )
+    check_layout(store.root, UsageError)
 
 
 def foreign_files(store: Store, parts: Collection[str]) -> list[str]:
@@ -58,7 +56,7 @@ def foreign_files(store: Store, parts: Collection[str]) -> list[str]:
     return [
         f"{folder}/{name}"
         for folder in FOLDERS
-        for name in _names(store.root / folder)
+        for name in names_in(store.root / folder)
         if name not in parts and not name.startswith(".") and not PART_NAME.fullmatch(name)
         if folder != "data" or not store.has_receipt(name)
     ]
@@ -73,11 +71,12 @@ def discard(store: Store, part: str) -> None:
 def discard_file(store: Store, name: str) -> None:
     """Move a file, by its path below the output, into the trash if it is there; raises OutputError."""
     path, to = store.root / name, store.root / TRASH / name
-    if not path.exists():
+    if not kind_of(path):
         return
+    store.volume.check_held()
     with writing(to):
         to.parent.mkdir(parents=True, exist_ok=True)
-    taken = set(_names(to.parent))
+    taken = set(names_in(to.parent))
     names = (f"{to.name}{f'.{n}' if n else ''}" for n in range(len(taken) + 1))
     move_file(path, to.with_name(next(free for free in names if free not in taken)))
     sync_folder(path.parent)
@@ -85,33 +84,27 @@ def discard_file(store: Store, name: str) -> None:
 
 def sweep(store: Store) -> None:
     """Remove what a crash left behind: temporary files, and rejects whose part was never published."""
+    store.volume.check_held()
     for path in temporaries(store):
         remove_file(path)
-    for name in _names(store.root / "rejects"):
+    for name in names_in(store.root / "rejects"):
         if PART_NAME.fullmatch(name) and not store.data_path(name).exists():
             remove_file(store.rejects_path(name))
-    for recipe in filter(FINGERPRINT.fullmatch, _names(store.root / NEXT)):
+    for recipe in staged(store.root):
         sweep(store.staging(recipe))
 
 
 def temporaries(store: Store) -> list[Path]:
     """Return the files that were being written when a run was stopped, or are at this moment."""
     folders = (store.root, *(store.root / folder for folder in FOLDERS))
-    return [folder / name for folder in folders for name in _names(folder) if TEMPORARY.fullmatch(name)]
+    return [folder / name for folder in folders for name in names_in(folder) if TEMPORARY.fullmatch(name)]
 
 
 def _foreign_entries(store: Store) -> Iterator[str]:
-    for name in _names(store.root):
+    for name in names_in(store.root):
         if name in FOLDERS:
             known = (PART_NAME, TEMPORARY)
-            inside = _names(store.root / name) if (store.root / name).is_dir() else [""]
+            inside = names_in(store.root / name) if kind_of(store.root / name) == "a folder" else [""]
             yield from (f"{name}/{each}" for each in inside if not any(kind.fullmatch(each) for kind in known))
         elif name not in BESIDE | OF_THE_SYSTEM and not TEMPORARY.fullmatch(name):
             yield name
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))  # noqa: PTH208  names are all that is asked for
-    except (FileNotFoundError, NotADirectoryError):
-        return []

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import CorpusError, DamageError
-from pipeline.files import open_parquet
+from pipeline.files import open_own_parquet
+from pipeline.schema import find_fault
 
 N_BUCKETS = 64
 
@@ -21,10 +22,21 @@ N_BUCKETS = 64
 def open_part(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a part, or the rejects of one, to be read in pieces; raises DamageError when it cannot be read."""
     try:
-        with open_parquet(path) as file:
+        with open_own_parquet(path) as file:
             yield file
     except CorpusError as error:
         raise DamageError(f"{error}; `embed-corpus verify --repair` drops the part and a run makes it again") from error
+
+
+@contextlib.contextmanager
+def open_vectors(path: Path, width: int) -> Iterator[pq.ParquetFile]:
+    """Open a part that has the columns of one and vectors of a width; raises DamageError."""
+    with open_part(path) as file:
+        if fault := find_fault(file.schema_arrow, width):
+            raise DamageError(
+                f"{path}: {fault}; `embed-corpus verify --repair` drops the part and a run makes it again"
+            )
+        yield file
 
 
 def count_duplicate_ids(parts: Iterable[Path]) -> int:

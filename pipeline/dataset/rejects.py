@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pipeline.console import in_one_line
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.parts import open_part
 from pipeline.dataset.store import Store
@@ -36,8 +37,3 @@ def iter_rejects(store: Store, receipts: Iterable[Receipt]) -> Iterator[dict[str
 def describe_reject(reject: dict[str, Any]) -> str:
     """Return where a rejected row is and why, in one line: source:row, reason, detail."""
     return f"{in_one_line(reject['source'])}:{reject['row']}, {reject['reason']}, {in_one_line(reject['detail'])}"
-
-
-def in_one_line(text: str) -> str:
-    """Return a text with what a terminal does not print, line ends too, as escapes."""
-    return text if text.isprintable() else repr(text)[1:-1]

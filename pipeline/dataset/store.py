@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,24 +13,37 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.dataset.manifest import Line, Manifest, Receipt, fold, format_line, parse_receipt
-from pipeline.dataset.volume import LocalVolume, Volume, is_flocked
-from pipeline.errors import CorpusError, DamageError, UsageError
-from pipeline.files import append_file, checksum, file_checksum, open_parquet, publish_file, remove_file
+from pipeline.dataset.footer import RECEIPT_KEY, RECIPE_KEY, proven_receipt_in, receipt_in, recipe_in
+from pipeline.dataset.layout import NEXT, check_layout
+from pipeline.dataset.lock import is_flocked
+from pipeline.dataset.manifest import Line, Manifest, Receipt, fold, format_line
+from pipeline.dataset.volume import LocalVolume, Volume
+from pipeline.errors import DamageError, PipelineError, UsageError
+from pipeline.files import (
+    append_file,
+    checksum,
+    file_checksum,
+    is_file,
+    kind_of,
+    open_file,
+    publish_file,
+    remove_file,
+)
 
-NEXT = ".next"  # below the output: what waits for the swap, a folder for each recipe
-RECEIPT_KEY = b"embed_corpus.receipt"
-RECIPE_KEY = b"embed_corpus.recipe"
-UNREADABLE_RECEIPT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 ROW_GROUP_BYTES = 2 << 20  # the writer needs about ten times this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """An output folder, and the volume that it is on."""
+    """An output folder, and the volume that it is on.
+
+    Whatever writes raises OutputLockedError, before it does, where another run has taken over the output that this one
+    holds. Whatever opens a file follows no link.
+    """
 
     root: Path
     volume: Volume = field(default_factory=LocalVolume, repr=False, compare=False)
+    commits: bool = True  # whether each part is made durable when it is published
 
     @property
     def manifest_path(self) -> Path:
@@ -52,11 +64,12 @@ class Store:
 
     def without_commits(self) -> Store:
         """Return a store of the same folder for many parts, which one commit of this store then makes durable."""
-        return replace(self, volume=LocalVolume(writing=self.volume.writing))
+        return replace(self, commits=False)
 
     def commit(self) -> None:
         """Make what was written durable, and visible elsewhere."""
         with self.volume.writing:
+            self.volume.check_held()
             self.volume.commit()
 
     def reload(self) -> None:
@@ -70,16 +83,18 @@ class Store:
         The rejects come first: a part that is there proves that everything of its chunk is.
         """
         with self.volume.writing:  # encoding too: it is what takes most memory, and one at a time takes half
+            self.volume.check_held()
             if rejects is not None:
                 rejected = _parquet(rejects)
                 receipt = msgspec.structs.replace(receipt, rejects_checksum=checksum(rejected))
-                publish_file(self.rejects_path(receipt.part), rejected)
+                publish_file(self.rejects_path(receipt.part), rejected, self.volume.check_held)
             else:
                 remove_file(self.rejects_path(receipt.part))
             footer = {RECEIPT_KEY: format_line(receipt).strip(), RECIPE_KEY: recipe.encode()}
             data = _parquet(table.replace_schema_metadata(footer))
-            publish_file(self.data_path(receipt.part), data)
-            self.volume.commit()
+            publish_file(self.data_path(receipt.part), data, self.volume.check_held)
+            if self.commits:
+                self.volume.commit()
         return msgspec.structs.replace(receipt, size_bytes=data.size, checksum=checksum(data))
 
     def read_recipe(self) -> dict[str, Any] | None:
@@ -103,7 +118,7 @@ class Store:
     def manifest_lines(self) -> Iterator[bytes]:
         """Yield the lines of the manifest, none where there is no file; raises DamageError as `read_manifest` does."""
         try:
-            with self.manifest_path.open("rb") as file:
+            with open_file(self.manifest_path) as file:
                 yield from file
         except FileNotFoundError:
             return
@@ -115,74 +130,69 @@ class Store:
 
     def rewrite_manifest(self, lines: Iterable[Line]) -> None:
         """Replace the manifest as a whole; the caller commits."""
-        publish_file(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))))
+        publish_file(self.manifest_path, pa.py_buffer(b"".join(map(format_line, lines))), self.volume.check_held)
 
     def append(self, line: Line) -> None:
         """Add one line to the manifest, durably."""
-        append_file(self.manifest_path, format_line(line))
+        append_file(self.manifest_path, format_line(line), self.volume.check_held)
 
     def part_sizes(self) -> dict[str, int]:
-        """Return the names and bytes of the published parts."""
-        try:
-            with os.scandir(self.root / "data") as entries:
-                return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".parquet")}
-        except (FileNotFoundError, NotADirectoryError):
+        """Return the names and bytes of the published parts; -1 for what has such a name and is no file."""
+        if kind_of(self.root / "data") != "a folder":
             return {}
+        with os.scandir(self.root / "data") as entries:
+            return {
+                entry.name: entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else -1
+                for entry in entries
+                if entry.name.endswith(".parquet")
+            }
 
     def receipt_of(self, part: str) -> Receipt | None:
         """Return the completed receipt in a part's footer; None when the file is not a part of ours, whole, with its
         rejects."""
-        path = self.data_path(part)
+        path, receipt = self.data_path(part), proven_receipt_in(self.data_path(part))
         try:
-            with open_parquet(path) as file:
-                receipt = parse_receipt((file.metadata.metadata or {})[RECEIPT_KEY])
-                n_rows = sum(map(len, file.iter_batches()))
-            is_whole = (receipt.part, receipt.passages) == (part, n_rows) and (
-                not receipt.has_rejects or receipt.rejects_checksum == file_checksum(self.rejects_path(part))
-            )
-            if not is_whole:
+            if receipt is None or (
+                receipt.has_rejects and receipt.rejects_checksum != file_checksum(self.rejects_path(part))
+            ):
                 return None
             return msgspec.structs.replace(receipt, size_bytes=path.stat().st_size, checksum=file_checksum(path))
-        except (CorpusError, OSError, KeyError, *UNREADABLE_RECEIPT):
+        except OSError:
             return None
 
     def has_receipt(self, name: str) -> bool:
         """Whether a file in data/ has a receipt in its footer, whatever its name is."""
-        try:
-            with open_parquet(self.data_path(name)) as file:
-                parse_receipt((file.metadata.metadata or {})[RECEIPT_KEY])
-        except (CorpusError, OSError, KeyError, *UNREADABLE_RECEIPT):
-            return False
-        return True
+        return receipt_in(self.data_path(name)) is not None
 
     def has_rejects_of(self, receipt: Receipt) -> bool:
         """Whether the rejects of a part are there if it has any; a copy of a run at work may lack them."""
-        return not receipt.has_rejects or self.rejects_path(receipt.part).exists()
+        return not receipt.has_rejects or is_file(self.rejects_path(receipt.part))
 
     def republish(self, part: str) -> Receipt | None:
         """Return the receipt of a part that is already there, made durable once more; None where there is none."""
         with self.volume.writing:
             receipt = self.receipt_of(part)
-            if receipt is not None:
+            if receipt is not None and self.commits:
                 self.volume.commit()
         return receipt
 
     def recipe_of(self, part: str) -> dict[str, Any]:
-        """Return the recipe in a part's footer."""
-        recipe: dict[str, Any] = json.loads(pq.read_metadata(self.data_path(part)).metadata[RECIPE_KEY])
-        return recipe
+        """Return the recipe in a part's footer; an empty one where there is none."""
+        return recipe_in(self.data_path(part))
 
     def remove(self, part: str) -> None:
         """Remove a part that the manifest does not name, and its rejects."""
+        self.volume.check_held()
         remove_file(self.data_path(part))
         remove_file(self.rejects_path(part))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the output for one run; raises OutputLockedError naming the holder.
+        """Hold the output for one run; raises OutputLockedError naming the holder, also at the end if it is another.
 
-        Leaving waits until no part is half published.
+        Leaving waits until no part is half published. Raises UsageError for an output with a link in it.
         """
+        check_layout(self.root, UsageError)
         with contextlib.ExitStack() as held:
             try:
                 for folder in (self.root / "data", self.root / "rejects"):
@@ -194,6 +204,10 @@ class Store:
                 ) from error
             try:
                 yield
+                self.volume.check_held()
+            except PipelineError:
+                self.volume.check_held()  # what went wrong may be what the other run did
+                raise
             finally:
                 with self.volume.writing:
                     pass

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.dataset.manifest import Dataset, Line, Manifest, Receipt, Run, Seen
 from pipeline.dataset.store import Store
 from pipeline.errors import CorpusError
-from pipeline.files import move_file, publish_file, remove_file, sync_folder
+from pipeline.files import is_file, move_file, publish_file, read_file, remove_file, sync_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +89,13 @@ def _swap(store: Store, staging: Store, lines: Iterable[Line], *, new: Collectio
     parts by their footers in either folder, and the old ones without a row of the input.
     """
     for part in new:
+        store.volume.check_held()
         rejects = staging.rejects_path(part)
-        if rejects.exists():  # copied before the part moves: so it is whole in either place
-            publish_file(store.rejects_path(part), pa.py_buffer(rejects.read_bytes()))
+        if is_file(rejects):  # copied before the part moves: so it is whole in either place
+            publish_file(store.rejects_path(part), pa.py_buffer(read_file(rejects)), store.volume.check_held)
         else:
             remove_file(store.rejects_path(part))
+        store.volume.check_held()
         move_file(staging.data_path(part), store.data_path(part))
     sync_folder(store.root / "data")
     store.rewrite_manifest(lines)
@@ -104,6 +106,7 @@ def _swap(store: Store, staging: Store, lines: Iterable[Line], *, new: Collectio
 
 def _drop(staging: Store) -> None:
     """Remove a staging folder whose parts have joined the dataset, with everything in it."""
+    staging.volume.check_held()
     shutil.rmtree(staging.root, ignore_errors=True)
 
 
@@ -112,7 +115,7 @@ def save_prefilled(staging: Store, name: str, vectors: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, vectors.schema) as writer:
         writer.write_table(vectors)
-    publish_file(_prefilled_path(staging, name), sink.getvalue())
+    publish_file(_prefilled_path(staging, name), sink.getvalue(), staging.volume.check_held)
 
 
 def load_prefilled(staging: Store, name: str) -> pa.Table:
@@ -120,9 +123,11 @@ def load_prefilled(staging: Store, name: str) -> pa.Table:
     path = _prefilled_path(staging, name)
     with staging.volume.writing:  # an open file would be in the way of a commit
         try:
-            return pa.ipc.open_file(path.read_bytes()).read_all()
+            return pa.ipc.open_file(read_file(path)).read_all()
         except FileNotFoundError as error:
             raise CorpusError(f"{path}: expected the vectors that the run saved, found none; run again") from error
+        except (OSError, pa.ArrowException) as error:
+            raise CorpusError(f"{path}: expected the vectors that the run saved, found: {error}; run again") from error
 
 
 def _prefilled_path(staging: Store, name: str) -> Path:

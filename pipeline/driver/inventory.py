@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from pipeline.chunk import Shard, Span, gaps, overlapping
-from pipeline.config import Config, Dtype, to_tables
+from pipeline.config import Config, Dtype, portable, to_tables
 from pipeline.corpus import Corpus, folders_below, root_key
 from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
 from pipeline.errors import RecipeError, UsageError
 from pipeline.recipe import column_settings, fingerprint, has_columns_of, recipe
+from pipeline.schema import dim_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,7 @@ def take_inventory(
     """
     manifest, named, unnamed = found.manifest, found.named, found.unnamed
     wanted = recipe(config)
-    dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=to_tables(config))
+    dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=portable(to_tables(config)))
     whole = {receipt.part for receipt in named}
     if options.rebuild and options.keep_missing:
         raise UsageError(
@@ -177,9 +178,14 @@ def _spans(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:
 
 
 def _there(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receipt]]:
-    """Return the receipts of the parts in a folder: those that its manifest names, then the others'."""
+    """Return the receipts of the parts in a folder: those that its manifest names, then the others'.
+
+    Where the manifest contradicts itself, it is the part that says what it is.
+    """
     sizes = store.part_sizes()
-    full = (receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes)
+    named = (receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes)
+    sound = (receipt if receipt.is_consistent else store.receipt_of(receipt.part) for receipt in named)
+    full = (receipt for receipt in sound if receipt is not None)
     others = (store.receipt_of(part) for part in sorted(sizes.keys() - manifest.receipts.keys()))
     return list(filter(store.has_rejects_of, full)), [receipt for receipt in others if receipt is not None]
 
@@ -198,8 +204,8 @@ def _disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
 
 def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, there: Sequence[Receipt]) -> None:
     found = manifest.dataset.recipe if manifest.dataset else None
-    if found is None and there:
-        found = store.recipe_of(there[0].part)
+    if found is None:
+        found = next(filter(None, (store.recipe_of(receipt.part) for receipt in there)), None)
     if found is None or fingerprint(found) == wanted.fingerprint or not (manifest.receipts or there):
         return
     asked = wanted.recipe
@@ -208,7 +214,7 @@ def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, there: Sequ
         f"{key} is {json.dumps(found.get(key))}, asked for {json.dumps(asked.get(key))}" for key in differing
     )
     advice = "Choose another --output, or let --rebuild replace this one"
-    if differing == ["run.dim"] and asked["run.dim"] < found["run.dim"]:
+    if differing == ["run.dim"] and asked["run.dim"] < dim_of(found):
         advice += (
             f"; `embed-corpus slice {store.root} --dim {asked['run.dim']} DEST` cuts the vectors without an engine"
         )

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-
 from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
 from pipeline.config import Config
 from pipeline.console import note
@@ -28,12 +26,10 @@ from pipeline.corpus import (
 )
 from pipeline.dataset import Receipt, Store, check_ours
 from pipeline.driver.changes import unchanged
-from pipeline.driver.inventory import Inventory, RunOptions, contents_of, take_inventory
+from pipeline.driver.inventory import Contents, Inventory, RunOptions, contents_of, take_inventory
+from pipeline.driver.measure import measure, skipping
 from pipeline.errors import CorpusError, UsageError
-from pipeline.model import make_tokenizer
 from pipeline.recipe import column_settings, fingerprint, recipe
-
-SAMPLED_SHARDS = 16
 
 DEFAULT = RunOptions()
 Done = Mapping[str, Sequence[tuple[Span, bool]]]  # source -> finished spans, each with whether it ends the shard
@@ -71,10 +67,31 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     """
     check_place(input, store)
     found, there = find_files(input), contents_of(store)
-    root, shards = rebased(found.root, found.shards, there.roots)
     if found.left_out:
         note(f"left out {found.left_out}")
-    look = partial(open_corpus, root, config=config.corpus, skip_bad_files=options.skip_bad_files)
+    root, shards = rebased(found.root, found.shards, there.roots)
+    bad: dict[str, str] = {}  # source of each file that `open_corpus` found nothing wrong with -> what is
+    n_known = -1
+    while n_known < len(bad):  # what is found too late to skip it is known the next time
+        n_known = len(bad)
+        plan, lines = _survey(root, shards, store, there, config, options, bad)
+    for line in lines:
+        note(line)
+    return plan
+
+
+def _survey(
+    root: Path,
+    shards: Sequence[Shard],
+    store: Store,
+    there: Contents,
+    config: Config,
+    options: RunOptions,
+    bad: dict[str, str],
+) -> tuple[Plan, list[str]]:
+    """Return a plan without the `bad` files, and what there is to say about it; adds to `bad` what it finds."""
+    skip = options.skip_bad_files
+    look = partial(open_corpus, root, config=config.corpus, skip_bad_files=skip, known_bad=dict(bad))
     corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
     inventory = take_inventory(store, there, config, corpus, options, shards)
     if not config.corpus.keep:
@@ -86,7 +103,8 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
     if options.keep_missing:
         _check_names(inventory, shards, root)
     kinds: Kinds = {name: set() for name in config.corpus.keep}
-    plan = _plan(corpus, shards, config, inventory, options, kinds)
+    found_bad = bad if skip else None
+    plan = _plan(corpus, shards, config, inventory, options, kinds, found_bad)
     if config.corpus.keep:
         readable = {shard.source for shard in corpus.shards}
         kept = [receipt for receipt in plan.inventory.kept.values() if receipt.source in readable]
@@ -100,11 +118,8 @@ def make_plan(input: str, store: Store, config: Config, options: RunOptions = DE
         else:  # their rows are cut again, and made with the types of now
             inventory = take_inventory(store, there, config, corpus, options, shards)
             inventory = inventory.settled(_unchanged(corpus, inventory, store))
-            plan = _plan(corpus, shards, config, inventory, options, {})
-    if plan.chunks:
-        for line in notices(corpus, kinds):
-            note(line)
-    return plan
+            plan = _plan(corpus, shards, config, inventory, options, {}, found_bad)
+    return plan, list(notices(corpus, kinds)) if plan.chunks else []
 
 
 def _plan(
@@ -114,8 +129,9 @@ def _plan(
     inventory: Inventory,
     options: RunOptions,
     kinds: Kinds,
+    bad: dict[str, str] | None,
 ) -> Plan:
-    """Cut what an inventory lacks into chunks; see `plan_chunks` for `kinds`."""
+    """Cut what an inventory lacks into chunks; see `plan_chunks` for `kinds` and `bad`."""
     is_open, limit = _open_ones(shards, inventory), options.limit
     corpus = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.source in is_open))
     if limit is not None and inventory.stale:
@@ -125,12 +141,14 @@ def _plan(
         )
     # Over all shards: a resumed run then cuts where the first one did.
     sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
-    density = measure(corpus, sampled, config)
+    density = measure(corpus, sampled, config, bad)
     replaced = {
         (stale.source, stale.shard_size_bytes, stale.shard_mtime_ns): stale.checksum for stale in inventory.stale
     }
     salts = {s.source: replaced.get((s.source, s.size_bytes, s.mtime_ns), "") for s in corpus.shards}
-    chunks = tuple(plan_chunks(corpus, inventory.done(), density, config, limit=limit, salts=salts, kinds=kinds))
+    chunks = tuple(
+        plan_chunks(corpus, inventory.done(), density, config, limit=limit, salts=salts, kinds=kinds, bad=bad)
+    )
     return Plan(
         shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=chunks, options=options
     )
@@ -165,31 +183,7 @@ def _unchanged(corpus: Corpus, inventory: Inventory, store: Store) -> set[str]:
     return found
 
 
-def measure(corpus: Corpus, shards: Sequence[Shard], config: Config) -> Density:
-    """Tokenise the first rows of some shards, spread evenly over the given ones.
-
-    Where there is nothing to measure, a token is taken for a row, and for four bytes.
-    """
-    counts: list[int] = []
-    n_bytes, of_lines = 0, 0
-    if shards:
-        tokenizer = make_tokenizer(config, max_tokens=config.model.max_tokens)
-    for shard in shards[:: max(1, len(shards) // SAMPLED_SHARDS)]:
-        rows, n_head_bytes = corpus.reader(shard).head(replace(corpus.columns, keep=()))
-        windows = tokenizer.windows([config.model.document_prompt + text for text in rows.text])
-        cut = None if config.corpus.on_long == "split" else 1
-        found = [sum(len(window.ids) for window in of_text[:cut]) for of_text in windows]
-        counts += found
-        if n_head_bytes:
-            n_bytes, of_lines = n_bytes + n_head_bytes, of_lines + sum(found)
-    mean = float(np.mean(counts)) if counts else 1.0
-    error = float(np.std(counts) / np.sqrt(len(counts))) if counts else 0.0
-    return Density(
-        tokens_per_row=mean, tokens_per_byte=of_lines / n_bytes if of_lines else 0.25, spread=error / max(mean, 1.0)
-    )
-
-
-def plan_chunks(
+def plan_chunks(  # noqa: PLR0913  all but the first four have a default
     corpus: Corpus,
     done: Done,
     density: Density,
@@ -198,12 +192,13 @@ def plan_chunks(
     limit: int | None = None,
     salts: Mapping[str, str] = MappingProxyType({}),
     kinds: Kinds | None = None,
+    bad: dict[str, str] | None = None,
 ) -> Iterator[Chunk]:
     """Yield the chunks still to be made, shard by shard; a line file is read once, to find where its lines end.
 
     `limit` counts rows over the whole corpus, finished ones included. A salt, by source, tells the chunks of a shard
     from parts of the same shard, by size and date, that say something else. What the lines of the chunks have in kept
-    columns is added to `kinds`.
+    columns is added to `kinds`. Where `bad` is given, a shard that turns out unreadable goes there, with why.
     """
     mark, left, kinds = fingerprint(recipe(config)), limit, {} if kinds is None else kinds
     if left is not None:
@@ -215,7 +210,8 @@ def plan_chunks(
             spans = corpus.reader(shard).cut(
                 gap, density, config.run.chunk_tokens, is_open=is_open, limit=left, kinds=kinds
             )
-            for span, last in spans:
-                if left is not None:
-                    left -= span.n_rows
-                yield make_chunk(shard, span, mark, last=last, salt=salts.get(shard.source, ""))
+            with skipping(shard, bad):
+                for span, last in spans:
+                    if left is not None:
+                        left -= span.n_rows
+                    yield make_chunk(shard, span, mark, last=last, salt=salts.get(shard.source, ""))

@@ -48,7 +48,7 @@ class Checkpoint:
 def pin_and_check(config: Config) -> Config:
     """Return the config with its revision resolved to a hash, after the guard has passed; loads no weights.
 
-    The files of a folder are held against the name too; a dataset that was made under another one can be searched.
+    The files of a folder are held against the name too; `search` leaves that out for datasets that have a wrong one.
     Raises ConfigError as `check` and `check_name` do, and EngineError when the model is not to be had.
     """
     if not ENGINES[config.engine.kind].needs_weights:

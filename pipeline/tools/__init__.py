@@ -1,6 +1,7 @@
 """What is done with a finished dataset: verify, repair, search, slice, and a list of its rejected rows."""
 
 from pipeline.tools.coverage import coverage
+from pipeline.tools.own_config import own_config
 from pipeline.tools.rejects import format_reject, list_rejects
 from pipeline.tools.repair import repair
 from pipeline.tools.search import embed_query, nearest
@@ -15,6 +16,7 @@ __all__ = [
     "format_reject",
     "list_rejects",
     "nearest",
+    "own_config",
     "repair",
     "slice_dataset",
     "verify",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -14,7 +15,8 @@ from pipeline.chunk import overlapping
 from pipeline.corpus import check_input, find_shards, reader_of, rebased
 from pipeline.dataset import Manifest, Receipt, Store
 from pipeline.errors import CorpusError
-from pipeline.files import open_parquet
+from pipeline.files import open_own_parquet
+from pipeline.schema import PART, REJECTS
 from pipeline.tools.verify import Problem
 
 NO_ROWS = np.array([], np.int64)
@@ -101,14 +103,23 @@ def _part_rows(store: Store, receipt: Receipt) -> NDArray[np.int64]:
     """Return the rows that a part has, embedded or rejected; none where its files cannot be read."""
     found = [NO_ROWS]
     try:
-        with open_parquet(store.data_path(receipt.part)) as file:
+        with open_own_parquet(store.data_path(receipt.part)) as file:
+            _check_types(file.schema_arrow, PART, "row", "passage")
             for batch in file.iter_batches(columns=["row", "passage"], use_threads=False):
                 found.append(batch.column("row").filter(pc.equal(batch.column("passage"), 0)).to_numpy())
         if receipt.has_rejects:
-            with open_parquet(store.rejects_path(receipt.part)) as file:
+            with open_own_parquet(store.rejects_path(receipt.part)) as file:
+                _check_types(file.schema_arrow, REJECTS, "row")
                 found += [
                     batch.column("row").to_numpy() for batch in file.iter_batches(columns=["row"], use_threads=False)
                 ]
     except CorpusError:  # `verify` has said so
         return NO_ROWS
     return np.unique(np.concatenate(found))
+
+
+def _check_types(found: pa.Schema, expected: pa.Schema, *names: str) -> None:
+    if any(
+        found.get_all_field_indices(name) == [] or found.field(name).type != expected.field(name).type for name in names
+    ):
+        raise CorpusError(f"expected columns {', '.join(names)}, found {', '.join(found.names)}")

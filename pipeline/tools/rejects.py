@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.dataset import Manifest, Store, in_one_line, iter_rejects
+from pipeline.console import in_one_line
+from pipeline.dataset import Manifest, Store, iter_rejects
 
 TEXT_WIDTH = 60  # characters of a text that a line shows
 
@@ -27,5 +28,8 @@ def format_reject(reject: dict[str, Any]) -> str:
     text = reject["text"] or ""
     shown = repr(text[:TEXT_WIDTH]) + ("…" if len(text) > TEXT_WIDTH else "") if text else ""
     return "  ".join(
-        filter(None, [place, in_one_line(reject["id"]), reject["reason"], in_one_line(reject["detail"]), shown])
+        filter(
+            None,
+            [place, in_one_line(reject["id"]), in_one_line(reject["reason"]), in_one_line(reject["detail"]), shown],
+        )
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.dataset import Manifest, Store, open_part
+from pipeline.dataset import Manifest, Store, open_vectors
 from pipeline.errors import UsageError
 from pipeline.vectors import to_numpy, to_unit_float16
 
@@ -28,14 +28,19 @@ def embed_query(query: str, config: Config) -> NDArray[np.float32]:
 
 
 def nearest(store: Store, manifest: Manifest, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
-    """Return the `k` entries with the largest cosine to `vector`, shape (dim,), best first, as score and columns."""
+    """Return the `k` entries with the largest cosine to `vector`, shape (dim,), best first, as score and columns.
+
+    Raises DamageError for a part that cannot be read or has no vectors of that shape, all of them finite.
+    """
     best: list[tuple[float, int, dict[str, Any]]] = []
     n_seen = 0
     for part in manifest.receipts:
-        with open_part(store.data_path(part)) as file:
+        with open_vectors(store.data_path(part), len(vector)) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
                 scores = to_numpy(table.column("embedding")).astype(np.float32) @ vector
+                if not np.isfinite(scores).all():
+                    raise ValueError("vectors that are not finite")
                 columns = table.drop_columns(["embedding", "content_hash"])
                 for at in np.argsort(-scores, kind="stable")[:k]:
                     if len(best) < k or scores[at] > best[0][0]:

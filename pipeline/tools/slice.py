@@ -9,8 +9,22 @@ from typing import Any
 import msgspec
 
 from pipeline.chunk import Shard, make_chunk
-from pipeline.dataset import Dataset, Manifest, Receipt, Run, Store, check_ours, open_part, sweep, totals, write_card
-from pipeline.errors import DamageError, RecipeError, UsageError
+from pipeline.config import portable
+from pipeline.dataset import (
+    Dataset,
+    Manifest,
+    Receipt,
+    Run,
+    Store,
+    check_ours,
+    open_part,
+    open_vectors,
+    sweep,
+    totals,
+    width_of,
+    write_card,
+)
+from pipeline.errors import DamageError, RecipeError, UsageError, VectorError
 from pipeline.recipe import fingerprint
 from pipeline.vectors import fixed_size_list, to_numpy, to_unit_float16
 
@@ -25,8 +39,9 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
     wide = manifest.dataset
     if wide is None:
         raise DamageError(f"dataset {store.root}: the manifest has no dataset line; `embed-corpus run` mends it")
-    if not 1 <= dim < wide.recipe["run.dim"]:
-        raise UsageError(f"slice: expected --dim of 1 to {wide.recipe['run.dim'] - 1}, found {dim}")
+    width = width_of(wide)
+    if not 1 <= dim < width:
+        raise UsageError(f"slice: expected --dim of 1 to {width - 1}, found {dim}")
     began = time.monotonic()
     dataset = _narrowed(wide, dim)
     _check_destination(place, manifest, dataset)
@@ -41,7 +56,7 @@ def slice_dataset(store: Store, manifest: Manifest, dim: int, place: Store) -> d
             narrow = _renamed(receipt, dataset.fingerprint)
             found = there.receipts.get(narrow.part)
             is_there = found is not None and found.size_bytes == sizes.get(narrow.part)
-            made[narrow.part] = found if found and is_there else _cut(store, receipt, narrow, dataset, place)
+            made[narrow.part] = found if found and is_there else _cut(store, receipt, width, narrow, dataset, place)
         last = manifest.run or Run(state="incomplete", input="", started_at=time.time())
         run = Run(
             state=last.state,
@@ -75,8 +90,9 @@ def _check_destination(place: Store, manifest: Manifest, dataset: Dataset) -> No
 
 def _narrowed(wide: Dataset, dim: int) -> Dataset:
     recipe = wide.recipe | {"run.dim": dim}
-    config = wide.config | {"run": wide.config["run"] | {"dim": dim}}
-    return Dataset(fingerprint=fingerprint(recipe), recipe=recipe, config=config)
+    run = wide.config.get("run")
+    config = wide.config | {"run": (run if isinstance(run, dict) else {}) | {"dim": dim}}
+    return Dataset(fingerprint=fingerprint(recipe), recipe=recipe, config=portable(config))
 
 
 def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
@@ -98,14 +114,18 @@ def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
     )
 
 
-def _cut(store: Store, receipt: Receipt, narrow: Receipt, dataset: Dataset, place: Store) -> Receipt:
-    with open_part(store.data_path(receipt.part)) as file:
+def _cut(store: Store, receipt: Receipt, width: int, narrow: Receipt, dataset: Dataset, place: Store) -> Receipt:
+    path, dim = store.data_path(receipt.part), dataset.recipe["run.dim"]
+    with open_vectors(path, width) as file:
         table = file.read()
+        full = to_numpy(table.column("embedding"))
+    try:
+        vectors = to_unit_float16(full, dim)
+    except VectorError as error:
+        raise DamageError(f"{path}: {error}; `verify --repair` drops the part and a run makes it again") from error
     rejects = None
     if receipt.has_rejects:
         with open_part(store.rejects_path(receipt.part)) as file:
             rejects = file.read()
-    dim = dataset.recipe["run.dim"]
-    vectors = to_unit_float16(to_numpy(table.column("embedding")), dim)
     table = table.set_column(table.schema.get_field_index("embedding"), "embedding", fixed_size_list(vectors))
     return place.publish(narrow, table, rejects, json.dumps(dataset.recipe))

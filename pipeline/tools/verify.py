@@ -27,9 +27,9 @@ from pipeline.dataset import (
     temporaries,
 )
 from pipeline.errors import CorpusError
-from pipeline.files import file_checksum, open_parquet
+from pipeline.files import file_checksum, open_own_parquet
 from pipeline.recipe import fingerprint
-from pipeline.schema import PART, REASONS, REJECTS, embedding_type
+from pipeline.schema import EMBEDDING, PART, REASONS, REJECTS, dim_of, find_fault
 from pipeline.vectors import invalid_rows
 
 BATCH_BYTES = 2 << 20  # of vectors
@@ -98,13 +98,13 @@ def part_problems(store: Store, manifest: Manifest, receipt: Receipt) -> Iterato
 def _data_problems(store: Store, manifest: Manifest, receipt: Receipt) -> Iterator[tuple[str, str]]:
     path = store.data_path(receipt.part)
     try:
-        n_bytes, found = path.stat().st_size, file_checksum(path)
+        found, n_bytes = file_checksum(path), path.stat().st_size
         if (n_bytes, found) != (receipt.size_bytes, receipt.checksum):
             yield (
                 "checksum",
                 f"expected {receipt.checksum} of {receipt.size_bytes:,} bytes, found {found} of {n_bytes:,}",
             )
-        with open_parquet(path) as file:
+        with open_own_parquet(path) as file:
             yield from _content_problems(file, manifest, receipt)
     except (OSError, CorpusError) as error:
         yield _unreadable(error)
@@ -120,13 +120,10 @@ def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt
     if dataset is not None and receipt.fingerprint != dataset.fingerprint:
         yield "fingerprint", f"expected {dataset.fingerprint}, found {receipt.fingerprint}"
     schema = file.schema_arrow
-    if any(name not in schema.names or schema.field(name).type != PART.field(name).type for name in PART.names):
-        yield "schema", f"expected columns {', '.join(PART.names)}, found {', '.join(schema.names)}"
-        return
-    kind = schema.field("embedding").type if "embedding" in schema.names else None
-    dim = dataset.recipe.get("run.dim") if dataset else getattr(kind, "list_size", 0)
-    if not isinstance(dim, int) or dim < 1 or kind != embedding_type(dim):
-        yield "schema", f"expected embedding fixed_size_list<float16>[{dim}], found {kind}"
+    kind = schema.field(EMBEDDING).type if EMBEDDING in schema.names else None
+    dim = dim_of(dataset.recipe) if dataset else getattr(kind, "list_size", 0)
+    if fault := find_fault(schema, dim):
+        yield "schema", fault
         return
     sums = dict.fromkeys(("passages", "tokens", "embedded_rows", "truncated"), 0)
     before = (-1, -1)
@@ -186,7 +183,7 @@ def _rejects_problems(store: Store, receipt: Receipt) -> Iterator[tuple[str, str
     try:
         if (found := file_checksum(path)) != receipt.rejects_checksum:
             yield "checksum", f"expected {receipt.rejects_checksum}, found {found}"
-        with open_parquet(path) as file:
+        with open_own_parquet(path) as file:
             if not file.schema_arrow.equals(REJECTS):
                 yield "schema", f"expected columns {', '.join(REJECTS.names)}, found {file.schema_arrow.names}"
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +14,14 @@ import msgspec
 from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.corpus import ChunkReader
-from pipeline.dataset import Receipt, Store, Volume, deaths_of
+from pipeline.dataset import Receipt, Store, Volume, check_layout, deaths_of
 from pipeline.engines import EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
 from pipeline.model import pin_and_check
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, place_of
+
+ID = re.compile(r"[0-9a-f]{16}")  # of a chunk
 
 
 class Service:
@@ -73,7 +77,8 @@ class Service:
 
         A chunk that died more often than the run knows (`deaths`) is not tried again: the answer says so. A file that
         is not as the run found it is read once more after a reload: a container may have an old view of it.
-        Raises RecipeError when the run asks for another model than this service has loaded, and BrokenEngineError.
+        Raises RecipeError when the run asks for another model than this service has loaded, UsageError for what would
+        write outside of the volume, and BrokenEngineError.
         """
         asked = _unpack_job(job)
         if (asked.config.model, asked.config.engine.kind) != (self._config.model, self._config.engine.kind):
@@ -81,8 +86,10 @@ class Service:
                 f"service: expected a run with {self._config.model.name} as its config had it when it was deployed, "
                 f"found one with {asked.config.model.name} or other settings of it; deploy again"
             )
-        store = Store(root=self._outputs / output, volume=self._volume)
+        store = Store(root=output_below(self._outputs, output), volume=self._volume)
         wanted, attempts = msgspec.convert(chunk, Chunk), self._volume.attempts(store.root)
+        if not ID.fullmatch(wanted.id) or wanted.ready not in ("", wanted.id):
+            raise UsageError(f"embed_chunk: expected a chunk with an id of 16 hex digits, found {wanted.id!r}")
         failed = partial(Failure, chunk=wanted.id, source=wanted.shard.source)
         if (found := deaths_of(wanted, attempts.read())) > deaths:
             return pack(failed(error=f"its container died, {found} times by now", deaths=found))
@@ -102,6 +109,16 @@ class Service:
                 raise
             except (CorpusError, EngineError) as error:
                 return pack(failed(error=str(error)))
+
+
+def output_below(outputs: Path, name: str) -> Path:
+    """Return the path of an output of a volume; raises UsageError for one outside of it, or with a link in it."""
+    path, mount = outputs / name, Path(os.path.realpath(outputs))
+    found = Path(os.path.realpath(path))
+    if found == mount or not found.is_relative_to(mount):
+        raise UsageError(f"embed_chunk: expected an output below the volume, found {name!r}, which is outside of it")
+    check_layout(path, UsageError)
+    return path
 
 
 def pack(record: Chunk | Job | Receipt | Failure) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 
 import datasets
@@ -10,9 +11,13 @@ import pytest
 from huggingface_hub import metadata_load
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
-from pipeline.dataset.card import OURS, merged
-from tests.support import texts, write_jsonl
+from pipeline.console import in_one_line
+from pipeline.dataset import Dataset
+from pipeline.dataset.card import OURS, body_of, merged, metadata_of
+from pipeline.recipe import recipe
+from tests.support import local_config, texts, write_jsonl
 from tests.support.crash import hashing_run
 
 BEGINNING = """\
@@ -45,6 +50,53 @@ def test_a_card_holds_every_licence_as_it_is_called(tmp_path: Path, licence: str
     }
     table = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(table) == 3
+
+
+ODD_TEXTS = [
+    "{a} | {b}",
+    "`{a}` and ``{b}``",
+    "<!-- embed-corpus -->\n{a}",
+    "{a}</code></td><script>alert(1)</script>",
+    "a\nlicense: mit\n---\n# Mine",
+    "*{a}* _b_ __c__ a_b [c](javascript:d) &amp; \\| ~~e~~",
+    "\x1b]0;PWNED\x07{a}\u202e",
+]
+
+
+def dataset_of(**values: object) -> Dataset:
+    """Return a dataset whose recipe and licence say odd things, as one that came from elsewhere may."""
+    found = recipe(local_config()) | {key.replace("__", "."): value for key, value in values.items()}
+    return Dataset(fingerprint="f" * 16, recipe=found, config={"model": {"licence": values.get("model__name")}})
+
+
+def shown(html: str) -> list[str]:
+    """Return what a browser shows of each cell of the tables of a page."""
+    return [unescape(re.sub(r"</?code>", "", cell)) for cell in re.findall(r"<td>(.*?)</td>", html, re.DOTALL)]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_a_card_shows_what_a_recipe_says_as_it_is(text: str) -> None:
+    dataset = dataset_of(corpus__text=text, model__name=text, **{text: text})
+    body = body_of(dataset, dict.fromkeys(("passages", "embedded_rows", "rejected_rows"), 1)).decode()
+    html = MarkdownIt("commonmark").enable("table").render(body)
+    pairs = shown(html)
+    cells = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    assert len(cells) == len(dataset.recipe)
+    for key, value in dataset.recipe.items():
+        assert cells[in_one_line(key)] == in_one_line(repr(value))
+    assert unescape(html[html.index("<h1>") + 4 : html.index("</h1>")]) == f"Embeddings by {in_one_line(text)}"
+    assert not re.search(r"<(?!/?(h1|p|table|thead|tbody|tr|th|td|pre|code)\b)", html)
+    assert all(line.isprintable() for line in body.split("\n"))
+    assert merged(merged(None, b"---\n---\n", body.encode()), b"---\n---\n", b"new\n") is not None
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_a_licence_is_one_value_whatever_is_in_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "README.md").write_bytes(metadata_of(dataset_of(model__name=text)))
+    found = metadata_load(tmp_path / "README.md")
+    assert found is not None
+    assert found.keys() == {"configs", "license", "license_name", "tags"}
+    assert (found["license"], found["license_name"]) == ("other", in_one_line(text))
 
 
 def test_a_card_begins_with_its_metadata_and_our_marker(tmp_path: Path) -> None:

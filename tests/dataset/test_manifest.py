@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.chunk import Span
-from pipeline.dataset.manifest import Dataset, Line, Manifest, Receipt, Run, fold, format_line, parse_receipt, totals
+from pipeline.dataset.manifest import (
+    Count,
+    Dataset,
+    Line,
+    Manifest,
+    Receipt,
+    Run,
+    fold,
+    format_line,
+    parse_receipt,
+    totals,
+)
+from tests.dataset.test_store import RECEIPT
 
 counts = st.integers(0, 2**62)
-spans = st.builds(Span, row_start=counts, row_stop=counts, byte_start=counts, byte_stop=counts)
+ranges = st.tuples(counts, counts).map(sorted)
+spans = st.builds(
+    lambda rows, span_bytes: Span(
+        row_start=rows[0], row_stop=rows[1], byte_start=span_bytes[0], byte_stop=span_bytes[1]
+    ),
+    ranges,
+    ranges,
+)
+COUNTED = [each.name for each in msgspec.structs.fields(Receipt) if each.type == Count]
 receipts = st.builds(
     Receipt,
     part=st.sampled_from(["a", "b", "c"]),
     span=spans,
-    **dict.fromkeys(("shard_size_bytes", "input_rows", "embedded_rows", "rejected_rows", "passages", "tokens"), counts),
+    shard_mtime_ns=st.integers(-(2**63), 2**63 - 1),
+    **dict.fromkeys(COUNTED, counts),
 )
 json_values = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text()
 tables = st.dictionaries(st.text(), json_values, max_size=3)
@@ -99,6 +122,22 @@ def test_a_line_with_keys_of_a_later_release_is_read() -> None:
 def test_what_is_no_receipt_is_refused(text: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         parse_receipt(text)
+
+
+@given(receipt=receipts, name=st.sampled_from(COUNTED), value=st.sampled_from([-1, 2**63, 10**30, "384", 1.5, None]))
+def test_a_line_whose_numbers_count_nothing_is_dropped(receipt: Receipt, name: str, value: object) -> None:
+    line = json.loads(format_line(receipt)) | {name: value}
+    assert fold([json.dumps(line).encode() + b"\n"]) == Manifest(n_unreadable=1)
+
+
+@pytest.mark.parametrize(("start", "stop"), [("row_start", "row_stop"), ("byte_start", "byte_stop")])
+@pytest.mark.parametrize(("first", "last"), [(5, 4), (-3, -1), (0, 10**30), (0, 2**63), (2**63, 2**63)])
+def test_a_span_of_nothing_that_can_be_is_none(start: str, stop: str, first: int, last: int) -> None:
+    line = json.loads(format_line(RECEIPT))
+    forged = json.dumps(line | {"span": line["span"] | {start: first, stop: last}}).encode()
+    assert fold([forged + b"\n"]) == Manifest(n_unreadable=1)
+    with pytest.raises(msgspec.MsgspecError):
+        parse_receipt(forged)
 
 
 @given(found=st.lists(receipts))

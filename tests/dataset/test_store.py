@@ -27,15 +27,19 @@ from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.run import run
 from pipeline.errors import OutputError, OutputLockedError, UsageError
 from pipeline.files import checksum, file_checksum
+from pipeline.recipe import fingerprint
+from pipeline.schema import PART
 from tests.support import REPOSITORY, local_config, write_jsonl
 
-DATASET = Dataset(fingerprint="f", recipe={"run.dim": 2}, config={})
+RECIPE = json.dumps({"run.dim": 2})
+MARK = fingerprint(json.loads(RECIPE))
+DATASET = Dataset(fingerprint=MARK, recipe={"run.dim": 2}, config={})
 RUN = Run(state="complete", input="in", started_at=1.0)
 RECEIPT = Receipt(
     chunk="c",
     part="part-a.parquet",
     has_rejects=True,
-    fingerprint="f",
+    fingerprint=MARK,
     source="é.jsonl",
     shard_size_bytes=1,
     shard_mtime_ns=2,
@@ -48,14 +52,18 @@ RECEIPT = Receipt(
     truncated=0,
     tokens=5,
 )
-TABLE = pa.table(
-    {
-        "id": ["a", "b"],
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array([1, 0, 0, 1], pa.float16()), 2),
-    }
+COLUMNS = {
+    "id": ["a", "b"],
+    "source": ["é.jsonl"] * 2,
+    "row": [0, 1],
+    **{name: [0, 0] for name in ("passage", "char_start", "char_end", "n_tokens")},
+    "truncated": [False, False],
+    "content_hash": [bytes(16)] * 2,
+}
+TABLE = pa.table(COLUMNS, PART).append_column(
+    "embedding", pa.FixedSizeListArray.from_arrays(pa.array([1, 0, 0, 1], pa.float16()), 2)
 )
 REJECTS = pa.table({"id": ["c"]})
-RECIPE = json.dumps({"run.dim": 2})
 
 HOLD = """
 import sys

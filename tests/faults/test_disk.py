@@ -136,20 +136,21 @@ def test_a_file_that_may_not_grow_ends_in_one_line(corpus: Path, tmp_path: Path,
     assert sorted(ids(tmp_path / "out")) == sorted(row["id"] for row in ROWS)
 
 
-def test_a_manifest_that_cannot_be_read_is_told_and_the_parts_say_what_they_are(
-    corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("mounts")
+def test_a_manifest_that_cannot_be_read_is_told_and_the_parts_say_what_they_are(corpus: Path, tmp_path: Path) -> None:
     embed = ["run", "--input", str(corpus), "--output", str(tmp_path / "out"), *SMALL]
     assert main(embed) == 0
     before = read_dataset(tmp_path / "out")
-    manifest = tmp_path / "out/manifest.jsonl"
-    manifest.unlink()
-    manifest.symlink_to("/proc/self/mem")  # reading it is a real EIO
-    capfd.readouterr()
-    for command_line in (embed, ["status", str(tmp_path / "out")], ["verify", str(tmp_path / "out")]):
-        assert main(command_line) == 6
-        assert "manifest.jsonl: expected a file that can be read, found: Input/output error" in capfd.readouterr().err
-    manifest.unlink()
+    found = in_mount(
+        tmp_path / "out",
+        "mount --bind /proc/$$/mem {}/manifest.jsonl",  # reading it is a real EIO
+        command(*embed),
+        command("status", tmp_path / "out"),
+        command("verify", tmp_path / "out"),
+    )
+    for done in found:
+        check_one_line(done, 6, "manifest.jsonl: expected a file that can be read, found: Input/output error")
+    (tmp_path / "out/manifest.jsonl").unlink()
     assert main(embed) == 0
     assert read_dataset(tmp_path / "out").equals(before)
 

@@ -129,3 +129,21 @@ def test_the_manifest_is_on_the_volume_while_the_run_goes_on(tmp_path: Path) -> 
         kinds = [line["kind"] for line in lines]
         assert kinds[0] == "dataset"
         assert kinds[1 : kinds.index("run")]
+
+
+@SLOW
+def test_a_run_whose_lock_another_took_ends_and_the_next_goes_on(tmp_path: Path) -> None:
+    """The engine plays the other run, which has died since."""
+    another = """
+        from jobs import resources
+        if len(token_ids) > 1 and resources.locks.put("once", 1, skip_if_exists=True):
+            resources.locks.put("books", {"owner": "another", "beat_at": 0.0})
+    """
+    with house(tmp_path, chunk_tokens=CHUNK_TOKENS) as home:
+        home.engine(0.7, another)
+        printed = home.run("--input", "books/", code=4)
+        assert "another run took it over" in printed
+        assert embedded(printed) < len(ROWS)
+        printed += home.run("--input", "books/")
+        home.check_complete("books", tmp_path / "out", ROWS)
+        assert embedded(printed) <= len(ROWS) + 4 * MAX_CHUNK_TEXTS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset.store import RECIPE_KEY
+from pipeline.dataset.footer import RECIPE_KEY
 from tests.support import read_dataset, status
 from tests.support.modal_jobs import CLASS, ROWS, house, needs_plane
 

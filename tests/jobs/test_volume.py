@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 from jobs import resources
 from jobs.volume import ModalVolume, OutputLock
 from pipeline.chunk import Shard, Span, make_chunk
-from pipeline.dataset.volume import STALE_S, Attempt
+from pipeline.dataset.lock import STALE_S
+from pipeline.dataset.manifest import Run
+from pipeline.dataset.store import Store
+from pipeline.dataset.volume import Attempt
 from pipeline.errors import OutputLockedError
 
 
@@ -96,7 +100,7 @@ def test_a_call_that_was_restarted_takes_its_own_lock_over(shared: Shared, monke
 def test_a_holder_that_was_taken_over_hears_of_it_and_leaves_the_lock_alone(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.dataset.volume.BEAT_S", 0.01)
+    monkeypatch.setattr("pipeline.dataset.lock.BEAT_S", 0.01)
     ours = OutputLock("wiki")
 
     def go_on() -> None:
@@ -111,8 +115,57 @@ def test_a_holder_that_was_taken_over_hears_of_it_and_leaves_the_lock_alone(
     assert shared.entries["wiki"]["owner"] == "other"
 
 
+@pytest.mark.parametrize(("ahead_s", "is_held"), [(0, True), (STALE_S - 10, True), (STALE_S + 10, False), (1e8, False)])
+def test_a_beat_in_the_future_is_none(shared: Shared, ahead_s: float, is_held: bool) -> None:
+    shared.entries["wiki"] = {"owner": "other", "beat_at": time.time() + ahead_s}
+    with contextlib.ExitStack() as stack:
+        if is_held:
+            stack.enter_context(pytest.raises(OutputLockedError, match="call other"))
+        stack.enter_context(OutputLock("wiki").hold())
+
+
+def test_a_container_that_was_frozen_writes_nothing_before_it_has_asked(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No beat has come yet when it goes on."""
+    now = time.time
+    volume = ModalVolume()
+    store = Store(root=resources.OUTPUT / "wiki", volume=volume)
+    run = Run(state="complete", input="in", started_at=1.0)
+    with volume.hold(store.root):
+        volume.check_held()
+        monkeypatch.setattr("time.time", lambda: now() + STALE_S + 1)
+        volume.check_held()  # nobody came
+        shared.put("wiki", {"owner": "other", "beat_at": time.time()})
+        monkeypatch.setattr("time.time", lambda: now() + 2 * STALE_S + 2)
+        writes: list[Callable[[], None]] = [
+            lambda: store.append(run),
+            lambda: store.rewrite_manifest([run]),
+            lambda: store.staging("f").append(run),
+            store.commit,
+        ]
+        for write in writes:
+            with pytest.raises(OutputLockedError, match="took it over"):
+                write()
+    assert shared.entries["wiki"]["owner"] == "other"
+    assert not store.root.exists()
+
+
+def test_an_entry_that_is_another_run_s_by_now_stays(shared: Shared) -> None:
+    with OutputLock("wiki").hold():
+        shared.put("wiki", {"owner": "other", "beat_at": time.time()})
+    assert shared.entries["wiki"]["owner"] == "other"
+
+
+def test_a_container_of_the_service_holds_nothing_and_writes(shared: Shared) -> None:
+    volume = ModalVolume()
+    volume.lock(resources.OUTPUT / "wiki")
+    volume.check_held()
+    assert shared.entries == {}
+
+
 def test_how_far_the_run_is_stands_in_the_entry(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.dataset.volume.BEAT_S", 0.01)
+    monkeypatch.setattr("pipeline.dataset.lock.BEAT_S", 0.01)
     ours = OutputLock("wiki")
     with ours.hold():
         ours.report_progress(rows=7, n_rows=10, tokens=99)

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.config import Dtype, load_config
-from pipeline.dataset.store import RECIPE_KEY, Store
+from pipeline.dataset.footer import RECIPE_KEY
+from pipeline.dataset.store import Store
 from pipeline.model import dtype
 from pipeline.model.dtype import Device, describe_dtype, modal_device, settle_dtype, this_device
 from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, texts, write_jsonl

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
-from pipeline.dataset.store import NEXT, Store
+from pipeline.dataset.layout import NEXT
+from pipeline.dataset.store import Store
 from pipeline.driver.inventory import RunOptions
 from pipeline.errors import RemovalError
 from pipeline.tools.verify import verify

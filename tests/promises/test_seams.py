@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.chunk import Shard, Span, make_chunk
 from pipeline.config import load_config
-from pipeline.dataset.store import NEXT, Store
+from pipeline.dataset.layout import NEXT
+from pipeline.dataset.store import Store
 from pipeline.driver.inventory import RunOptions
 from pipeline.errors import CorpusError, DamageError, RecipeError
 from pipeline.recipe import fingerprint, recipe

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import volume as lock
+from pipeline.dataset import lock
 from tests.support import HASHING, embed_corpus, ids, texts, write_jsonl, write_parquet
 from tests.support.sabotage import FakedCommand
 

@@ -25,7 +25,7 @@ class Call:
     cpuinfo: str | None = None
 
 
-def run_all(calls: Sequence[Call]) -> list[subprocess.CompletedProcess[str]]:
+def run_all(calls: Sequence[Call], *, timeout_s: float = 600) -> list[subprocess.CompletedProcess[str]]:
     """Run command lines as `embed_corpus` does, all in one process that is not this one."""
     told = [([str(word) for word in call.arguments], call.cpuinfo) for call in calls]
     done = subprocess.run(
@@ -34,6 +34,7 @@ def run_all(calls: Sequence[Call]) -> list[subprocess.CompletedProcess[str]]:
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
+        timeout=timeout_s,
     )
     assert done.returncode == 0, done.stderr
     return [

@@ -51,17 +51,18 @@ def fake_engine(code: str) -> str:
 
 
 class FakedCommand:
-    """The command line as a script that enters a fake engine first."""
+    """The command line as a script that enters a fake engine first, after the code `before`."""
 
-    def __init__(self, folder: Path, code: str = "") -> None:
+    def __init__(self, folder: Path, code: str = "", *, before: str = "") -> None:
         folder.mkdir()
+        self._before = before
         self.log = folder / "engine.log"
         self._script = folder / "faked_command.py"
         self.engine(code)
 
-    def engine(self, code: str) -> None:
+    def engine(self, code: str = "") -> None:
         """Let every call of the engine begin with `code` from now on."""
-        self._script.write_text(fake_engine(LOG.format(log=str(self.log)) + textwrap.dedent(code)) + RUN)
+        self._script.write_text(self._before + fake_engine(LOG.format(log=str(self.log)) + textwrap.dedent(code)) + RUN)
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(

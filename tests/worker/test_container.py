@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,15 +13,17 @@ import pytest
 from numpy.typing import NDArray
 
 import pipeline.engines.thread
+from pipeline.chunk import Chunk, Shard, Span, make_chunk
 from pipeline.config import load_config
 from pipeline.corpus import Columns
 from pipeline.dataset.volume import LocalVolume
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.vllm import VLLMEmbedder
-from pipeline.errors import EngineError
+from pipeline.errors import EngineError, UsageError
+from pipeline.recipe import fingerprint, recipe
 from pipeline.worker.container import Service, _unpack_job, pack
 from pipeline.worker.embed import Job
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, texts, write_jsonl
 
 CONFIG = load_config(REPOSITORY / "configs/hashing.toml")
 
@@ -120,3 +123,60 @@ def test_a_job_travels_with_the_types_of_its_columns() -> None:
     arrived = _unpack_job(json.loads(json.dumps(pack(job))))
     assert arrived == job
     assert arrived.columns.types == types
+
+
+def wanted(folder: Path) -> tuple[Chunk, Job]:
+    """Return a chunk of three rows, and the job that it is part of."""
+    path = write_jsonl(folder / "in/a.jsonl", texts(3))
+    stat = path.stat()
+    shard = Shard(source="a.jsonl", size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+    span = Span(row_start=0, row_stop=3, byte_start=0, byte_stop=stat.st_size)
+    chunk = make_chunk(shard, span, fingerprint(recipe(CONFIG)), last=True)
+    columns = Columns(text=("text",), template=None, id="id", keep=())
+    return chunk, Job(root=path.parent, columns=columns, config=CONFIG)
+
+
+OUTSIDE = ["../../x", "/x", "", ".", "a/..", "link/x", "wiki/../../outputs-of-another/x"]
+
+
+def test_a_chunk_is_written_below_the_volume_alone(tmp_path: Path) -> None:
+    chunk, job = wanted(tmp_path)
+    outputs = tmp_path / "volume/outputs"
+    outputs.mkdir(parents=True)
+    (outputs / "link").symlink_to(tmp_path / "elsewhere")
+    running = Service(CONFIG, outputs, LocalVolume())
+    try:
+        for name in OUTSIDE:
+            with pytest.raises(UsageError, match="expected an output below the volume"):
+                running.embed_chunk(pack(chunk), pack(job), name)
+        for names in ({"id": "../../../x"}, {"id": "0" * 15}, {"ready": "../x"}, {"id": ""}):
+            with pytest.raises(UsageError, match="16 hex digits"):
+                running.embed_chunk(pack(chunk) | names, pack(job), "wiki")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "volume"]
+        assert sorted(path.name for path in outputs.iterdir()) == ["link"]
+
+        (tmp_path / "elsewhere").mkdir()
+        (outputs / "wiki/en").mkdir(parents=True)
+        for folder in ("data", "rejects", ".attempts", ".next"):
+            (outputs / "wiki" / folder).symlink_to(tmp_path / "elsewhere")
+            with pytest.raises(UsageError, match=rf"expected {re.escape(folder)} to be a folder of its own"):
+                running.embed_chunk(pack(chunk), pack(job), "wiki")
+            (outputs / "wiki" / folder).unlink()
+        assert [*(tmp_path / "elsewhere").iterdir()] == []
+
+        made = running.embed_chunk(pack(chunk), pack(job), "wiki/en")
+        assert made["part"] == chunk.part_name
+        assert (outputs / "wiki/en/data" / chunk.part_name).exists()
+    finally:
+        running.close()
+
+
+def test_a_volume_that_is_reached_by_a_link_is_one(tmp_path: Path) -> None:
+    chunk, job = wanted(tmp_path)
+    (tmp_path / "big/wiki").mkdir(parents=True)
+    (tmp_path / "mount").symlink_to(tmp_path / "big")
+    running = Service(CONFIG, tmp_path / "mount", LocalVolume())
+    try:
+        assert running.embed_chunk(pack(chunk), pack(job), "wiki")["part"] == chunk.part_name
+    finally:
+        running.close()

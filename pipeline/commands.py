@@ -242,4 +242,6 @@ def _settled(asked: Config, device: Device, output: Store, *, rebuild: bool = Fa
 
 
 def _say(options: Namespace, found: Any, words: str) -> None:
-    print(json.dumps(found) if options.json else words)
+    from pipeline.corpus import as_text  # a kept column may have what JSON has not, such as a time
+
+    print(json.dumps(found, default=as_text) if options.json else words)

@@ -5,7 +5,7 @@ from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of
 from pipeline.corpus.record import Kinds
-from pipeline.corpus.rows import Columns, Reject, Rows
+from pipeline.corpus.rows import Columns, Reject, Rows, as_text
 from pipeline.corpus.shards import Corpus, find_files, find_shards, open_corpus
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Reader",
     "Reject",
     "Rows",
+    "as_text",
     "check_input",
     "find_files",
     "find_shards",

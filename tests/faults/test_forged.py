@@ -276,6 +276,8 @@ FORGERIES: dict[str, Callable[[Path, Path], object]] = {
     "a source above": lambda output, mine: with_line(output, source="../mine/x.parquet"),
     "a part elsewhere": lambda output, mine: with_line(output, part=f"../../{mine.name}/x.parquet"),
     "another's part": lambda output, mine: with_line(output, part="x.parquet", has_rejects=True),
+    "a part's name without end": lambda output, mine: with_line(output, part="x" * 5000 + ".parquet"),
+    "a part's name of controls": lambda output, mine: with_line(output, part="\x1b[2J.parquet"),
     "a root of the system": lambda output, mine: with_line(output, root="/"),
     "rows without end": lambda output, mine: with_line(output, input_rows=2**62, passages=2**62),
     "an attempt that is a path": lambda output, mine: with_attempt(output, f"../../{mine.name}/x"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from pipeline.dataset import Dataset, Manifest, Store, read_dataset
 from pipeline.errors import DamageError, RecipeError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.tools import embed_query, nearest, own_config, slice_dataset
-from tests.support import REPOSITORY, texts, write_jsonl
+from tests.support import REPOSITORY, texts, write_jsonl, write_parquet
 from tests.support import read_dataset as table_of
 from tests.support.checkpoints import write_config
 from tests.support.crash import hashing_run
@@ -110,6 +112,16 @@ def test_the_command_takes_a_config_and_keys_as_a_run_does(tmp_path: Path, capfd
         assert said in found.err
         if not code:
             assert [hit["id"] for hit in json.loads(found.out)] == ["doc-4"]
+
+
+def test_json_has_kept_values_that_json_has_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    kept = {"t": datetime(2026, 1, 2, tzinfo=UTC), "d": Decimal("1.50"), "b": b"\xff\x00", "n": 7}
+    write_parquet(tmp_path / "in.parquet", [{"id": "a", "text": "one", **kept}])
+    hashing_run(tmp_path / "in.parquet", tmp_path / "out", corpus__keep=[*kept])
+    assert main(["search", str(tmp_path / "out"), "one", "--json"]) == 0
+    [hit] = json.loads(capfd.readouterr().out)
+    assert hit["t"].startswith("2026-01-02T00:00:00")
+    assert (hit["d"], hit["b"], hit["n"]) == ("1.50", "ff00", 7)
 
 
 # --- beside a run that swaps ---

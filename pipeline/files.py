@@ -176,11 +176,17 @@ def open_parquet(path: Path, rows: str = "") -> Iterator[pq.ParquetFile]:
 
 @contextlib.contextmanager
 def open_own_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file of an output as `open_parquet` does, but never what a link leads to."""
+    """Open a Parquet file of an output as `open_parquet` does, but never what a link leads to.
+
+    pyarrow opens a path: one who can put a link there between the look and the opening can write in the output anyway.
+    """
     if (found := kind_of(path)) not in ("a file", ""):
         raise CorpusError(f"{path}: expected a Parquet file, found {found}")
     with open_parquet(path) as file:
-        yield file
+        try:
+            yield file
+        except KeyError as error:
+            raise CorpusError(f"{path}: expected the columns and the footer of a part, found: {error}") from error
 
 
 def parquet_file(path: Path, rows: str = "", *, int96_unit: str = "us") -> pq.ParquetFile:

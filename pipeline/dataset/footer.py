@@ -17,7 +17,7 @@ from pipeline.schema import dim_of, find_fault
 RECEIPT_KEY = b"embed_corpus.receipt"
 RECIPE_KEY = b"embed_corpus.recipe"
 BATCH_BYTES = 2 << 20  # of vectors
-WITHOUT = (CorpusError, OSError, KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # a part of ours
+WITHOUT = (CorpusError, OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # a part of ours
 
 
 def receipt_in(path: Path) -> Receipt | None:

@@ -20,8 +20,9 @@ FORMAT_VERSION = 1
 
 # ASCII without controls and slashes, short enough for a file, no leading dot: names nothing outside its folder.
 PartName = Annotated[str, msgspec.Meta(pattern=r"^[!-\-0-~][ -.0-~]{0,254}\Z")]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Date = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # nanoseconds since the epoch
+END = 2**63  # of the numbers that Parquet and numpy count with
+Count = Annotated[int, msgspec.Meta(ge=0, le=END - 1)]
+Date = Annotated[int, msgspec.Meta(ge=-END, le=END - 1)]  # nanoseconds since the epoch
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="dataset"):
@@ -69,8 +70,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     def __post_init__(self) -> None:
         """Raise ValueError, for a decoder msgspec.ValidationError, for a span that is none."""
         span = self.span
-        rows, blank = (span.row_start, span.row_stop), (0, span.n_blank)
-        if not all(0 <= start <= stop < 2**63 for start, stop in (rows, (span.byte_start, span.byte_stop), blank)):
+        of_rows = 0 <= span.row_start <= span.row_stop < END and 0 <= span.n_blank < END
+        if not of_rows or not 0 <= span.byte_start <= span.byte_stop < END:
             raise ValueError(f"expected a span of rows and bytes, found {span}")
 
     @property

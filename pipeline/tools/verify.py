@@ -206,7 +206,8 @@ def _rejects_problems(store: Store, receipt: Receipt) -> Iterator[tuple[str, str
 
 
 def _unreadable(error: OSError | CorpusError) -> tuple[str, str]:
-    return "missing" if isinstance(error, FileNotFoundError) else "unreadable", str(error)
+    why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    return "missing" if isinstance(error, FileNotFoundError) else "unreadable", why
 
 
 def _overlaps(receipts: Iterable[Receipt]) -> Iterator[Problem]:

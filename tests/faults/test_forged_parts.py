@@ -141,6 +141,11 @@ def test_a_part_is_adopted_only_with_what_its_receipt_says(sound: Sound, tmp_pat
         path = output / "data" / sound.part
         pq.write_table(PARTS[name](pq.read_table(path)), path)
         (output / "manifest.jsonl").unlink()
+    changed = sound.copy(tmp_path / "changed")  # and its manifest stays
+    path = changed / "data" / sound.part
+    pq.write_table(without("row")(pq.read_table(path)), path)
+    [covered] = run_all([Call(("verify", changed, "--input", sound.source))], timeout_s=ENDS_AFTER_S)
+    assert covered.returncode == 6, covered.stderr
     run = ("run", "--input", sound.source, *HASHING, "--output")
     calls = [Call(each) for output in outputs.values() for each in ((*run, output), ("verify", output))]
     done = run_all(calls, timeout_s=ENDS_AFTER_S)

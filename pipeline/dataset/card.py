@@ -10,9 +10,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from pipeline.config import ENGINES
 from pipeline.console import in_one_line, note
 from pipeline.dataset.manifest import Dataset
 from pipeline.dataset.store import Store
@@ -97,12 +99,19 @@ def body_of(dataset: Dataset, sums: Mapping[str, int]) -> bytes:
     """Return what the card says of a dataset with these sums."""
     rows = "\n".join(f"| {_escaped(key)} | {_code(repr(value))} |" for key, value in dataset.recipe.items())
     return BODY.format(
-        name=_escaped(str(dataset.recipe.get("model.name"))),
+        name=_escaped(_maker(dataset.recipe)),
         dim=dataset.recipe["run.dim"],
         fingerprint=_escaped(dataset.fingerprint),
         rows=rows,
         **sums,
     ).encode()
+
+
+def _maker(recipe: Mapping[str, Any]) -> str:
+    """Return whose vectors they are: a model's, unless the engine needs none."""
+    kind = str(recipe.get("engine.kind"))
+    is_model = kind not in ENGINES or ENGINES[kind].needs_weights
+    return str(recipe.get("model.name")) if is_model else f"the {kind} engine, without a model"
 
 
 def _code(text: str) -> str:

@@ -31,7 +31,7 @@ tags:
 - embeddings
 ---
 <!-- embed-corpus {digests}: a run writes what follows, down to the next such line -->
-# Embeddings by sentence-transformers/all-MiniLM-L6-v2
+# Embeddings by the hashing engine, without a model
 """
 DIGESTS = "[0-9a-f]{16} [0-9a-f]{16}"
 METADATA, BODY = b"---\nlicense: x\n---\n", b"# Ours\n\n1 row\n"

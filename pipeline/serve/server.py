@@ -114,8 +114,8 @@ class Server:
         self._end_group()
         code = self._process.returncode
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        last = self._lines[-1] if self._lines else "it printed nothing"
-        cause = ": ".join(filter(None, [last if last.startswith("engine: ") else "", self._cause]))
+        end = next((line for line in reversed(self._lines) if line.startswith("engine: ")), "")
+        cause = ": ".join(filter(None, [end, self._cause]))
         said = cause or f"its last lines: {' | '.join(self._lines) or 'none'}"
         return EngineError(f"server: ended {how}; {said}")
 

@@ -57,7 +57,7 @@ def test_the_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
 
 def test_the_serve_command_of_the_readme_has_the_flags_that_there_are(tmp_path: Path) -> None:
     [line] = [line for line in shell_lines() if " serve " in line]
-    (tmp_path / "key").write_text("a-key")
+    (tmp_path / "key").write_text("a-key-of-some-length")
     command = [sys.executable, "-m", "pipeline", *shlex.split(line)[1:], "--set", "engine.kind=hashing"]
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True

@@ -237,7 +237,7 @@ def test_what_cannot_be_embedded_is_a_400_that_says_why(client: openai.OpenAI, a
 
 NAMES = ["input", "model", "dimensions", "encoding_format", "truncate_prompt_tokens", "user", "messages"]
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=5,
 )

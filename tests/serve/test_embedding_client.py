@@ -315,7 +315,7 @@ def test_64_clients_at_once_get_each_their_own_vector(url: str, corpus: Path, ba
 @pytest.mark.parametrize(
     ("header_bytes", "seconds", "most_s"),
     [
-        pytest.param(20 << 20, 4, 2.0, id="20 MB"),  # beside other tests; it was 4 to 14 s
+        pytest.param(20 << 20, 4, 3.5, id="20 MB"),  # beside other tests; it was 4 to 14 s
         pytest.param(170 << 20, 20, 0.5, id="170 MB", marks=pytest.mark.slow),
     ],
 )

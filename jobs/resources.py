@@ -26,6 +26,7 @@ corpus = modal.Volume.from_name("embedding-corpus", create_if_missing=True)
 output = modal.Volume.from_name("embedding-output", create_if_missing=True)
 locks = modal.Dict.from_name("embedding-locks", create_if_missing=True)
 attempts = modal.Dict.from_name("embedding-attempts", create_if_missing=True)
+containers = modal.Dict.from_name("embedding-containers", create_if_missing=True)
 
 
 WEIGHTS, COMPILED, CORPUS, OUTPUT = Path("/cache/hf"), Path("/cache/vllm"), Path("/corpus"), Path("/output")

@@ -63,6 +63,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     engine_texts: Count = 0
     engine_s: float = 0.0
     engine_ready_at: float = 0.0  # seconds since the epoch
+    container: str = ""  # that embedded it, by Modal's id; "" on a machine of one's own
+    gpu: str = ""  # of that container
+    versions: str = ""  # of what made the vectors, such as "vllm 0.32.0, torch 2.13.0"; "" in parts of earlier versions
     rejects_checksum: str = ""  # blake2b of the file in rejects/; "" when there is none
     size_bytes: Count = 0  # of the part; 0 in its own footer, which cannot know
     checksum: str = ""  # blake2b of the part; likewise

@@ -1,0 +1,92 @@
+"""Containers of the service, as they say themselves in a shared Dict: what they cost, and why one did not start.
+
+The driver reads it: Modal shows a caller neither when a container started nor why it keeps none waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import modal
+import msgspec
+
+from jobs import resources
+
+BEAT_S = 10.0
+FORGET_AFTER_S = 2 * 24 * 3600.0  # a run takes its own containers into account, for at most two days
+
+
+class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One container of the service; times are in seconds since the epoch, 0 for what has not happened."""
+
+    task: str  # Modal's id of the container
+    app: str  # whose class it is of
+    config: str  # path below the repository
+    gpu: str  # "" = none
+    n_cpus: float
+    memory_gib: float
+    idle_window_s: float  # that it stays, and is paid for, after its last call
+    started_at: float  # of its process, or of its waking from a snapshot
+    ready_at: float = 0.0
+    seen_at: float
+    ended_at: float = 0.0
+    outputs: tuple[str, ...] = ()  # that it worked for, in the order of its first calls
+    error: str = ""  # why its engine did not load
+
+
+class Announced:
+    """The record of this very container, kept up to date until it ends."""
+
+    def __init__(self, record: ContainerRecord) -> None:
+        self._record = record
+        self._writing = threading.Lock()
+        self._ending = threading.Event()
+        self.update()
+        threading.Thread(target=self._beat, name="record", daemon=True).start()
+
+    @property
+    def record(self) -> ContainerRecord:
+        """The record as it was written last."""
+        return self._record
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the record and write it; a Dict that cannot be reached costs a beat, not a chunk."""
+        with self._writing:
+            self._record = msgspec.structs.replace(self._record, seen_at=time.time(), **changes)
+            with contextlib.suppress(modal.exception.Error, OSError):
+                resources.containers.put(self._record.task, msgspec.to_builtins(self._record))
+
+    def works_for(self, output: str) -> None:
+        """Add an output to those that it worked for."""
+        if output not in self._record.outputs:
+            self.update(outputs=(*self._record.outputs, output))
+
+    def end(self) -> None:
+        """Write that the container ends."""
+        self._ending.set()
+        self.update(ended_at=time.time())
+
+    def _beat(self) -> None:
+        while not self._ending.wait(BEAT_S):
+            self.update()
+
+
+def process_started_at() -> float:
+    """Return when this process started, in seconds since the epoch (proc(5): field 22 of /proc/self/stat)."""
+    ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    return time.time() - (uptime_s - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def containers_since(began_at: float) -> Iterator[ContainerRecord]:
+    """Yield the records of containers that were there at `began_at`, in seconds since the epoch, or came later."""
+    for _, values in resources.containers.items():
+        record = msgspec.convert(values, ContainerRecord)
+        if (record.ended_at or record.seen_at) >= began_at:
+            yield record

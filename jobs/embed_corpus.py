@@ -1,28 +1,33 @@
 """Embed a corpus on Modal.
 
+modal deploy jobs/embed_corpus.py
 modal run jobs/embed_corpus.py --input wiki/ --dim 1024
 """
 
 import glob
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
 import modal
-from tqdm import tqdm
 
 from jobs import driver, embedding_service, resources
-from jobs.request import Request, check_relative, packed
+from jobs.request import Request, check_relative, packed, signed
 from jobs.resources import HOURS, MINUTES
+from jobs.watch import watch
 from pipeline.config import load_config
 from pipeline.console import in_one_line, note
 from pipeline.dataset import describe_plan, describe_run
 from pipeline.driver import RunOptions
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 
-app = modal.App("embed-corpus").include(embedding_service.app)
-WATCH_EVERY_S = 2.0
+app = modal.App(resources.DRIVER_APP)
+terminal = modal.App(f"{resources.DRIVER_APP}-terminal")  # of `modal run`: has nothing to build and nothing to rent
+if not modal.is_local():
+    app.include(embedding_service.app)  # known here, there only where no service is deployed
 
 
 @app.function(
@@ -30,23 +35,31 @@ WATCH_EVERY_S = 2.0
     volumes=resources.driver_volumes,
     timeout=24 * HOURS,
     retries=modal.Retries(max_retries=3, initial_delay=1.0),
-    cpu=1,
+    cpu=resources.DRIVER_CPUS,
+    nonpreemptible=True,  # its end would be that of every chunk in flight
 )
 def drive(request: dict[str, Any]) -> dict[str, Any]:
     """Run a request; what does not fit into this call's time goes on in a new call, which the report names."""
-    report = driver.drive(request, began_at=time.time())
+    began_at = time.time()
+    report = driver.drive(request, began_at=began_at)
     if report.get("unfinished"):
-        report["goes_on_as"] = drive.spawn(request).object_id
+        report["goes_on_as"] = drive.spawn(request | {"began_at": request["began_at"] or began_at}).object_id
     return report
 
 
-@app.function(image=resources.driver_image, volumes=resources.driver_volumes, timeout=60 * MINUTES, cpu=1)
+@app.function(
+    image=resources.download_image,  # a model's settings may come from the hub; its weights need not be there
+    secrets=resources.hub_token,
+    volumes=resources.driver_volumes,
+    timeout=60 * MINUTES,
+    cpu=resources.DRIVER_CPUS,
+)
 def plan(request: dict[str, Any]) -> dict[str, Any]:
     """Estimate a request; rents no GPU."""
     return driver.plan(request)
 
 
-@app.local_entrypoint()
+@terminal.local_entrypoint()
 def main(  # noqa: PLR0913  the flags of `modal run`
     input: str,
     dim: int = 0,
@@ -57,6 +70,8 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     dry_run: bool = False,
     gpu: str = "",
     max_containers: int = 0,
+    own_pool: bool = False,
+    max_usd: float = float("inf"),
     limit: int = 0,
     rebuild: bool = False,
     rehash: bool = False,
@@ -68,6 +83,8 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     try:
         below = check_relative("--input", input)
         name = check_relative("--output", output or _name_after(below))
+        if not max_usd > 0:
+            raise UsageError(f"--max-usd: expected dollars over 0, found {max_usd}")
         request = Request(
             input=below,
             output=name,
@@ -77,6 +94,8 @@ def main(  # noqa: PLR0913  the flags of `modal run`
             text_column=text_column,
             gpu=gpu,
             max_containers=max_containers,
+            own_pool=own_pool,
+            max_usd=max_usd,
             options=RunOptions(
                 limit=limit or None,
                 rebuild=rebuild,
@@ -91,8 +110,9 @@ def main(  # noqa: PLR0913  the flags of `modal run`
         _end(error.exit_code, str(error))
     if licence:
         note(licence)
-    values = packed(request)
-    report = plan.remote(values) if dry_run else _watch(drive.spawn(values), request.output)
+    with _driver(plan if dry_run else drive) as (function, own_class):
+        values = packed(signed(request, own_class=own_class))
+        report = function.remote(values) if dry_run else watch(function.spawn(values), request.output)
     for source in report.get("skipped_files", ()):
         note(f"skipped {source}")
     if report["exit_code"]:
@@ -100,27 +120,34 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     print(in_one_line(describe_plan(report) if dry_run else describe_run(report, output=request.output)))
 
 
-def _watch(call: modal.FunctionCall[dict[str, Any]], output: str) -> dict[str, Any]:
-    """Show how far the run is until it ends, in however many calls, and return its report."""
-    print(
-        f"embedding into {output} as call {call.object_id}; started with `modal run --detach` it outlives this terminal"
+@contextmanager
+def _driver(function: Any) -> Iterator[tuple[Any, bool]]:
+    """Yield a function of the driver as it is deployed, or where it is not, of an app that lasts as long as its calls.
+
+    Either goes on when this terminal closes. Says as well whether a class of the service is in that app, which is so
+    where none is deployed.
+    """
+    name = "plan" if function is plan else "drive"
+    deployed = modal.Function.from_name(resources.DRIVER_APP, name)
+    if _is_there(deployed):
+        yield deployed, False
+        return
+    own = modal.App(resources.DRIVER_APP).include(app)
+    own_class = function is drive and not _is_there(
+        modal.Cls.from_name(resources.SERVICE_APP, resources.SERVICE_CLASS)
     )
-    with tqdm(unit=" rows", disable=None) as bar:
-        while True:
-            try:
-                report = call.get(timeout=WATCH_EVERY_S)
-            except TimeoutError:
-                _show(bar, resources.locks.get(output) or {})
-                continue
-            if "goes_on_as" not in report:
-                return report
-            call = modal.FunctionCall.from_id(report["goes_on_as"])
+    if own_class:
+        own.include(embedding_service.app)
+    with own.run(detach=True):
+        yield function, own_class
 
 
-def _show(bar: Any, entry: dict[str, Any]) -> None:
-    bar.total = entry.get("n_rows")
-    bar.set_postfix_str(f"{entry.get('tokens', 0):,} tokens", refresh=False)
-    bar.update(entry.get("rows", 0) - bar.n)
+def _is_there(deployed: Any) -> bool:
+    try:
+        deployed.hydrate()
+    except modal.exception.NotFoundError:
+        return False
+    return True
 
 
 def _name_after(below: str) -> str:

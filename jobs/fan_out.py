@@ -2,65 +2,97 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import modal
 
 from jobs import resources
-from jobs.embedding_service import VLLMEmbeddingSnapshot
+from jobs.containers import containers_since
+from jobs.pool import Pool, choose_pool
 from jobs.request import Request
 from jobs.volume import OutputLock
 from pipeline.chunk import Chunk
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.console import note
 from pipeline.dataset import Receipt, Store
 from pipeline.driver import FanOut, dispatch
 from pipeline.errors import PipelineError
-from pipeline.model import modal_device
 from pipeline.worker import Failure, Job, pack, unpack_outcome
 
-WINDOW_CHUNKS = 64  # handed to one map for each container: about an hour of work
+IN_FLIGHT = 3  # chunks handed out for each container: two in it, and one that waits for it
 COMMIT_EVERY_S = 10.0
 MAX_FAILURES_AT_START = 6  # chunks that fail before any succeeds: what they have in common is not in the chunks
+FIRST_CHUNK_S = 300.0  # that a chunk may take, before one has been seen to end
+PATIENCE_CHUNKS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Containers:
-    """A pool of containers of the service.
+    """A pool of containers of the service, fed from one map as long as there are chunks.
 
-    Modal starts a dead container's chunks again for ever; the service reports them instead of trying again.
+    Modal starts a dead container's chunks again for ever; the service reports them instead of trying again. A container
+    that cannot start says nothing at all: after the time of a start and of PATIENCE_CHUNKS chunks without an outcome
+    the map is cancelled and the pool gives up.
     """
 
-    service: Any
-    n_containers: int
+    pool: Pool
     job: Job
     output: str
+    began_at: float  # in seconds since the epoch
+    gave_up: bool = False
+    longest_s: float = FIRST_CHUNK_S  # between two outcomes
 
     def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
-        """Embed chunks, each given with its deaths, in one map after the other, and yield what they came to."""
-        while window := list(islice(line, WINDOW_CHUNKS * self.n_containers)):
-            references, deaths = [pack(chunk) for chunk, _ in window], [n for _, n in window]
-            results = self.service.embed_chunk.map(
-                references, deaths, kwargs=self._shared(), order_outputs=False, return_exceptions=True
+        """Embed chunks, each given with its deaths, and yield what they came to; takes one where it has room."""
+        is_over = False
+        with asyncio.Runner() as runner:
+            room = asyncio.Semaphore(IN_FLIGHT * self.pool.n_containers)
+            results = self.pool.service.embed_chunk.starmap.aio(
+                _fed(line, room), kwargs=self._shared(), order_outputs=False, return_exceptions=True
             )
-            yield from map(_outcome, results)
+            try:
+                while True:
+                    asked_at = time.monotonic()
+                    try:
+                        result = runner.run(asyncio.wait_for(anext(results), self._patience_s()))
+                    except StopAsyncIteration:
+                        is_over = True
+                        return
+                    except TimeoutError:
+                        yield self._give_up()
+                        return
+                    self.longest_s = max(self.longest_s, time.monotonic() - asked_at)
+                    room.release()
+                    yield _outcome(result)
+            finally:
+                if not is_over:
+                    cancel_children("embed_chunk")
 
     def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
         """Embed a chunk while no other is embedded."""
-        try:
-            return _outcome(self.service.embed_chunk.remote(pack(chunk), deaths, **self._shared()))
-        except Exception as error:  # noqa: BLE001  what a map would return
-            return _outcome(error)
+        [outcome] = self.map(iter([(chunk, deaths)]))
+        return outcome
 
     def _shared(self) -> dict[str, Any]:
         return {"job": pack(self.job), "output": self.output}
 
+    def _patience_s(self) -> float:
+        return resources.STARTUP_TIMEOUT_S + PATIENCE_CHUNKS * self.longest_s
 
-def fan_out_to_containers(request: Request, config: Config, store: Store, lock: OutputLock, until: float) -> FanOut:
-    """Return a fan-out over the service; it ends at `until`, in seconds since the epoch.
+    def _give_up(self) -> Failure:
+        self.gave_up = True
+        why = f"no chunk ended within {self._patience_s() / 60:.0f} minutes; {last_words(self.output, self.began_at)}"
+        return Failure(chunk="", source="the service", error=why)
+
+
+def fan_out_to_containers(
+    request: Request, config: Config, store: Store, lock: OutputLock, until: float, began_at: float
+) -> FanOut:
+    """Return a fan-out over the service; no chunk is handed out from `until` on, in seconds since the epoch.
 
     On the way it commits the manifest and reports progress. Raises OutputLockedError when the lock is lost.
     """
@@ -69,9 +101,17 @@ def fan_out_to_containers(request: Request, config: Config, store: Store, lock: 
         n_rows = sum(chunk.span.n_rows for chunk in chunks)
         rows, tokens = 0, 0
         committed_at = time.monotonic()
-        service, n_containers = _service(request, config)
-        pool = Containers(service=service, n_containers=n_containers, job=job, output=request.output)
-        for outcome in dispatch(chunks, job, store, pool, until=until, max_failures_at_start=MAX_FAILURES_AT_START):
+        pool = choose_pool(request, config)
+        note(f"embeds {len(chunks):,} chunks in {pool.in_words}")
+        containers = Containers(pool=pool, job=job, output=request.output, began_at=began_at)
+        for outcome in dispatch(
+            chunks,
+            job,
+            store,
+            containers,
+            may_go_on=lambda: time.time() < until and not containers.gave_up,
+            max_failures_at_start=MAX_FAILURES_AT_START,
+        ):
             yield outcome
             if isinstance(outcome, Receipt):
                 rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens
@@ -84,6 +124,16 @@ def fan_out_to_containers(request: Request, config: Config, store: Store, lock: 
     return fan_out
 
 
+async def _fed(
+    line: Iterator[tuple[Chunk, int]], room: asyncio.Semaphore
+) -> AsyncIterator[tuple[dict[str, Any], int]]:
+    while True:
+        await room.acquire()
+        if (each := next(line, None)) is None:
+            return
+        yield pack(each[0]), each[1]
+
+
 def _outcome(result: dict[str, Any] | Exception) -> Receipt | Failure:
     """Return what a chunk came to; raises an error that every other chunk would meet too."""
     if isinstance(result, PipelineError):
@@ -93,19 +143,35 @@ def _outcome(result: dict[str, Any] | Exception) -> Receipt | Failure:
     return unpack_outcome(result)
 
 
-def _service(request: Request, config: Config) -> tuple[Any, int]:
-    """Return the deployed class, or where there is none the one in this app, and how many containers it may have."""
-    service: Any
+def last_words(output: str, began_at: float) -> str:
+    """Return what is known of the containers that might have worked for an output since `began_at`."""
+    records = sorted(containers_since(began_at), key=lambda record: record.seen_at)
+    records = [record for record in records if not record.outputs or output in record.outputs]
+    for record in reversed(records):
+        if record.error:
+            return f"its container says: {record.error}"
+    for record in reversed(records):
+        return f"its container, started {time.time() - record.started_at:.0f} s ago, had not loaded the model by then"
+    return f"no container has begun: `modal app logs {resources.SERVICE_APP}` says why"
+
+
+def cancel_children(method: str) -> None:
+    """Cancel the calls of a method that this call has made and that have not ended.
+
+    Modal itself does so within two minutes after this call has ended; until then new containers might start for them.
+    """
+    mine = modal.current_function_call_id()
+    if mine is None:
+        return
     try:
-        service = modal.Cls.from_name(resources.SERVICE_APP, resources.SERVICE_CLASS)
-        service.hydrate()
-    except modal.exception.NotFoundError:
-        print(f"{resources.SERVICE_APP} is not deployed: this run uses its own class, which starts without a snapshot")
-        service = VLLMEmbeddingSnapshot
-    gpu, n_containers = request.gpu or config.modal.gpu, request.max_containers or config.modal.max_containers
-    if gpu != resources.RENTED.gpu or n_containers != 1:
-        service = service.with_options(gpu=gpu or None, max_containers=n_containers)
-    dtype = load_config(resources.REPOSITORY / request.config).model.dtype
-    if dtype == "auto" and config.model.dtype != modal_device(config.modal.gpu).dtype:
-        return service(config=request.config, dtype=config.model.dtype), n_containers
-    return service(config=request.config), n_containers
+        waiting = [*modal.FunctionCall.from_id(mine).get_call_graph()]
+        calls = set()
+        while waiting:
+            each = waiting.pop()
+            waiting += each.children
+            if each.function_name.endswith(method) and each.status == modal.types.InputStatus.PENDING:
+                calls.add(each.function_call_id)
+        for call in calls:
+            modal.FunctionCall.from_id(call).cancel()
+    except modal.exception.Error as error:
+        note(f"chunks that were handed out could not be cancelled ({error}); Modal does so within two minutes")

@@ -5,7 +5,9 @@ Its paths are below a mount: nothing outside it can be named, neither by `..` no
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -35,7 +37,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     text_column: str = ""
     gpu: str = ""
     max_containers: int = 0
+    own_pool: bool = False  # containers of its own, which go when the run ends
+    max_usd: float = math.inf  # a run ends before it has cost that much
     options: RunOptions = RunOptions()
+    code: str = ""  # digest of the code and of the config that the request was made with
+    own_class: bool = False  # whether the driver's app has a class of the service, because none is deployed
+    began_at: float = 0.0  # of the first call of the run, in seconds since the epoch; 0 in that call
 
 
 def packed(request: Request) -> dict[str, Any]:
@@ -44,10 +51,31 @@ def packed(request: Request) -> dict[str, Any]:
     return values
 
 
-def configured(request: Request) -> tuple[Config, str]:
+def signed(request: Request, *, own_class: bool) -> Request:
+    """Return a request with a digest of the code and the config that it was made with, for an app with a class or not."""
+    return msgspec.structs.replace(request, code=_digest(request.config), own_class=own_class)
+
+
+def check_code(request: Request) -> None:
+    """Raise UsageError for a request that was made with other code, or another config, than is deployed here."""
+    if request.code and request.code != _digest(request.config):
+        raise UsageError(
+            f"app {resources.DRIVER_APP}: expected the code and the {request.config} that this run was started with, "
+            "found others: deploy them again, `make deploy`"
+        )
+
+
+def _digest(config: str) -> str:
+    path = resources.REPOSITORY / check_relative("--config", config)
+    text = path.read_bytes() if path.is_file() else b""
+    return hashlib.sha256(resources.code_digest().encode() + text).hexdigest()[:16]
+
+
+def configured(request: Request, *, is_run: bool = True) -> tuple[Config, str]:
     """Return the config of a request, settled for its GPU, and a line on its dtype if there is something to say.
 
-    Raises a PipelineError for what would fail on that GPU.
+    A run needs the model's weights on the volume, an estimate only its settings. Raises a PipelineError for what
+    would fail on that GPU.
     """
     check_relative("--output", request.output)
     path = check_relative("--config", request.config)
@@ -58,7 +86,7 @@ def configured(request: Request) -> tuple[Config, str]:
     kept = kept_dtype(asked, Store(root=resources.OUTPUT / request.output), rebuild=request.options.rebuild)
     config = settle_dtype(asked, modal_device(gpu), kept=kept)
     check_memory(config, gpu)
-    if ENGINES[config.engine.kind].needs_weights:
+    if is_run and ENGINES[config.engine.kind].needs_weights:
         locate(config.model)  # all of it: a container without the weights would be paid for before it says so
     return config, describe_dtype(asked, config, modal_device(gpu))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import uuid
@@ -79,12 +80,15 @@ class DictAttempts:
 class OutputLock:
     """Holds one output for one function call; a call that Modal restarts takes its own lock over at once.
 
-    It is an entry of a shared Dict with a heartbeat. The entry also says how far the run is.
+    It is an entry of a shared Dict with a heartbeat. The entry also says in which container the call runs, as the one
+    before may have seconds to live, and how far the run is.
     """
 
     def __init__(self, output: str) -> None:
         self._output = output
         self._owner = modal.current_function_call_id() or uuid.uuid4().hex
+        self._container = os.environ.get("MODAL_TASK_ID", "")
+        self._claim = ""  # an entry of its own, where a dead holder was taken over
         self._progress: dict[str, int] = {}
         self._beating = threading.Lock()
         self._holds = self._lost = False
@@ -93,16 +97,18 @@ class OutputLock:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the output; raises OutputLockedError naming the holder."""
-        if not resources.locks.put(self._output, self._entry(), skip_if_exists=True):
-            self._take_over()
-        self._beat_at, self._holds = time.time(), True
         try:
+            if not resources.locks.put(self._output, self._entry(), skip_if_exists=True):
+                self._take_over()
+            self._beat_at, self._holds = time.time(), True
             with heartbeat(self._beat):
                 yield
         finally:
-            self._holds = False
-            if not self._lost and self._is_ours(resources.locks.get(self._output)):
+            if self._holds and not self._lost and self._is_ours(resources.locks.get(self._output)):
                 resources.locks.pop(self._output, None)
+            self._holds = False
+            if self._claim:
+                resources.locks.pop(self._claim, None)
 
     def check_held(self) -> None:
         """Raise OutputLockedError when another run has taken the output over; asks anew where beats have failed to
@@ -117,22 +123,26 @@ class OutputLock:
         self._progress = {"rows": rows, "n_rows": n_rows, "tokens": tokens}
 
     def _entry(self) -> dict[str, str | float]:
-        return {"owner": self._owner, "beat_at": time.time(), **self._progress}
+        return {"owner": self._owner, "container": self._container, "beat_at": time.time(), **self._progress}
 
     def _is_ours(self, held: Any) -> bool:
-        return held is not None and held["owner"] == self._owner
+        return held is not None and (held["owner"], held.get("container", "")) == (self._owner, self._container)
 
     def _take_over(self) -> None:
         held = resources.locks.get(self._output) or {"owner": self._owner, "beat_at": 0.0}
+        if held["owner"] == self._owner:
+            resources.locks.put(self._output, self._entry())
+            return
+        # Of several that find the same dead holder, one wins this entry. A beat in the future is none.
         age_s = time.time() - held["beat_at"]
-        if held["owner"] != self._owner:
-            # Of several that find the same dead holder, one wins this entry. A beat in the future is none.
-            claim = f"{self._output} after {held['owner']} {held['beat_at']}"
-            if abs(age_s) < STALE_S or not resources.locks.put(claim, self._owner, skip_if_exists=True):
-                raise OutputLockedError(
-                    f"output {self._output}: another run holds it (call {held['owner']}, last heard of {age_s:.0f} s "
-                    "ago); wait for it or stop it"
-                )
+        claim = f"{self._output} after {held['owner']} {held['beat_at']}"
+        is_first = abs(age_s) >= STALE_S and resources.locks.put(claim, self._owner, skip_if_exists=True)
+        self._claim = claim if is_first else ""
+        if not is_first or resources.locks.get(self._output) != held:
+            raise OutputLockedError(
+                f"output {self._output}: another run holds it (call {held['owner']}, last heard of {age_s:.0f} s "
+                "ago); wait for it or stop it"
+            )
         resources.locks.put(self._output, self._entry())
 
     def _beat(self) -> None:

@@ -71,7 +71,14 @@ def fan_out_to_containers(request: Request, config: Config, store: Store, lock: 
         committed_at = time.monotonic()
         service, n_containers = _service(request, config)
         pool = Containers(service=service, n_containers=n_containers, job=job, output=request.output)
-        for outcome in dispatch(chunks, job, store, pool, until=until, max_failures_at_start=MAX_FAILURES_AT_START):
+        for outcome in dispatch(
+            chunks,
+            job,
+            store,
+            pool,
+            may_go_on=lambda: time.time() < until,
+            max_failures_at_start=MAX_FAILURES_AT_START,
+        ):
             yield outcome
             if isinstance(outcome, Receipt):
                 rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens

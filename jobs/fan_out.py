@@ -102,7 +102,7 @@ def fan_out_to_containers(
         rows, tokens = 0, 0
         committed_at = time.monotonic()
         pool = choose_pool(request, config)
-        note(f"embeds {len(chunks):,} chunks in {pool.in_words}")
+        print(f"embedding {len(chunks):,} chunks in {pool.in_words}")
         containers = Containers(pool=pool, job=job, output=request.output, began_at=began_at)
         for outcome in dispatch(
             chunks,

@@ -58,7 +58,7 @@ def choose_pool(request: Request, config: Config) -> Pool:
 def _about(request: Request) -> dict[str, Any]:
     """Return what the service says of itself, deployed or in this app."""
     if request.own_class:
-        note(f"{resources.SERVICE_APP} is not deployed: this run uses its own class, which starts without a snapshot")
+        print(f"{resources.SERVICE_APP} is not deployed: this run uses its own class, which starts without a snapshot")
         return about.local(request.config)
     try:
         answer: dict[str, Any] = modal.Function.from_name(resources.SERVICE_APP, "about").remote(request.config)

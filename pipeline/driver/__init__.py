@@ -1,16 +1,21 @@
 """A run: plan, reuse, dispatch, reconcile."""
 
-from pipeline.driver.cost import estimate
+from pipeline.driver.cost import Held, Meter, estimate
 from pipeline.driver.dispatch import dispatch
 from pipeline.driver.fan_out import FanOut, fan_out_here, saying
 from pipeline.driver.inventory import RunOptions, kept_dtype
 from pipeline.driver.plan import make_plan
+from pipeline.driver.prices import NONPREEMPTIBLE, container_usd_per_s
 from pipeline.driver.run import Outcome, run
 
 __all__ = [
+    "NONPREEMPTIBLE",
     "FanOut",
+    "Held",
+    "Meter",
     "Outcome",
     "RunOptions",
+    "container_usd_per_s",
     "dispatch",
     "estimate",
     "fan_out_here",

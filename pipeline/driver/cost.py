@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from pipeline.config import Config
 from pipeline.dataset import Receipt, Store
@@ -37,17 +37,41 @@ def estimate(plan: Plan, store: Store, config: Config) -> dict[str, Any]:
     }
 
 
-def cost_usd(made: Sequence[Receipt], last_at: float, config: Config) -> float:
-    """Return the price of the seconds that the engines were held; `last_at` is when the last receipt came."""
-    return round(_engine_held_s(made, last_at) / 3600 * config.modal.usd_per_hour, 4)
+class Meter(Protocol):
+    """Says what a run has cost so far."""
+
+    def spent_usd(self) -> float:
+        """Return what was spent until now, and what the idle time to come will cost."""
+        ...
 
 
-def engine_busy(made: Sequence[Receipt], last_at: float) -> float | None:
-    """Return the engine's seconds as a share of those it was held; None where no engine was needed."""
-    held_s = _engine_held_s(made, last_at)
-    return round(sum(receipt.engine_s for receipt in made) / held_s, 4) if held_s else None
+@dataclass(slots=True)
+class Held:
+    """How long engines were held for a run: each from its being ready, but not before the run, to its last receipt.
 
+    An engine that was replaced counts for its own time alone.
+    """
 
-def _engine_held_s(made: Sequence[Receipt], last_at: float) -> float:
-    """Return the seconds from each engine's being ready to the last receipt, summed over the engines."""
-    return sum(max(0.0, last_at - ready_at) for ready_at in {r.engine_ready_at for r in made if r.engine_calls})
+    began_at: float  # of the run; this and every other time in seconds since the epoch
+    _until: dict[tuple[str, float], float] = field(default_factory=dict)  # by container and when it was ready
+    _engine_s: float = 0.0
+
+    def add(self, receipt: Receipt, came_at: float) -> None:
+        """Count a receipt that came at a time."""
+        if receipt.engine_calls:
+            self._until[receipt.container, receipt.engine_ready_at] = came_at
+            self._engine_s += receipt.engine_s
+
+    @property
+    def seconds(self) -> float:
+        """The sum over the engines."""
+        return sum(max(0.0, until - max(ready_at, self.began_at)) for (_, ready_at), until in self._until.items())
+
+    @property
+    def busy(self) -> float | None:
+        """The engines' seconds as a share of those they were held; None where no engine was needed."""
+        return round(self._engine_s / self.seconds, 4) if self.seconds else None
+
+    def cost_usd(self, usd_per_hour: float) -> float:
+        """Return what they cost at the price of one engine, where no meter says more."""
+        return self.seconds / 3600 * usd_per_hour

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,13 +51,14 @@ def dispatch(
     store: Store,
     pool: Pool,
     *,
-    until: float = math.inf,
+    may_go_on: Callable[[], bool] = lambda: True,
     max_failures_at_start: float = math.inf,
 ) -> Iterator[Receipt | Failure]:
     """Embed chunks and yield what they came to; those that died twice are isolated, at the end.
 
-    A chunk that dies joins the line again. It becomes a Failure only if the run ends without it: at `until`, in seconds
-    since the epoch, or after `max_failures_at_start` without a success, deaths among them.
+    `may_go_on` is asked before each chunk is handed out. What it keeps back waits for those in flight, after which it
+    is asked once more. A chunk that dies joins the line again. It becomes a Failure only if the run ends without it:
+    where `may_go_on` ends it, or after `max_failures_at_start` without a success, deaths among them.
     """
     attempts = store.volume.attempts(store.root)
     known = attempts.read()
@@ -69,12 +69,12 @@ def dispatch(
     start = _Start(max_failures=max_failures_at_start)
 
     def line() -> Iterator[tuple[Chunk, int]]:
-        while waiting and time.time() < until:
+        while waiting and may_go_on():
             chunk, deaths = waiting.popleft()
             in_flight[chunk.id] = chunk
             yield chunk, deaths
 
-    while waiting and time.time() < until and not start.failed:
+    while waiting and not start.failed and may_go_on():
         for outcome in pool.map(line()):
             start.count(outcome)
             chunk = in_flight.pop(outcome.chunk, None)
@@ -89,13 +89,13 @@ def dispatch(
                 yield outcome
             if start.failed:
                 break
-    if waiting or time.time() >= until or start.failed:
+    if waiting or start.failed or not may_go_on():
         yield from died.values()
         return
-    for outcome in embed_isolated(isolated, job, store, attempts, pool.one):
+    for outcome in embed_isolated(isolated, job, store, attempts, pool.one, may_go_on=may_go_on):
         start.count(outcome)
         yield outcome
-        if time.time() >= until or start.failed:
+        if start.failed:
             return
 
 
@@ -154,10 +154,13 @@ def embed_isolated(
     store: Store,
     attempts: Attempts,
     embed: Callable[[Chunk, int], Receipt | Failure],
+    *,
+    may_go_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[Receipt | Failure]:
     """Embed chunks one after the other, those that died least first, and halve those that go on dying.
 
     `embed` takes a chunk and its deaths; where it outlives them, it returns a Failure with their new number.
+    `may_go_on` is asked before each of its calls.
     """
     known = attempts.read()
     waiting = deque(sorted(chunks, key=lambda chunk: deaths_of(chunk, known)))
@@ -176,6 +179,8 @@ def embed_isolated(
                 with ChunkReader() as reader:
                     yield embed_or_fail(chunk, job, NoEngine(why), store, reader)
             continue
+        if not may_go_on():
+            return
         outcome = embed(chunk, deaths)
         if isinstance(outcome, Failure) and outcome.deaths > deaths:
             known = attempts.read()

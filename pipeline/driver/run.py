@@ -27,7 +27,7 @@ from pipeline.dataset import (
     totals,
     write_card,
 )
-from pipeline.driver.cost import cost_usd, engine_busy
+from pipeline.driver.cost import Held, Meter
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.inventory import RunOptions
 from pipeline.driver.plan import DEFAULT, Plan, check_place, make_plan
@@ -60,12 +60,20 @@ class Outcome:
         return f"{self.run.missing_chunks} chunks did not finish{why}; run again"
 
 
-def run(input: str, store: Store, config: Config, *, fan_out: FanOut, options: RunOptions = DEFAULT) -> Outcome:
+def run(
+    input: str,
+    store: Store,
+    config: Config,
+    *,
+    fan_out: FanOut,
+    options: RunOptions = DEFAULT,
+    meter: Meter | None = None,
+) -> Outcome:
     """Embed what `input` holds and `store` lacks; a first run, a resumed run and a no-op are this same call.
 
-    Where parts are to be replaced, the new ones wait until all are there. Raises, before anything is embedded,
-    UsageError for an input that cannot be read, RecipeError for an output of another recipe and OutputLockedError for
-    one that another run holds.
+    Where parts are to be replaced, the new ones wait until all are there. `meter` says what the run cost; without one
+    its engine's time costs `modal.usd_per_hour`. Raises, before anything is embedded, UsageError for an input that
+    cannot be read, RecipeError for an output of another recipe and OutputLockedError for one that another run holds.
     """
     began, record = time.monotonic(), _record(input, options)
     check_place(input, store)
@@ -88,7 +96,7 @@ def run(input: str, store: Store, config: Config, *, fan_out: FanOut, options: R
         job = Job(root=plan.corpus.root, columns=plan.corpus.columns, config=config, staged=inventory.replaces)
         made, remaining = _reuse(plan, job, change)
         store.commit()
-        embedded, failures, last_at = _embed(remaining, job, change, fan_out)
+        embedded, failures, held = _embed(remaining, job, change, fan_out)
         store.reload()
         sizes = change.place.part_sizes()  # what was reported from an old view of a volume may not be there
         made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
@@ -96,16 +104,10 @@ def run(input: str, store: Store, config: Config, *, fan_out: FanOut, options: R
         receipts = inventory.kept | {receipt.part: receipt for receipt in made}
         missing = _count_missing(chunks, made)
         record = msgspec.structs.replace(
-            record,
-            state="incomplete" if missing else "complete",
-            missing_chunks=missing,
+            _counted(record, made, missing),
             kept_rows=sum(receipt.embedded_rows for receipt in inventory.kept.values()),
-            reused_rows=sum(receipt.reused_rows for receipt in made),
-            embedded_now=sum(receipt.engine_texts for receipt in made),
-            engine_calls=sum(receipt.engine_calls for receipt in made),
-            engine_s=round(sum(receipt.engine_s for receipt in made), 3),
-            engine_busy=engine_busy(made, last_at),
-            cost_usd=cost_usd(made, last_at, config),
+            engine_busy=held.busy,
+            cost_usd=round(meter.spent_usd() if meter else held.cost_usd(config.modal.usd_per_hour), 4),
             peak_rss_bytes=peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
@@ -157,21 +159,33 @@ def _reuse(plan: Plan, job: Job, change: Transaction) -> tuple[list[Receipt], li
 
 def _embed(
     chunks: Sequence[Chunk], job: Job, change: Transaction, fan_out: FanOut
-) -> tuple[list[Receipt], tuple[Failure, ...], float]:
+) -> tuple[list[Receipt], tuple[Failure, ...], Held]:
     made: dict[str, Receipt] = {}
     failures: list[Failure] = []
-    last_at = 0.0
+    held = Held(time.time())
     if chunks:
         with Progress(sum(chunk.span.n_rows for chunk in chunks)) as progress:
             for outcome in fan_out(chunks, job):
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                     continue
-                last_at = time.time()
+                held.add(outcome, time.time())
                 change.add(outcome)
                 made[outcome.chunk] = outcome
                 progress.add(outcome.input_rows, outcome.tokens, outcome.engine_ready_at)
-    return list(made.values()), tuple(failures), last_at
+    return list(made.values()), tuple(failures), held
+
+
+def _counted(record: Run, made: Sequence[Receipt], missing: int) -> Run:
+    return msgspec.structs.replace(
+        record,
+        state="incomplete" if missing else "complete",
+        missing_chunks=missing,
+        reused_rows=sum(receipt.reused_rows for receipt in made),
+        embedded_now=sum(receipt.engine_texts for receipt in made),
+        engine_calls=sum(receipt.engine_calls for receipt in made),
+        engine_s=round(sum(receipt.engine_s for receipt in made), 3),
+    )
 
 
 def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], change: Transaction) -> list[Receipt]:

@@ -168,14 +168,19 @@ class Mortal:
         self.job, self.store, self.n = job, store, deaths_of_chunk
         self.at_once: list[int] = []
         self.isolated: list[str] = []
+        self.n_taken = 0
 
     def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
-        window = list(line)
+        window = []
+        for each in line:
+            window.append(each)
+            self.n_taken += 1
         self.at_once.append(len(window))
         return (self._embed(*each) for each in window)
 
     def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
         self.isolated.append(chunk.id)
+        self.n_taken += 1
         return self._embed(chunk, deaths)
 
     def _embed(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
@@ -218,10 +223,19 @@ def test_a_run_gives_up_when_too_many_fail_before_any_succeeds(tmp_path: Path) -
 def test_a_run_whose_time_is_up_reports_what_died_and_takes_nothing_more(tmp_path: Path) -> None:
     chunks, pool = mortal(tmp_path, 1)
     until = time.time() + 0.5
-    [outcome] = dispatch(chunks[:1], pool.job, pool.store, Slow(pool, until), until=until)
+    [outcome] = dispatch(chunks[:1], pool.job, pool.store, Slow(pool, until), may_go_on=lambda: time.time() < until)
     assert isinstance(outcome, Failure)
-    assert list(dispatch(chunks, pool.job, pool.store, pool, until=time.time())) == []
+    assert list(dispatch(chunks, pool.job, pool.store, pool, may_go_on=lambda: False)) == []
     assert pool.at_once == [1]
+
+
+@pytest.mark.parametrize("deaths", [0, 1, 2])
+def test_a_run_hands_out_as_many_chunks_as_it_may_isolated_ones_among_them(tmp_path: Path, deaths: int) -> None:
+    for n_allowed in (0, 1, 7, 8, 9, 17, 20, 99):
+        chunks, pool = mortal(tmp_path / str(n_allowed), deaths)
+        outcomes = list(dispatch(chunks, pool.job, pool.store, pool, may_go_on=lambda: pool.n_taken < n_allowed))  # noqa: B023
+        assert pool.n_taken == min(n_allowed, 8 * (deaths + 1))
+        assert {failure.error for failure in outcomes if isinstance(failure, Failure)} <= {"died"}
 
 
 class Slow:

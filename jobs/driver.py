@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import modal
 import msgspec
 
 from jobs import resources
@@ -13,13 +15,14 @@ from jobs.fan_out import fan_out_to_containers
 from jobs.meter import ContainerMeter
 from jobs.request import Request, check_code, configured, find_input
 from jobs.volume import ModalVolume
+from pipeline.console import keep_notes
 from pipeline.dataset import Store
 from pipeline.driver import Budget, estimate, make_plan, run, saying
-from pipeline.errors import IncompleteError, PipelineError
+from pipeline.errors import IncompleteError, PipelineError, UsageError
 
 
 def drive(request: Mapping[str, Any], *, began_at: float) -> dict[str, Any]:
-    """Run a request and report how it ended; an error made on purpose is part of the report.
+    """Run a request and report how it ended; an error made on purpose is part of the report, and so are the notes.
 
     `began_at`, in seconds since the epoch, is when the driver's own time began; `unfinished` says that it was up
     before the work was.
@@ -33,15 +36,16 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reported(work: Callable[[Request], dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        asked = msgspec.convert(request, Request)
-        check_code(asked)
-        return work(asked)
-    except msgspec.ValidationError as error:
-        said = f"app {resources.DRIVER_APP}: expected a request of its own version, found: {error}; deploy it again"
-        return {"exit_code": 2, "error": said}
-    except PipelineError as error:
-        return {"exit_code": error.exit_code, "error": str(error)}
+    with keep_notes() as notes:
+        try:
+            asked = msgspec.convert(request, Request)
+            check_code(asked)
+            return work(asked) | {"notes": notes}
+        except msgspec.ValidationError as error:
+            said = f"app {resources.DRIVER_APP}: expected a request of its own version, found: {error}; `make deploy`"
+            return {"exit_code": UsageError.exit_code, "error": said, "notes": notes}
+        except PipelineError as error:
+            return {"exit_code": error.exit_code, "error": str(error), "notes": notes}
 
 
 def _plan(request: Request) -> dict[str, Any]:
@@ -57,8 +61,10 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
     volume = ModalVolume()
     store = Store(root=resources.OUTPUT / request.output, volume=volume)
     until = began_at + config.modal.driver_hours * resources.HOURS
-    fan_out = fan_out_to_containers(request, config, store, volume.lock(store.root), until)
-    outcome = run(source, store, config, fan_out=saying(on_dtype, fan_out), options=request.options)
+    with _first_call(request, began_at) as run_began_at:
+        meter = ContainerMeter(run_began_at, request.output, config, request.gpu or config.modal.gpu)
+        fan_out = fan_out_to_containers(request, config, store, volume.lock(store.root), meter, until)
+        outcome = run(source, store, config, fan_out=saying(on_dtype, fan_out), options=request.options, meter=meter)
     record = outcome.run
     shortfall = outcome.shortfall()
     return {
@@ -68,3 +74,17 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
         **outcome.totals,
         **msgspec.to_builtins(record),
     }
+
+
+@contextmanager
+def _first_call(request: Request, began_at: float) -> Iterator[float]:
+    """Yield when the run began, in seconds since the epoch: in its first call, and there before it was preempted."""
+    call = modal.current_function_call_id()
+    if request.began_at or call is None:
+        yield request.began_at or began_at
+        return
+    entry = f"call {call} began"
+    if not resources.locks.put(entry, began_at, skip_if_exists=True):
+        began_at = resources.locks.get(entry)
+    yield began_at
+    resources.locks.pop(entry, None)

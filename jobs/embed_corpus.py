@@ -113,6 +113,8 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     with _driver(plan if dry_run else drive) as (function, own_class):
         values = packed(signed(request, own_class=own_class))
         report = function.remote(values) if dry_run else watch(function.spawn(values), request.output)
+    for line in () if own_class or function in (plan, drive) else report["notes"]:
+        note(line)  # of a driver whose log does not come here
     for source in report.get("skipped_files", ()):
         note(f"skipped {source}")
     if report["exit_code"]:

@@ -31,9 +31,26 @@ def _printed(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
+_kept: list[list[str]] = []
+
+
 def note(text: str) -> None:
     """Write a line."""
-    sys.stderr.write(f"embed-corpus: {in_one_line(text)}\n")
+    line = in_one_line(text)
+    sys.stderr.write(f"embed-corpus: {line}\n")
+    for notes in _kept:
+        notes.append(line)
+
+
+@contextlib.contextmanager
+def keep_notes() -> Iterator[list[str]]:
+    """Yield a list that gets the lines that are written meanwhile, for one who does not see this terminal."""
+    notes: list[str] = []
+    _kept.append(notes)
+    try:
+        yield notes
+    finally:
+        _kept.remove(notes)
 
 
 class Progress:

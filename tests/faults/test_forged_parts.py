@@ -294,5 +294,5 @@ def test_what_lacks_a_column_under_a_sound_manifest_is_made_again(tmp_path: Path
         outputs.append((output, tmp_path / "out"))
     for done in run_all([Call(each) for each in calls], timeout_s=ENDS_AFTER_S):
         assert done.returncode == 0, (done.args, done.stdout, done.stderr)
-    for output, expected in outputs:
-        assert read_dataset(output).equals(read_dataset(expected)), output
+    for output, right in outputs:
+        assert read_dataset(output).equals(read_dataset(right)), output

@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it sets up .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv embed deploy token test test-slow fuzz fuzz-http check format lock clean
+.PHONY: help venv embed deploy token test test-slow mutate fuzz fuzz-http check format lock clean
 
 bin := .venv/bin
 
@@ -12,6 +12,7 @@ CONFIG ?= configs/local.toml
 DIM    ?=
 BACKEND ?= local
 FUZZ_S ?= 600
+AREA   ?=
 given = $(if $(filter file,$(origin $(1))),,--$(2) '$($(1))')
 engine = $(shell test -x $(bin)/vllm || echo --set engine.kind=sentence-transformers)
 
@@ -56,10 +57,13 @@ test: venv ## run the tests
 test-slow: venv ## run the tests that take longer than a change can wait for
 	$(bin)/pytest -m slow
 
-fuzz: venv ## throw changed bytes at the readers and the manifest for FUZZ_S seconds in all (Linux on x86-64)
+mutate: venv ## make each small wrong change of tests/mutants/AREA.toml, all without AREA; a test has to notice
+	$(bin)/python -m tests.mutants $(AREA)
+
+fuzz: venv ## throw changed bytes at the readers, the manifest and the footers for FUZZ_S seconds in all (Linux on x86-64)
 	$(bin)/uv pip install --quiet --python $(bin)/python atheris==3.0.0
-	for target in lines parquet manifest; do $(bin)/python -m tests.fuzz $$target build/fuzz \
-	    -max_total_time=$$(($(FUZZ_S) / 3)) -timeout=30 -rss_limit_mb=0 -print_final_stats=1 || exit 1; done
+	for target in lines parquet manifest footer; do $(bin)/python -m tests.fuzz $$target build/fuzz \
+	    -max_total_time=$$(($(FUZZ_S) / 4)) -timeout=30 -rss_limit_mb=0 -keep_seed=1 -print_final_stats=1 || exit 1; done
 
 fuzz-http: venv ## ask `embed-corpus serve` for FUZZ_S seconds what its OpenAPI allows and what it does not
 	$(bin)/python -m tests.serve.openapi build/fuzz-http $(FUZZ_S)

@@ -64,6 +64,11 @@ def dim_of(recipe: Mapping[str, Any]) -> int:
     return dim if isinstance(dim, int) and not isinstance(dim, bool) and 0 < dim <= MAX_DIM else 0
 
 
+def width_in(schema: pa.Schema) -> int:
+    """Return the width of the vectors of a schema; 0 where it has none of a fixed one."""
+    return getattr(schema.field(EMBEDDING).type, "list_size", 0) if schema.names.count(EMBEDDING) == 1 else 0
+
+
 def find_fault(schema: pa.Schema, dim: int) -> str:
     """Return in words how a schema differs from that of a part with vectors of this width; "" for no difference."""
     if any(
@@ -71,7 +76,7 @@ def find_fault(schema: pa.Schema, dim: int) -> str:
         for name in PART.names
     ):
         return f"expected columns {', '.join(PART.names)}, found {', '.join(schema.names)}"
-    kind = schema.field(EMBEDDING).type if EMBEDDING in schema.names else None
+    kind = schema.field(EMBEDDING).type if schema.names.count(EMBEDDING) == 1 else None
     if dim < 1 or kind != embedding_type(dim):
         return f"expected embedding fixed_size_list<float16>[{dim}], found {kind}"
     return ""

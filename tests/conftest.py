@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,25 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+SLOW_TIMEOUT_S = 1800  # for all others see pyproject.toml
+AGAIN_S = 30.0
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Give slow tests more time."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer() -> Generator[None, object, object]:
+    """Let the alarm of a test come again until the test has ended: what it leaves may wait for a process, too."""
+    is_set = yield
+    first_s, _ = signal.getitimer(signal.ITIMER_REAL)
+    signal.setitimer(signal.ITIMER_REAL, first_s, AGAIN_S)
+    return is_set
 
 
 @pytest.fixture(scope="session")

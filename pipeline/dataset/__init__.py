@@ -23,7 +23,7 @@ from pipeline.dataset.ours import (
     sweep,
     temporaries,
 )
-from pipeline.dataset.parts import count_duplicate_ids, open_part, open_vectors
+from pipeline.dataset.parts import count_duplicate_ids, open_part, open_rejects
 from pipeline.dataset.rejects import describe_reject, iter_rejects
 from pipeline.dataset.store import Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
@@ -60,7 +60,7 @@ __all__ = [
     "load_prefilled",
     "open_dataset",
     "open_part",
-    "open_vectors",
+    "open_rejects",
     "output_folder",
     "parse_receipt",
     "read_dataset",

@@ -13,30 +13,43 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import CorpusError, DamageError
 from pipeline.files import open_own_parquet
-from pipeline.schema import find_fault
+from pipeline.schema import REJECTS, find_fault, width_in
 
 N_BUCKETS = 64
 
 
+MENDING = "`embed-corpus verify --repair` drops the part and a run makes it again"
+
+
 @contextlib.contextmanager
-def open_part(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a part, or the rejects of one, to be read in pieces; raises DamageError when it cannot be read."""
+def open_part(path: Path, width: int | None = None) -> Iterator[pq.ParquetFile]:
+    """Open a part, to be read in pieces; raises DamageError when it cannot be read or lacks the columns of one.
+
+    Where a width is given its vectors have to have it.
+    """
+    with _open(path) as file:
+        if fault := find_fault(file.schema_arrow, width_in(file.schema_arrow) if width is None else width):
+            raise DamageError(f"{path}: {fault}; {MENDING}")
+        yield file
+
+
+@contextlib.contextmanager
+def open_rejects(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open the rejects of a part, to be read in pieces; raises DamageError as `open_part` does."""
+    with _open(path) as file:
+        if not file.schema_arrow.equals(REJECTS):
+            names = ", ".join(file.schema_arrow.names)
+            raise DamageError(f"{path}: expected columns {', '.join(REJECTS.names)}, found {names}; {MENDING}")
+        yield file
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with open_own_parquet(path) as file:
             yield file
     except CorpusError as error:
-        raise DamageError(f"{error}; `embed-corpus verify --repair` drops the part and a run makes it again") from error
-
-
-@contextlib.contextmanager
-def open_vectors(path: Path, width: int) -> Iterator[pq.ParquetFile]:
-    """Open a part that has the columns of one and vectors of a width; raises DamageError."""
-    with open_part(path) as file:
-        if fault := find_fault(file.schema_arrow, width):
-            raise DamageError(
-                f"{path}: {fault}; `embed-corpus verify --repair` drops the part and a run makes it again"
-            )
-        yield file
+        raise DamageError(f"{error}; {MENDING}") from error
 
 
 def count_duplicate_ids(parts: Iterable[Path]) -> int:
@@ -51,7 +64,7 @@ def count_duplicate_ids(parts: Iterable[Path]) -> int:
     with contextlib.ExitStack() as stack:
         buckets = [stack.enter_context(tempfile.SpooledTemporaryFile(1 << 14)) for _ in range(N_BUCKETS)]
         for part in parts:
-            with open_part(part) as file:
+            with _open(part) as file:
                 for batch in file.iter_batches(columns=["id", "passage"], use_threads=False):
                     ids = batch.column("id").filter(pc.equal(batch.column("passage"), 0))
                     hashes = hash_array(ids.to_numpy(zero_copy_only=False), categorize=False)

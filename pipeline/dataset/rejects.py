@@ -7,10 +7,8 @@ from typing import Any
 
 from pipeline.console import in_one_line
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.parts import open_part
+from pipeline.dataset.parts import open_rejects
 from pipeline.dataset.store import Store
-from pipeline.errors import DamageError
-from pipeline.schema import REJECTS
 
 BATCH_ROWS = 256  # a rejected line may have megabytes
 
@@ -23,13 +21,7 @@ def iter_rejects(store: Store, receipts: Iterable[Receipt]) -> Iterator[dict[str
     for receipt in sorted(receipts, key=lambda receipt: (receipt.source, receipt.span.row_start)):
         if not receipt.has_rejects:
             continue
-        path = store.rejects_path(receipt.part)
-        with open_part(path) as file:
-            if not file.schema_arrow.equals(REJECTS):
-                raise DamageError(
-                    f"{path}: expected columns {', '.join(REJECTS.names)}, found {', '.join(file.schema_arrow.names)}; "
-                    "`embed-corpus verify --repair` drops the part and a run makes it again"
-                )
+        with open_rejects(store.rejects_path(receipt.part)) as file:
             for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
                 yield from batch.to_pylist()
 

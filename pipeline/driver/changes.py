@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from pipeline.chunk import Shard, make_chunk
 from pipeline.corpus import ChunkReader, Columns, Corpus, Rows
-from pipeline.dataset import Receipt, Store, open_part
+from pipeline.dataset import Receipt, Store, open_part, open_rejects
 from pipeline.errors import CorpusError, DamageError
-from pipeline.schema import LATER_REASONS, PASSAGE, REJECTS
+from pipeline.schema import EMBEDDING, LATER_REASONS, PASSAGE, REJECTS, kept_name
 from pipeline.worker import content_hashes, rejects_table
 
 FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
@@ -57,16 +57,18 @@ def _columns_of(receipt: Receipt, columns: Columns, store: Store) -> Columns:
         return columns
     with open_part(store.data_path(receipt.part)) as file:
         schema = file.schema_arrow
+        if missing := [name for name in map(kept_name, columns.keep) if schema.names.count(name) != 1]:
+            raise DamageError(f"{store.data_path(receipt.part)}: expected column {missing[0]} once; it was kept")
     return columns.typed(dict(zip(schema.names, schema.types, strict=True)))
 
 
 def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:
     with open_part(store.data_path(receipt.part)) as file:
-        names = [name for name in file.schema_arrow.names if name != "embedding"]
+        names = [name for name in file.schema_arrow.names if name != EMBEDDING]
         entries = file.read(names, use_threads=False)
     rejected = REJECTS.empty_table()
     if receipt.has_rejects:
-        with open_part(store.rejects_path(receipt.part)) as file:
+        with open_rejects(store.rejects_path(receipt.part)) as file:
             rejected = file.read(use_threads=False)
     early = rejects_table(receipt.source, rows.rejects) or REJECTS.empty_table()
     is_later = pc.invert(pc.is_in(rejected.column("row"), value_set=early.column("row")))

@@ -132,7 +132,8 @@ def take_inventory(
             is_renamed = f"{below.get(receipt.root)}/{receipt.source}" in at_hand
             current += [receipt] if options.keep_missing and not is_renamed else []
         elif shard.source not in corpus.skipped and not (
-            receipt.column_settings == settings if types else has_columns_of(receipt.column_settings, config)
+            receipt.kinds.keys() <= set(config.corpus.keep)
+            and (receipt.column_settings == settings if types else has_columns_of(receipt.column_settings, config))
         ):
             continue
         elif not options.rehash and manifest.is_current(receipt, shard) and (is_of_here or not options.keep_missing):

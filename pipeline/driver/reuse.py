@@ -17,7 +17,7 @@ from pipeline.dataset import Receipt, Store, open_part, save_prefilled
 from pipeline.driver.plan import Plan
 from pipeline.engines import Embedded
 from pipeline.errors import CorpusError, DamageError, EngineError
-from pipeline.schema import EMBEDDING, PASSAGE
+from pipeline.schema import EMBEDDING, PASSAGE, dim_of
 from pipeline.worker import Job, are_rejected, content_hashes, embed_rows
 
 COLUMNS = ("content_hash", *PASSAGE.names, EMBEDDING)
@@ -53,12 +53,12 @@ class VectorIndex:
         return pa.concat_tables(tables) if tables else None
 
 
-def index_vectors(paths: Sequence[Path]) -> VectorIndex:
-    """Index the texts of these parts, in about 40 bytes a text; a damaged part is left out."""
+def index_vectors(paths: Sequence[Path], dim: int) -> VectorIndex:
+    """Index the texts of these parts, in about 40 bytes a text; one that is damaged or of another width is left out."""
     hashes, path_of, entries, counts = [], [], [], []
     for index, path in enumerate(paths):
         try:
-            found, n_entries = _first_entries(path)
+            found, n_entries = _first_entries(path, dim)
         except DamageError:
             continue
         hashes.append(found[0])
@@ -88,7 +88,8 @@ def reusable_vectors(plan: Plan, store: Store) -> VectorIndex:
     inventory = plan.inventory
     staging = store.staging(inventory.dataset.fingerprint)
     names = inventory.reusable(plan.shards) if plan.chunks else []
-    return index_vectors([(staging if name in inventory.staged else store).data_path(name) for name in names])
+    paths = [(staging if name in inventory.staged else store).data_path(name) for name in names]
+    return index_vectors(paths, dim_of(inventory.dataset.recipe))
 
 
 def share_missing(chunks: Sequence[Chunk], job: Job, index: VectorIndex) -> list[float]:
@@ -161,9 +162,9 @@ def _hashes(path: Path) -> NDArray[np.bytes_]:
         return np.empty(0, "S16")
 
 
-def _first_entries(path: Path) -> tuple[tuple[NDArray[np.bytes_], NDArray[np.int64]], int]:
+def _first_entries(path: Path, dim: int | None = None) -> tuple[tuple[NDArray[np.bytes_], NDArray[np.int64]], int]:
     """Return of each row its content hash and its first entry, and the number of entries."""
-    with open_part(path) as file:
+    with open_part(path, dim) as file:
         table = file.read(["content_hash", "passage"], use_threads=False)
     first = np.flatnonzero(table.column("passage").to_numpy() == 0)
     digests = table.column("content_hash").combine_chunks()

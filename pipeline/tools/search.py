@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.dataset import Manifest, Store, open_vectors
+from pipeline.dataset import Manifest, Store, open_part
 from pipeline.errors import UsageError
 from pipeline.vectors import to_numpy, to_unit_float16
 
@@ -35,7 +35,7 @@ def nearest(store: Store, manifest: Manifest, vector: NDArray[np.float32], k: in
     best: list[tuple[float, int, dict[str, Any]]] = []
     n_seen = 0
     for part in manifest.receipts:
-        with open_vectors(store.data_path(part), len(vector)) as file:
+        with open_part(store.data_path(part), len(vector)) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
                 scores = to_numpy(table.column("embedding")).astype(np.float32) @ vector

@@ -18,7 +18,7 @@ from pipeline.dataset import (
     Store,
     check_ours,
     open_part,
-    open_vectors,
+    open_rejects,
     sweep,
     totals,
     width_of,
@@ -116,7 +116,7 @@ def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
 
 def _cut(store: Store, receipt: Receipt, width: int, narrow: Receipt, dataset: Dataset, place: Store) -> Receipt:
     path, dim = store.data_path(receipt.part), dataset.recipe["run.dim"]
-    with open_vectors(path, width) as file:
+    with open_part(path, width) as file:
         table = file.read()
         full = to_numpy(table.column("embedding"))
     try:
@@ -125,7 +125,7 @@ def _cut(store: Store, receipt: Receipt, width: int, narrow: Receipt, dataset: D
         raise DamageError(f"{path}: {error}; `verify --repair` drops the part and a run makes it again") from error
     rejects = None
     if receipt.has_rejects:
-        with open_part(store.rejects_path(receipt.part)) as file:
+        with open_rejects(store.rejects_path(receipt.part)) as file:
             rejects = file.read()
     table = table.set_column(table.schema.get_field_index("embedding"), "embedding", fixed_size_list(vectors))
     return place.publish(narrow, table, rejects, json.dumps(dataset.recipe))

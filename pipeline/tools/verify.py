@@ -29,7 +29,7 @@ from pipeline.dataset import (
 from pipeline.errors import CorpusError
 from pipeline.files import file_checksum, open_own_parquet
 from pipeline.recipe import fingerprint
-from pipeline.schema import EMBEDDING, PART, REASONS, REJECTS, dim_of, find_fault
+from pipeline.schema import PART, REASONS, REJECTS, dim_of, find_fault, width_in
 from pipeline.vectors import invalid_rows
 
 BATCH_BYTES = 2 << 20  # of vectors
@@ -120,8 +120,7 @@ def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt
     if dataset is not None and receipt.fingerprint != dataset.fingerprint:
         yield "fingerprint", f"expected {dataset.fingerprint}, found {receipt.fingerprint}"
     schema = file.schema_arrow
-    kind = schema.field(EMBEDDING).type if EMBEDDING in schema.names else None
-    dim = dim_of(dataset.recipe) if dataset else getattr(kind, "list_size", 0)
+    dim = dim_of(dataset.recipe) if dataset else width_in(schema)
     if fault := find_fault(schema, dim):
         yield "schema", fault
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +23,19 @@ from pipeline.corpus.reader import ChunkReader
 from pipeline.corpus.rows import Columns
 from pipeline.corpus.shards import find_shards, open_corpus
 from pipeline.dataset.describe import status
+from pipeline.dataset.footer import RECEIPT_KEY, RECIPE_KEY
+from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
+from pipeline.driver.inventory import RunOptions
 from pipeline.driver.plan import make_plan
+from pipeline.driver.reuse import index_vectors
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError, PipelineError
+from pipeline.tools.coverage import coverage
+from pipeline.tools.rejects import list_rejects
+from pipeline.tools.search import nearest
+from pipeline.tools.slice import slice_dataset
 from pipeline.tools.verify import verify
 from tests.support import local_config, texts, write_jsonl
 
@@ -95,11 +104,70 @@ def fuzz_manifest(data: bytes) -> None:
     """Whatever a manifest says, what reads it tells or refuses."""
     store = _dataset()
     store.manifest_path.write_bytes(data)
-    with contextlib.suppress(PipelineError):
-        manifest = store.read_manifest()
-        json.dumps(status(store, manifest))
-        verify(store, manifest)
-        make_plan(str(_folder() / "in"), store, CONFIG)
+    manifest = store.read_manifest()
+    json.dumps(status(store, manifest))
+    _read(store, manifest)
+
+
+@functools.cache
+def _files() -> dict[str, bytes]:
+    """Return the bytes of a sound dataset's part, of its rejects and of its manifest."""
+    store = _dataset()
+    [part] = store.part_sizes()
+    paths = {"part": store.data_path(part), "rejects": store.rejects_path(part), "manifest": store.manifest_path}
+    return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def _pages(data: bytes) -> bytes:
+    """Return a Parquet file up to its footer."""
+    return data[: -8 - int.from_bytes(data[-8:-4], "little")]
+
+
+def fuzz_footer(data: bytes) -> None:
+    """A part is taken for what it is or refused; the first byte chooses what the rest is.
+
+    It is the footer of a part or of its rejects, or in a sound footer the receipt or the recipe.
+    """
+    if not data:
+        return
+    store, files = _dataset(), _files()
+    [part] = store.part_sizes()
+    kind, new = data[0] % 4, data[1:]
+    footer = new + len(new).to_bytes(4, "little") + b"PAR1"
+    store.rejects_path(part).write_bytes(_pages(files["rejects"]) + footer if kind == 1 else files["rejects"])
+    if kind < 2:
+        store.data_path(part).write_bytes(_pages(files["part"]) + footer if kind == 0 else files["part"])
+    else:
+        table = pq.read_table(pa.BufferReader(files["part"]))
+        key = RECEIPT_KEY if kind == 2 else RECIPE_KEY
+        pq.write_table(table.replace_schema_metadata(table.schema.metadata | {key: new}), store.data_path(part))
+    store.manifest_path.write_bytes(files["manifest"])
+    _read(store, store.read_manifest())
+    store.manifest_path.unlink()
+    store.has_receipt(part)
+    store.recipe_of(part)
+    if (found := store.receipt_of(part)) is not None:
+        assert (found.part, found.passages) == (part, pq.read_table(store.data_path(part)).num_rows)
+        assert found.size_bytes == store.data_path(part).stat().st_size
+    _read(store, store.read_manifest())
+
+
+def _read(store: Store, manifest: Manifest) -> None:
+    """Read a dataset in every way that loads no engine; raises what is no word to a person."""
+    source, sliced = str(_folder() / "in"), Store(root=_folder() / "sliced")
+    shutil.rmtree(sliced.root, ignore_errors=True)
+    for call in (
+        lambda: verify(store, manifest),
+        lambda: list(list_rejects(store, manifest)),
+        lambda: nearest(store, manifest, np.eye(384, dtype=np.float32)[0], 3),
+        lambda: coverage(source, store, manifest),
+        lambda: index_vectors([store.data_path(part) for part in store.part_sizes()], 384),
+        lambda: slice_dataset(store, manifest, 8, sliced),
+        lambda: make_plan(source, store, CONFIG),
+        lambda: make_plan(source, store, CONFIG, RunOptions(rehash=True)),
+    ):
+        with contextlib.suppress(PipelineError):
+            call()
 
 
 def seeds_of_lines() -> list[bytes]:
@@ -146,8 +214,18 @@ def seeds_of_manifest() -> list[bytes]:
     return [data, data[: len(data) // 2], *whole]
 
 
+@functools.cache
+def seeds_of_footers() -> list[bytes]:
+    """Return the footers of a part and of its rejects, and the receipt and the recipe in the part's."""
+    files = _files()
+    footers = [files[name][len(_pages(files[name])) : -8] for name in ("part", "rejects")]
+    found = pq.read_schema(pa.BufferReader(files["part"])).metadata
+    return [bytes([kind]) + data for kind, data in enumerate([*footers, found[RECEIPT_KEY], found[RECIPE_KEY]])]
+
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
     "lines": (fuzz_lines, seeds_of_lines),
     "parquet": (fuzz_parquet, seeds_of_parquet),
     "manifest": (fuzz_manifest, seeds_of_manifest),
+    "footer": (fuzz_footer, seeds_of_footers),
 }

@@ -15,12 +15,23 @@ import msgspec
 
 from pipeline.serve.middleware import METHODS
 from pipeline.serve.request import MAX_INPUTS, Embeddings
+from tests.support import local_config
 from tests.support.http_server import KEY, serving
 
 SCHEMATHESIS = "schemathesis==4.32.5"
 CHECKS = "not_a_server_error,status_code_conformance,unsupported_method,content_type_conformance"
-TEXT = {"type": "string", "minLength": 1}
-IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+MODEL = local_config().model
+N_IDS = 30_522  # in the vocabulary of the model
+TEXT = {"type": "string", "pattern": r"^[!-~]"}
+ID = {"type": "integer", "minimum": 0, "maximum": N_IDS - 1}
+IDS = {"type": "array", "items": ID, "minItems": 1, "maxItems": MODEL.max_tokens}
+LIMITS = {
+    "model": {"enum": [MODEL.name, None]},
+    "dimensions": {"enum": [*MODEL.dims, None]},
+    "truncate_prompt_tokens": {
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": MODEL.max_tokens}, {"enum": [-1, None]}]
+    },
+}
 KINDS = [TEXT, IDS, *({"type": "array", "items": kind, "minItems": 1, "maxItems": MAX_INPUTS} for kind in (TEXT, IDS))]
 FAULTS = {str(status): {"description": "an error as OpenAI words it"} for status in (400, 401, 404, 405, 413, 503)}
 
@@ -28,7 +39,7 @@ FAULTS = {str(status): {"description": "an error as OpenAI words it"} for status
 def openapi() -> dict[str, Any]:
     """Return the description: each path with its method, and the fields of a request from what the door decodes."""
     _, components = msgspec.json.schema_components([Embeddings], ref_template="#/components/schemas/{name}")
-    components["Embeddings"]["properties"]["input"] = {"anyOf": KINDS}
+    components["Embeddings"]["properties"] |= {"input": {"anyOf": KINDS}, **LIMITS}
     body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Embeddings"}}}, "required": True}
     responses = {"200": {"description": "what was asked for"}, **FAULTS}
     paths = {

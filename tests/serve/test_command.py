@@ -69,7 +69,8 @@ def test_a_short_key_is_refused_and_one_that_others_may_read_is_said(
     with pytest.raises(UsageError, match="expected a key of 12 characters or more, found 11"):
         read_key(file, {})
     file.write_text(KEY)
-    for mode, words in ((0o644, f"key file {file}: others on this machine may read it"), (0o600, "")):
+    others = f"key file {file}: others on this machine may read it"
+    for mode, words in ((0o644, others), (0o640, others), (0o604, others), (0o600, "")):
         file.chmod(mode)
         read_key(file, {})
         said = capsys.readouterr().err

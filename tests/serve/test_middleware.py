@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,6 +82,96 @@ def test_every_path_but_health_wants_the_key(monkeypatch: pytest.MonkeyPatch, pa
     )
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["Basic right", "Token right", "bearerright", "right", "Bearer, right", "Bearer  right", " right", "Bearer\tright"],
+)
+def test_a_key_is_one_behind_bearer_alone(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    assert knock(monkeypatch, CLOSED, headers=[(b"authorization", value.encode())])[0] == 401
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        assert knock(monkeypatch, CLOSED, headers=[(b"authorization", f"{scheme} right".encode())])[0] == 200
+
+
+def test_of_a_key_all_of_its_digest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "digest", lambda key: "0" * 63 + ("1" if key == "right" else "2"))
+    almost = door.Settings(key_sha256="0" * 63 + "1", model="m", max_tokens=256, dims=(384,))
+    assert [knock(monkeypatch, almost, key=key)[0] for key in ("right", "wrong")] == [200, 401]
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "status", "most_bytes"),
+    [
+        pytest.param(CLOSED, "/v1/embeddings", 401, 3 << 20, id="a stranger's"),
+        pytest.param(OPEN, "/other", 404, 3 << 20, id="for no path"),
+        pytest.param(OPEN, "/v1/embeddings", 413, 2 * MAX_BODY_BYTES, id="too large"),
+    ],
+)
+def test_a_body_that_is_not_taken_is_not_held(
+    monkeypatch: pytest.MonkeyPatch, settings: door.Settings, path: str, status: int, most_bytes: int
+) -> None:
+    monkeypatch.setenv(door.VARIABLE, settings.to_json())
+    left, sent = [*range(40)], []
+
+    async def receive() -> Any:
+        left.pop()
+        return {"type": "http.request", "body": bytes(1 << 20), "more_body": bool(left)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def behind(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise AssertionError("nobody comes in")
+
+    tracemalloc.start()
+    asyncio.run(
+        door.AccessMiddleware(behind)({"type": "http", "path": path, "method": "POST", "headers": []}, receive, send)
+    )
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (sent[0]["status"], left) == (status, [])
+    assert peak_bytes < most_bytes
+
+
+def test_nothing_of_a_request_but_its_checked_body_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(door.VARIABLE, OPEN.to_json())
+    found: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b'{"input":"x"}'}
+
+    async def send(_: Any) -> None: ...
+
+    async def behind(scope: Any, _receive: Any, _send: Any) -> None:
+        found.append(scope)
+
+    kept = [(b"content-type", b"application/json"), (b"content-length", b"13")]
+    headers = [*kept, (b"x-data-parallel-rank", b"9"), (b"x-request-id", b"a")]
+    scope = {"type": "http", "path": "/v1/embeddings", "method": "POST", "headers": headers, "query_string": b"a=1"}
+    asyncio.run(door.AccessMiddleware(behind)(scope, receive, send))
+    assert [(each["headers"], each["query_string"]) for each in found] == [(kept, b"")]
+
+
+def test_a_body_without_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "PATIENCE_BYTES", 5000)
+    read = 0
+    monkeypatch.setenv(door.VARIABLE, CLOSED.to_json())
+
+    async def receive() -> Any:
+        nonlocal read
+        read += 1000
+        assert read < 20_000
+        return {"type": "http.request", "body": bytes(1000), "more_body": True}
+
+    async def send(_: Any) -> None: ...
+
+    async def behind(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise AssertionError("nobody has a key")
+
+    scope = {"type": "http", "path": "/v1/embeddings", "method": "POST", "headers": []}
+    asyncio.run(door.AccessMiddleware(behind)(scope, receive, send))
+    assert read == 6000
+
+
 @pytest.mark.parametrize("order", [("right", "wrong"), ("wrong", "right"), ("right", "right")])
 def test_of_two_keys_none_counts(monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]) -> None:
     first = [(b"authorization", f"Bearer {order[0]}".encode())]
@@ -139,8 +230,9 @@ def test_who_leaves_in_the_middle_of_a_body_is_not_served(monkeypatch: pytest.Mo
 def test_bodies_under_way_have_a_room_that_is_free_again_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(door.VARIABLE, OPEN.to_json())
     monkeypatch.setattr(door, "MAX_HELD_BYTES", 3000)
-    statuses = asyncio.run(_crowd([b'{"input":"' + b"x" * 1000 + b'"}'] * 5, [b'{"input":"x"}'] * 3))
-    assert statuses == ([200, 200, 503, 503, 503], [200, 200, 200])
+    large = b'{"input":"' + b"x" * 1000 + b'"}'
+    statuses = asyncio.run(_crowd([large] * 5, [b'{"input":"x"}'] * 3, [large] * 2))
+    assert statuses == ([200, 200, 503, 503, 503], [200, 200, 200], [200, 200])
 
 
 async def _crowd(*waves: list[bytes]) -> tuple[list[int], ...]:

@@ -20,7 +20,7 @@ SLOW = threading.Semaphore(0)  # released for each request of `/slow` that has c
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the size of the body, and `/slow` once the client has left."""
+    """Answer with the size of the body, `/headers` with their names, and `/slow` once the client has left."""
     size_bytes, more = 0, True
     if scope["path"] == "/slow":
         SLOW.release()
@@ -29,7 +29,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "http.disconnect":
             return
         size_bytes, more = size_bytes + len(message["body"]), message.get("more_body", False)
-    body = b"x" * (8 << 20) if scope["path"] == "/large" else str(size_bytes).encode()
+    names = b" ".join(name for name, _ in scope["headers"])
+    body = {"/large": b"x" * (8 << 20), "/headers": names}.get(scope["path"], str(size_bytes).encode())
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -114,6 +115,17 @@ def test_a_connection_serves_several_requests_and_bodies_in_pieces(port: int) ->
         assert answer(client, b"\r\n\r\n5")
         client.sendall(POST + b"Content-Length: 1048576\r\n\r\n" + b"x" * 1048576)
         assert answer(client, b"\r\n\r\n1048576")
+
+
+def test_a_trailer_is_no_header(port: int) -> None:
+    trailer = b"3\r\nabc\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    for ways in ([trailer], [trailer[:5], trailer[5:]]):
+        with connect(port) as client:
+            head = POST.replace(b" / ", b" /headers ") + b"Transfer-Encoding: chunked\r\n\r\n"
+            client.sendall(head + ways[0])
+            for piece in ways[1:]:
+                client.sendall(piece)
+            assert answer(client, b"transfer-encoding").endswith(b"\r\n\r\nhost transfer-encoding")
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,23 @@ def test_an_input_that_is_neither_texts_nor_token_ids_is_refused(asked: Any) -> 
     assert "expected" in fault({"input": asked})
 
 
+@pytest.mark.parametrize("dimensions", [1, 127, 385, 10**9, -1, 0])
+def test_a_width_that_the_model_was_not_trained_for_is_refused_with_the_list(dimensions: int) -> None:
+    expected = f"dimensions: expected one of 384, 128, found {dimensions}"
+    assert fault({"input": "x", "dimensions": dimensions}) == expected
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t", "\u00a0\u2003"])
+def test_a_text_of_white_space_is_named(blank: str) -> None:
+    assert fault({"input": blank}) == "input[0]: expected a text, found nothing but white space"
+    assert fault({"input": ["x", blank]}) == "input[1]: expected a text, found nothing but white space"
+
+
+def test_a_list_of_token_ids_without_one_is_named() -> None:
+    assert fault({"input": [[1], []]}) == "input[1]: expected token ids, found none"
+    assert fault({"input": [[]]}) == "input[0]: expected token ids, found none"
+
+
 def test_the_last_of_two_equal_fields_is_checked_and_the_only_one_that_goes_on() -> None:
     ids = b"[" + b"1," * MAX_TOKENS + b"1]"
     assert settled(b'{"input": ' + ids + b', "input": "x"}') == {"input": "x"}

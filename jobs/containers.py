@@ -48,7 +48,8 @@ class Announced:
         self._writing = threading.Lock()
         self._ending = threading.Event()
         self.update()
-        threading.Thread(target=self._beat, name="record", daemon=True).start()
+        self._beats = threading.Thread(target=self._beat, name="record", daemon=True)
+        self._beats.start()
 
     @property
     def record(self) -> ContainerRecord:
@@ -67,9 +68,14 @@ class Announced:
         if output not in self._record.outputs:
             self.update(outputs=(*self._record.outputs, output))
 
+    def pause(self) -> None:
+        """Write no more, until the container goes on under a record of its own; no write is under way then."""
+        self._ending.set()
+        self._beats.join()
+
     def end(self) -> None:
         """Write that the container ends."""
-        self._ending.set()
+        self.pause()
         self.update(ended_at=time.time())
 
     def _beat(self) -> None:

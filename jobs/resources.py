@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +20,19 @@ HOURS = 60 * MINUTES
 
 SERVICE_APP = "vllm-embedding-snapshot"
 SERVICE_CLASS = "VLLMEmbeddingSnapshot"
+CPU_CLASS = "VLLMEmbeddingCPU"
+SERVICE_IDLE_S = 5 * MINUTES  # that a container of the service stays after its last call
+
+
+def code_digest() -> str:
+    """Return a hash over the names and bytes of what travels in an image; it is the same on both sides of a deploy."""
+    digest = hashlib.blake2b(digest_size=16)
+    sources = [*(REPOSITORY / "pipeline").rglob("*.py"), *(REPOSITORY / "jobs").glob("*.py")]
+    for path in sorted(sources, key=lambda path: path.relative_to(REPOSITORY).as_posix()):
+        data = path.read_bytes()
+        digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()
+
 
 weights = modal.Volume.from_name("hf-embedding-cache", create_if_missing=True)
 compiled = modal.Volume.from_name("vllm-jit-cache", create_if_missing=True)

@@ -6,7 +6,7 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -131,6 +131,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
         engine_texts=len(passages.ids) - len(embedded.refused),
         engine_s=round(embedded.seconds, 3),
         engine_ready_at=engine.ready_at,
+        **asdict(engine.made_by),
     )
     return place.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
 

@@ -22,7 +22,7 @@ from jobs.resources import HOURS, MINUTES
 from jobs.volume import ModalVolume
 from pipeline.config import Config, load_config
 from pipeline.errors import BrokenEngineError, EngineError
-from pipeline.model import modal_device, open_checkpoint, pin_and_check, settle_dtype, verify_weights
+from pipeline.model import locate, modal_device, open_checkpoint, pin_and_check, settle_dtype
 from pipeline.serve import Server, read_key
 from pipeline.worker import Service, Start
 
@@ -197,26 +197,27 @@ def _configs() -> list[str]:
     return [path.relative_to(resources.REPOSITORY).as_posix() for path, text in texts.items() if "[model]" in text]
 
 
-@app.function(
-    image=resources.service_image,
-    gpu=resources.RENTED.gpu or None,
-    volumes=resources.service_volumes,
-    secrets=resources.http_key,
-    max_containers=1,
-    scaledown_window=5 * MINUTES,
-    startup_timeout=30 * MINUTES,
-)
-@modal.concurrent(max_inputs=256)
-@modal.web_server(HTTP_PORT, startup_timeout=1 * MINUTES, requires_proxy_auth=not resources.http_key)
-def serve_http() -> None:
-    """Serve OpenAI's `/v1/embeddings`, which takes the key of the secret vllm-embedding-api-key.
+if resources.HTTP:  # one who reaches a server without its key would start a GPU, which then does not serve
 
-    Without the secret Modal itself turns everyone away, so that no stranger starts a GPU.
-    """
-    config = pin_and_check(_settled(resources.CONFIG))
-    server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
-    server.wait_until_ready()
-    threading.Thread(target=_die_with, args=[server], daemon=True).start()
+    @app.function(
+        image=resources.service_image,
+        gpu=resources.RENTED.gpu or None,
+        cpu=4,
+        memory=16 * GIB,
+        volumes=resources.service_volumes,
+        secrets=resources.http_key,
+        max_containers=1,
+        scaledown_window=resources.SERVICE_IDLE_S,
+        startup_timeout=30 * MINUTES,
+    )
+    @modal.concurrent(max_inputs=256)
+    @modal.web_server(HTTP_PORT, startup_timeout=1 * MINUTES)
+    def serve_http() -> None:
+        """Serve OpenAI's `/v1/embeddings`, which takes the key of the secret vllm-embedding-api-key."""
+        config = pin_and_check(_settled(resources.CONFIG))
+        server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
+        server.wait_until_ready()
+        threading.Thread(target=_die_with, args=[server], daemon=True).start()
 
 
 def _die_with(server: Server) -> None:
@@ -242,8 +243,8 @@ def download_weights(config: str = resources.CONFIG) -> str:
     """
     pinned = pin_and_check(load_config(resources.REPOSITORY / config))
     model = pinned.model
+    locate(model, verified=True)
     folder = open_checkpoint(pinned)
-    verify_weights(model)
     resources.weights.commit()
     print(f"{model.name} {model.revision}: {folder}")
     return str(folder)

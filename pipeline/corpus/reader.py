@@ -19,6 +19,7 @@ from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
 from pipeline.errors import CorpusError
+from pipeline.files import on_volumes
 
 
 class Reader(Protocol):
@@ -153,12 +154,15 @@ class ChunkReader:
 
 
 def shard_at(root: Path, source: str) -> Shard:
-    """Return a shard as it is now; raises CorpusError when it is gone."""
+    """Return a shard as it is now, on volumes with its date in whole seconds: two containers may see a file with
+    another fraction. Raises CorpusError when it is gone.
+    """
     try:
         now = (root / source).stat()
     except OSError as error:
         raise CorpusError(f"{root / source}: expected a file of the input, found: {error.strerror}") from error
-    return Shard(source=source, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns)
+    fraction_ns = now.st_mtime_ns % 1_000_000_000 if on_volumes() else 0
+    return Shard(source=source, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns - fraction_ns)
 
 
 def _check_unchanged(root: Path, shard: Shard) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.engines.embedder import Closer, Embedder, Sleeper, make_embedder
 from pipeline.engines.made_by import MadeBy, versions_for
-from pipeline.errors import BrokenEngineError, EngineError
+from pipeline.errors import BrokenEngineError, EngineError, PipelineError
 from pipeline.model import make_tokenizer
 from pipeline.vectors import to_unit_batch
 
@@ -122,6 +122,10 @@ class EngineThread:
             self._loading.result()
         except EngineError as error:
             raise BrokenEngineError(str(error)) from error
+        except PipelineError:
+            raise
+        except Exception as error:
+            raise BrokenEngineError(f"engine: did not load: {type(error).__name__}: {error}") from error
 
     def embed(self, token_ids: Sequence[Sequence[int]], dim: int, *, checked: bool = True) -> Embedded:
         """Return unit vectors of the first `dim` components.

@@ -84,10 +84,16 @@ class Announced:
 
 
 def process_started_at() -> float:
-    """Return when this process started, in seconds since the epoch (proc(5): field 22 of /proc/self/stat)."""
-    ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
-    return time.time() - (uptime_s - ticks / os.sysconf("SC_CLK_TCK"))
+    """Return when this process started, in seconds since the epoch (proc(5): field 22 of /proc/self/stat).
+
+    Where the system does not say, that is now: no container fails for it.
+    """
+    try:
+        ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return time.time()
+    return time.time() - max(0.0, uptime_s - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def containers_since(began_at: float) -> Iterator[ContainerRecord]:

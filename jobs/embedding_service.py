@@ -121,7 +121,7 @@ class ServiceBody:
         try:
             return await asyncio.to_thread(work)
         except BrokenEngineError as error:
-            self.announced.update(error=str(error))
+            await asyncio.to_thread(self.announced.update, error=str(error))
             await modal.experimental.stop_fetching_inputs.aio()
             raise
 

@@ -18,7 +18,7 @@ try:
     print(json.dumps(len(service.embed.remote(["one", "two"]))))
 except Exception as error:
     print(json.dumps(f"{type(error).__name__}: {error}"))
-records = modal.Dict.from_name("embedding-containers").values()
+records = modal.Dict.from_name("embedding-containers", create_if_missing=True).values()
 print(json.dumps(list(records)))
 """
 LEAVE = """

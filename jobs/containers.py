@@ -48,7 +48,8 @@ class Announced:
         self._writing = threading.Lock()
         self._ending = threading.Event()
         self.update()
-        threading.Thread(target=self._beat, name="record", daemon=True).start()
+        self._beats = threading.Thread(target=self._beat, name="record", daemon=True)
+        self._beats.start()
 
     @property
     def record(self) -> ContainerRecord:
@@ -67,9 +68,14 @@ class Announced:
         if output not in self._record.outputs:
             self.update(outputs=(*self._record.outputs, output))
 
+    def pause(self) -> None:
+        """Write no more, until the container goes on under a record of its own; no write is under way then."""
+        self._ending.set()
+        self._beats.join()
+
     def end(self) -> None:
         """Write that the container ends."""
-        self._ending.set()
+        self.pause()
         self.update(ended_at=time.time())
 
     def _beat(self) -> None:
@@ -78,10 +84,16 @@ class Announced:
 
 
 def process_started_at() -> float:
-    """Return when this process started, in seconds since the epoch (proc(5): field 22 of /proc/self/stat)."""
-    ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
-    return time.time() - (uptime_s - ticks / os.sysconf("SC_CLK_TCK"))
+    """Return when this process started, in seconds since the epoch (proc(5): field 22 of /proc/self/stat).
+
+    Where the system does not say, that is now: no container fails for it.
+    """
+    try:
+        ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return time.time()
+    return time.time() - max(0.0, uptime_s - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def containers_since(began_at: float) -> Iterator[ContainerRecord]:

@@ -4,27 +4,32 @@ modal deploy jobs/embedding_service.py
 modal run jobs/embedding_service.py::download_weights
 """
 
+import asyncio
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import modal
 import modal.experimental
+import msgspec
 
-from jobs import resources
+from jobs import here, resources
+from jobs.containers import Announced, process_started_at
 from jobs.resources import HOURS, MINUTES
 from jobs.volume import ModalVolume
 from pipeline.config import Config, load_config
 from pipeline.errors import BrokenEngineError, EngineError
-from pipeline.model import modal_device, open_checkpoint, pin_and_check, settle_dtype, verify_weights
+from pipeline.model import locate, modal_device, open_checkpoint, pin_and_check, settle_dtype
 from pipeline.serve import Server, read_key
-from pipeline.worker import Service
+from pipeline.worker import Service, Start
 
 app = modal.App(resources.SERVICE_APP)
 HTTP_PORT = 8000
+GIB = 1024  # in the unit of Modal, MiB
+T = TypeVar("T")
 
 
 def _settled(name: str, dtype: str = "") -> Config:
@@ -33,30 +38,115 @@ def _settled(name: str, dtype: str = "") -> Config:
     return settle_dtype(config, modal_device(config.modal.gpu))
 
 
-@contextmanager
-def leave_if_broken() -> Iterator[None]:
-    """Let no other call reach this container once its engine is broken; Modal starts another."""
-    try:
-        yield
-    except BrokenEngineError:
-        modal.experimental.stop_fetching_inputs()
-        raise
+class ServiceBody:
+    """What the classes of the service share: their calls, and how their containers start and end.
+
+    No hook raises: Modal starts a deployed container that fails to start again for ever, and lets its callers wait. The
+    error is kept, and every call raises it. A call that is cancelled ends alone, because all are `async`: its thread
+    finishes by itself. Of a concurrent method that is not, Modal ends the whole container.
+    """
+
+    config: str
+    dtype: str
+    start: Start
+    announced: Announced
+    loaded_as: str  # the container in which the engine was loaded
+
+    @modal.enter(snap=False)
+    def wake(self) -> None:
+        """Start to load, where that is yet to be done; else wake the engine, and see that it embeds as before.
+
+        What failed before is tried anew here, after the restore of a snapshot that has no engine.
+        """
+        restored = getattr(self, "loaded_as", here.task()) != here.task()
+        self._begin(time.time() if restored else process_started_at())
+        if hasattr(self, "start"):
+            self.start.wake()
+            self.start.move_to(here.made_by())
+        else:
+            self._load(sleep=False)
+        threading.Thread(target=self._announce, name="announce", daemon=True).start()
+
+    @modal.method()
+    async def embed(self, sentences: list[str]) -> list[list[float]]:
+        """Return one vector for each text."""
+        return await self._on_thread(lambda: self.start.service.embed(sentences))
+
+    @modal.method()
+    async def embed_with_metadata(self, sentences: list[str]) -> list[dict[str, Any]]:
+        """Return text, embedding and dimension for each text."""
+        return await self._on_thread(lambda: self.start.service.embed_with_metadata(sentences))
+
+    @modal.method()
+    async def embed_chunk(
+        self, chunk: dict[str, Any], deaths: int = 0, *, job: dict[str, Any], output: str
+    ) -> dict[str, Any]:
+        """Embed a chunk, which died so often before, into an output and return its receipt."""
+
+        def work() -> dict[str, Any]:
+            self.announced.works_for(output)
+            return self.start.service.embed_chunk(chunk, job, output, deaths)
+
+        return await self._on_thread(work)
+
+    @modal.exit()
+    def close(self) -> None:
+        """Let the call in progress finish."""
+        self.start.close()
+        self.announced.end()
+
+    def _begin(self, started_at: float) -> None:
+        self.announced = Announced(here.record(app.app_id or "", self.config, started_at))
+
+    def _load(self, *, sleep: bool) -> None:
+        self.loaded_as = here.task()
+        self.start = Start(self._service)
+        self.start.load(sleep=sleep)
+
+    def _service(self) -> Service:
+        config = _settled(self.config, self.dtype)
+        made_by = here.made_by()
+        reload_corpus = resources.corpus.reload
+        return Service(config, resources.OUTPUT, ModalVolume(), reload_corpus=reload_corpus, made_by=made_by)
+
+    def _announce(self) -> None:
+        """Say when the engine is ready, or why there is none."""
+        try:
+            self.announced.update(ready_at=self.start.service.wait())
+        except Exception as error:  # noqa: BLE001  every call raises it too
+            self.announced.update(error=str(error))
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        """Do the work of a call; once the engine is broken, no other reaches this container, and Modal starts one."""
+        try:
+            return await asyncio.to_thread(work)
+        except BrokenEngineError as error:
+            await asyncio.to_thread(self.announced.update, error=str(error))
+            await modal.experimental.stop_fetching_inputs.aio()
+            raise
+
+
+COMMON: dict[str, Any] = {
+    "image": resources.service_image,
+    "volumes": resources.service_volumes,
+    "max_containers": 1,
+    "scaledown_window": resources.SERVICE_IDLE_S,
+    "timeout": 1 * HOURS,
+    "startup_timeout": 30 * MINUTES,
+    "retries": modal.Retries(max_retries=2, initial_delay=1.0),
+}
 
 
 @app.cls(
-    image=resources.service_image,
     gpu=resources.RENTED.gpu or None,
-    volumes=resources.service_volumes,
-    max_containers=1,
-    scaledown_window=5 * MINUTES,
-    timeout=1 * HOURS,
-    startup_timeout=30 * MINUTES,
-    retries=modal.Retries(max_retries=2, initial_delay=1.0),
+    cpu=4,  # two chunks are read, tokenised and compressed beside the engine
+    memory=32 * GIB,  # the weights of an engine that sleeps are here
     enable_memory_snapshot=resources.RENTED.snapshot,
     experimental_options={"enable_gpu_snapshot": resources.RENTED.snapshot and bool(resources.RENTED.gpu)},
+    **COMMON,
 )
 @modal.concurrent(max_inputs=2)
-class VLLMEmbeddingSnapshot:
+class VLLMEmbeddingSnapshot(ServiceBody):
     """The engine of a config: one chunk in it while the next is read, tokenised or written."""
 
     config: str = modal.parameter(default=resources.CONFIG)
@@ -64,66 +154,70 @@ class VLLMEmbeddingSnapshot:
 
     @modal.enter(snap=resources.RENTED.snapshot)
     def load(self) -> None:
-        """Load the model, embed once, and let the engine sleep: this is what the snapshot holds.
+        """Load the model, embed once, and let the engine sleep: this is what a snapshot holds.
 
-        Without snapshots (`modal.snapshot`) the engine only starts to load, and goes on while chunks come in.
+        Where none follows (`modal.snapshot`, or an app that is not deployed) `wake` begins to load, and that goes on
+        while chunks come in.
         """
-        config = _settled(self.config, self.dtype)
-        self.service = Service(config, resources.OUTPUT, ModalVolume(resources.corpus))
-        if config.modal.snapshot:
-            self.service.sleep()
-
-    @modal.enter(snap=False)
-    def wake(self) -> None:
-        """Wake the engine after a restore, and see that it embeds as it did before."""
-        self.service.wake()
-
-    @modal.method()
-    def embed(self, sentences: list[str]) -> list[list[float]]:
-        """Return one vector for each text."""
-        with leave_if_broken():
-            return self.service.embed(sentences)
-
-    @modal.method()
-    def embed_with_metadata(self, sentences: list[str]) -> list[dict[str, Any]]:
-        """Return text, embedding and dimension for each text."""
-        with leave_if_broken():
-            return self.service.embed_with_metadata(sentences)
-
-    @modal.method()
-    def embed_chunk(
-        self, chunk: dict[str, Any], deaths: int = 0, *, job: dict[str, Any], output: str
-    ) -> dict[str, Any]:
-        """Embed a chunk, which died so often before, into an output and return its receipt."""
-        with leave_if_broken():
-            return self.service.embed_chunk(chunk, job, output, deaths)
-
-    @modal.exit()
-    def close(self) -> None:
-        """Let the call in progress finish."""
-        self.service.close()
+        if here.snapshot_follows():
+            self._begin(process_started_at())
+            self._load(sleep=True)
+            self.announced.pause()  # a snapshot holds no connection
 
 
-@app.function(
-    image=resources.service_image,
-    gpu=resources.RENTED.gpu or None,
-    volumes=resources.service_volumes,
-    secrets=resources.http_key,
-    max_containers=1,
-    scaledown_window=5 * MINUTES,
-    startup_timeout=30 * MINUTES,
-)
-@modal.concurrent(max_inputs=256)
-@modal.web_server(HTTP_PORT, startup_timeout=1 * MINUTES, requires_proxy_auth=not resources.http_key)
-def serve_http() -> None:
-    """Serve OpenAI's `/v1/embeddings`, which takes the key of the secret vllm-embedding-api-key.
+@app.cls(cpu=4, memory=8 * GIB, **COMMON)
+@modal.concurrent(max_inputs=2)
+class VLLMEmbeddingCPU(ServiceBody):
+    """The same for a config without a GPU: options of a call can change the GPU of a class, and cannot take it away."""
 
-    Without the secret Modal itself turns everyone away, so that no stranger starts a GPU.
-    """
-    config = pin_and_check(_settled(resources.CONFIG))
-    server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
-    server.wait_until_ready()
-    threading.Thread(target=_die_with, args=[server], daemon=True).start()
+    config: str = modal.parameter(default=resources.CONFIG)
+    dtype: str = modal.parameter(default="")
+
+
+@app.function(image=resources.driver_image, cpu=1)
+def about(config: str = "") -> dict[str, Any]:
+    """Say what is deployed: config, GPU, code and the model of each config; of a given one its model and engine."""
+    models = {path: load_config(resources.REPOSITORY / path).model.name for path in _configs()}
+    said: dict[str, Any] = {
+        "config": resources.CONFIG,
+        "gpu": resources.RENTED.gpu,
+        "code": resources.code_digest(),
+        "models": models,
+    }
+    if config:
+        found = load_config(resources.REPOSITORY / config)
+        said |= {"model": msgspec.to_builtins(found.model), "engine": found.engine.kind}
+    return said
+
+
+def _configs() -> list[str]:
+    """Return the paths of the configs below the repository, as they travel in an image."""
+    folder = resources.REPOSITORY / "configs"
+    texts = {path: path.read_text() for path in sorted(folder.glob("*.toml"))}
+    return [path.relative_to(resources.REPOSITORY).as_posix() for path, text in texts.items() if "[model]" in text]
+
+
+if resources.HTTP:  # one who reaches a server without its key would start a GPU, which then does not serve
+
+    @app.function(
+        image=resources.service_image,
+        gpu=resources.RENTED.gpu or None,
+        cpu=4,
+        memory=16 * GIB,
+        volumes=resources.service_volumes,
+        secrets=resources.http_key,
+        max_containers=1,
+        scaledown_window=resources.SERVICE_IDLE_S,
+        startup_timeout=30 * MINUTES,
+    )
+    @modal.concurrent(max_inputs=256)
+    @modal.web_server(HTTP_PORT, startup_timeout=1 * MINUTES)
+    def serve_http() -> None:
+        """Serve OpenAI's `/v1/embeddings`, which takes the key of the secret vllm-embedding-api-key."""
+        config = pin_and_check(_settled(resources.CONFIG))
+        server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
+        server.wait_until_ready()
+        threading.Thread(target=_die_with, args=[server], daemon=True).start()
 
 
 def _die_with(server: Server) -> None:
@@ -149,8 +243,8 @@ def download_weights(config: str = resources.CONFIG) -> str:
     """
     pinned = pin_and_check(load_config(resources.REPOSITORY / config))
     model = pinned.model
+    locate(model, verified=True)
     folder = open_checkpoint(pinned)
-    verify_weights(model)
     resources.weights.commit()
     print(f"{model.name} {model.revision}: {folder}")
     return str(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +20,19 @@ HOURS = 60 * MINUTES
 
 SERVICE_APP = "vllm-embedding-snapshot"
 SERVICE_CLASS = "VLLMEmbeddingSnapshot"
+CPU_CLASS = "VLLMEmbeddingCPU"
+SERVICE_IDLE_S = 5 * MINUTES  # that a container of the service stays after its last call
+
+
+def code_digest() -> str:
+    """Return a hash over the names and bytes of what travels in an image; it is the same on both sides of a deploy."""
+    digest = hashlib.blake2b(digest_size=16)
+    sources = [*(REPOSITORY / "pipeline").rglob("*.py"), *(REPOSITORY / "jobs").glob("*.py")]
+    for path in sorted(sources, key=lambda path: path.relative_to(REPOSITORY).as_posix()):
+        data = path.read_bytes()
+        digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()
+
 
 weights = modal.Volume.from_name("hf-embedding-cache", create_if_missing=True)
 compiled = modal.Volume.from_name("vllm-jit-cache", create_if_missing=True)
@@ -41,7 +55,24 @@ ENVIRONMENT = {
     "EMBED_HTTP": HTTP,
     "HF_HOME": str(WEIGHTS),
     "HF_XET_HIGH_PERFORMANCE": "1",
+    "HF_XET_CACHE": "/tmp/xet",  # below HF_HOME its open log would keep the weights volume from a commit
+    "EMBED_ON_VOLUMES": "1",
+    # What goes wrong while an engine loads is seen in `modal app logs` alone.
+    "EMBED_LOGGED": "1",
+    "EMBED_DEBUG": os.environ.get("EMBED_DEBUG", ""),
+    "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "INFO"),
+    # What is compiled at a start stays for the next one.
     "VLLM_CACHE_ROOT": str(COMPILED),
+    "TRITON_CACHE_DIR": str(COMPILED / "triton"),
+    "FLASHINFER_WORKSPACE_BASE": str(COMPILED / "flashinfer"),
+    # A process that is restored from a snapshot: NCCL's memory, monitor and network would not come back as they were,
+    # and torch would say so with every line.
+    "NCCL_CUMEM_ENABLE": "0",
+    "NCCL_NVLS_ENABLE": "0",
+    "NCCL_RAS_ENABLE": "0",
+    "NCCL_IB_DISABLE": "1",
+    "TORCH_NCCL_ENABLE_MONITORING": "0",
+    "TORCH_CPP_LOG_LEVEL": "FATAL",
 }
 LIBRARIES = ("backports.zstd", "huggingface_hub>=2.4", "msgspec", "numpy", "pandas", "pyarrow", "tokenizers", "tqdm")
 

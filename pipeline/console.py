@@ -20,6 +20,7 @@ from tqdm import tqdm
 LINE_EVERY_S = 10.0
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 DEBUG_VARIABLE = "EMBED_DEBUG"  # set by --debug
+LOGGED_VARIABLE = "EMBED_LOGGED"  # set where what a process writes is its log, which nobody watches as it comes
 
 
 def in_one_line(text: str) -> str:
@@ -123,8 +124,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def quiet() -> Iterator[None]:
     """Keep what is written to stdout and stderr of this process out of sight.
 
-    Under EMBED_DEBUG (set by --debug) everything goes to stderr as it comes.
+    Under EMBED_DEBUG (set by --debug) everything goes to stderr as it comes. Under EMBED_LOGGED nothing is redirected:
+    a process that is killed while an engine loads leaves a log.
     """
+    if os.environ.get(LOGGED_VARIABLE):
+        yield
+        return
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.ExitStack() as stack:

@@ -26,6 +26,10 @@ UNREADABLE = (OSError, ValueError, OverflowError, RuntimeError, MemoryError, pa.
 
 Check = Callable[[], None]
 
+# Set where files are on the volumes of a platform, reached over a network: a commit makes them durable, and their dates
+# are known in whole seconds.
+VOLUMES_VARIABLE = "EMBED_ON_VOLUMES"
+
 FLAGS = {
     "rb": os.O_RDONLY,
     "wb": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
@@ -95,8 +99,7 @@ def publish_file(path: Path, data: pa.Buffer, check: Check = lambda: None) -> No
         on_leaving.callback(temporary.unlink, missing_ok=True)
         with open_file(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            _flush(file)
         check()
         temporary.replace(path)
         sync_folder(path.parent)
@@ -110,8 +113,18 @@ def append_file(path: Path, data: bytes, check: Check = lambda: None) -> None:
         with open_file(path, "ab") as file:
             check()
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            _flush(file)
+
+
+def on_volumes() -> bool:
+    """Whether files are on volumes of a platform, see VOLUMES_VARIABLE."""
+    return bool(os.environ.get(VOLUMES_VARIABLE))
+
+
+def _flush(file: BufferedIOBase) -> None:
+    file.flush()
+    if not on_volumes():  # where a commit is what makes durable, an fsync may be a commit of its own, or refused
+        os.fsync(file.fileno())
 
 
 def _make_folder(path: Path, check: Check) -> None:
@@ -133,7 +146,9 @@ def remove_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make durable what was renamed into or out of a folder."""
+    """Make durable what was renamed into or out of a folder; on volumes a commit does."""
+    if on_volumes():
+        return
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.console import in_one_line, note
+from pipeline.console import LOGGED_VARIABLE, in_one_line, note, quiet
 from tests.support import HASHING, texts, write_jsonl
 from tests.support.many import Call, run_all
 
@@ -104,3 +105,13 @@ def test_json_holds_what_there_is(output: Path) -> None:
     assert {row["id"] for row in rejected} == {*ODD}
     ids = [pq.read_table(part).column("id").to_pylist() for part in (output / "out/data").iterdir()]
     assert {*ODD} & {each for part in ids for each in part} == set()
+
+
+def test_where_what_is_written_is_the_log_nothing_is_kept_back(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for logged, expected in (("", ""), ("1", "loading weights\n")):
+        monkeypatch.setenv(LOGGED_VARIABLE, logged)
+        with quiet():
+            os.write(1, b"loading weights\n")
+        assert capfd.readouterr().out == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
@@ -18,6 +19,7 @@ from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
 from pipeline.errors import CorpusError
+from pipeline.files import on_volumes
 
 
 class Reader(Protocol):
@@ -87,6 +89,9 @@ class ChunkReader:
 
     def __init__(self) -> None:
         self._last: dict[tuple[Path, Shard], Reader] = {}
+        self._turns = threading.Condition()
+        self._n_reading = 0
+        self._kept_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +101,10 @@ class ChunkReader:
 
     def read(self, root: Path, columns: Columns, chunk: Chunk) -> Rows:
         """Return the rows of a chunk; raises CorpusError when its shard changes, before or while it is read."""
+        with self._reading():
+            return self._read(root, columns, chunk)
+
+    def _read(self, root: Path, columns: Columns, chunk: Chunk) -> Rows:
         key = (root, chunk.shard)
         _check_unchanged(root, chunk.shard)
         reader = self._last.pop(key, None) or reader_of(root, chunk.shard.source)
@@ -108,8 +117,36 @@ class ChunkReader:
         self._last[key] = reader
         return rows
 
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """Keep every file closed meanwhile, as a volume needs it while it reloads: reads under way end first, and
+        others wait."""
+        with self._turns:
+            self._turns.wait_for(lambda: not self._kept_closed)
+            self._kept_closed = True
+            self._turns.wait_for(lambda: not self._n_reading)
+        try:
+            self.close()
+            yield
+        finally:
+            with self._turns:
+                self._kept_closed = False
+                self._turns.notify_all()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._turns:
+            self._turns.wait_for(lambda: not self._kept_closed)
+            self._n_reading += 1
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._n_reading -= 1
+                self._turns.notify_all()
+
     def close(self) -> None:
-        """Close the file that is open, as a volume needs it before it reloads; a later read opens it again."""
+        """Close the file that is open; a later read opens it again."""
         for key in list(self._last):
             reader = self._last.pop(key, None)  # another thread may have taken it
             if reader is not None:
@@ -117,12 +154,15 @@ class ChunkReader:
 
 
 def shard_at(root: Path, source: str) -> Shard:
-    """Return a shard as it is now; raises CorpusError when it is gone."""
+    """Return a shard as it is now, on volumes with its date in whole seconds: two containers may see a file with
+    another fraction. Raises CorpusError when it is gone.
+    """
     try:
         now = (root / source).stat()
     except OSError as error:
         raise CorpusError(f"{root / source}: expected a file of the input, found: {error.strerror}") from error
-    return Shard(source=source, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns)
+    fraction_ns = now.st_mtime_ns % 1_000_000_000 if on_volumes() else 0
+    return Shard(source=source, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns - fraction_ns)
 
 
 def _check_unchanged(root: Path, shard: Shard) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.chunk import Chunk, Span, make_chunk
 from pipeline.corpus import ChunkReader, reader_of
 from pipeline.dataset import Attempt, Attempts, Receipt, Store, deaths_of
-from pipeline.engines import Embedded
+from pipeline.engines import Embedded, MadeBy
 from pipeline.errors import CorpusError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.worker import Failure, Job, embed_or_fail
@@ -120,6 +120,7 @@ class NoEngine:
     """In an engine's place for a row that must not meet one: refuses everything, and says why."""
 
     ready_at = 0.0
+    made_by = MadeBy()
 
     def __init__(self, why: str) -> None:
         self._why = why

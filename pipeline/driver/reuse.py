@@ -15,7 +15,7 @@ from pipeline.chunk import Chunk
 from pipeline.corpus import ChunkReader
 from pipeline.dataset import Receipt, Store, open_part, save_prefilled
 from pipeline.driver.plan import Plan
-from pipeline.engines import Embedded
+from pipeline.engines import Embedded, MadeBy
 from pipeline.errors import CorpusError, DamageError, EngineError
 from pipeline.schema import EMBEDDING, PASSAGE, dim_of
 from pipeline.worker import Job, are_rejected, content_hashes, embed_rows
@@ -146,6 +146,7 @@ def count_removed(old: Sequence[Path], new: Sequence[Path]) -> int:
 
 class _NoEngine:
     ready_at = 0.0
+    made_by = MadeBy()
 
     def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
         if token_ids:

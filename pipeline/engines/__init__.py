@@ -3,6 +3,7 @@
 from pipeline.config import ENGINES, EngineKind
 from pipeline.engines.embedder import Embedder, Sleeper, make_embedder
 from pipeline.engines.golden import golden_path, make_golden, write_golden
+from pipeline.engines.made_by import MadeBy
 from pipeline.engines.thread import Embedded, Engine, EngineThread
 from pipeline.engines.vllm import engine_arguments, pooler_arguments, vllm_environment
 
@@ -13,6 +14,7 @@ __all__ = [
     "Engine",
     "EngineKind",
     "EngineThread",
+    "MadeBy",
     "Sleeper",
     "engine_arguments",
     "golden_path",

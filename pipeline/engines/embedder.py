@@ -34,6 +34,15 @@ class Sleeper(Embedder, Protocol):
         ...
 
 
+@runtime_checkable
+class Closer(Embedder, Protocol):
+    """An embedder whose memory does not come back by itself when it is no longer used."""
+
+    def close(self) -> None:
+        """Let go of the memory of host and accelerator."""
+        ...
+
+
 def make_embedder(config: Config) -> Embedder:
     """Load the configured engine and hold it against the reference vectors of its model, where there are any.
 

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.engines.embedder import Embedder, Sleeper, make_embedder
-from pipeline.errors import BrokenEngineError, EngineError
+from pipeline.engines.embedder import Closer, Embedder, Sleeper, make_embedder
+from pipeline.engines.made_by import MadeBy, versions_for
+from pipeline.errors import BrokenEngineError, EngineError, PipelineError
 from pipeline.model import make_tokenizer
 from pipeline.vectors import to_unit_batch
 
@@ -89,6 +90,11 @@ class Engine(Protocol):
         """Seconds since the epoch; 0 until the engine is loaded."""
         ...
 
+    @property
+    def made_by(self) -> MadeBy:
+        """What makes the vectors."""
+        ...
+
     def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
         """Return unit vectors of the first `dim` components."""
         ...
@@ -97,13 +103,18 @@ class Engine(Protocol):
 class EngineThread:
     """Loads an engine at once and in the background; OpenMP and CUDA both want every call from one thread."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, made_by: MadeBy | None = None) -> None:
         self._config = config
+        self.move_to(made_by or MadeBy())
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._n_refused = 0  # passages since the last that was embedded
         self._broken: BrokenEngineError | None = None
         self.ready_at = 0.0  # seconds since the epoch; 0 until the engine is loaded
         self._loading: Future[tuple[Embedder, Canary]] = self._pool.submit(self._load)
+
+    def move_to(self, made_by: MadeBy) -> None:
+        """Set what makes the vectors; the versions are those of this process."""
+        self.made_by = replace(made_by, versions=versions_for(self._config))
 
     def wait(self) -> None:
         """Wait until the engine is loaded; raises BrokenEngineError when it does not load."""
@@ -111,6 +122,10 @@ class EngineThread:
             self._loading.result()
         except EngineError as error:
             raise BrokenEngineError(str(error)) from error
+        except PipelineError:
+            raise
+        except Exception as error:
+            raise BrokenEngineError(f"engine: did not load: {type(error).__name__}: {error}") from error
 
     def embed(self, token_ids: Sequence[Sequence[int]], dim: int, *, checked: bool = True) -> Embedded:
         """Return unit vectors of the first `dim` components.
@@ -139,6 +154,14 @@ class EngineThread:
     def close(self, *, wait: bool = True) -> None:
         """End the thread once the call in progress has finished, and wait for that if `wait`."""
         self._pool.shutdown(wait, cancel_futures=True)
+
+    def discard(self) -> None:
+        """End the thread and let go of the engine's memory, so that another can be loaded in this process."""
+        if self._loading.done() and not self._loading.cancelled() and self._loading.exception() is None:
+            embedder, _ = self._loading.result()
+            if isinstance(embedder, Closer):
+                self._pool.submit(embedder.close).result()
+        self.close()
 
     def _load(self) -> tuple[Embedder, Canary]:
         embedder = make_embedder(self._config)

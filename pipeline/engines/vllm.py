@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.console import note, quiet
 from pipeline.errors import EngineError
+from pipeline.files import on_volumes
 from pipeline.model import open_checkpoint
 
 POOLING = {"mean": "MEAN", "last": "LAST", "cls": "CLS"}
@@ -26,6 +27,8 @@ def engine_arguments(config: Config) -> dict[str, Any]:
     """Return the keyword arguments of `vllm.LLM`, model path and pooling left out (vLLM 0.32)."""
     engine, model = config.engine, config.model
     memory = {"kv_cache_memory_bytes": engine.kv_cache_bytes} if engine.kv_cache_bytes else {}
+    # Page by page, a volume is slow; vLLM finds out by itself for NFS and Lustre alone.
+    loading = {"safetensors_load_strategy": "prefetch"} if on_volumes() else {}
     return {
         "runner": "pooling",
         "convert": "embed",
@@ -39,6 +42,7 @@ def engine_arguments(config: Config) -> dict[str, Any]:
         "enable_sleep_mode": engine.sleep_mode,
         "seed": 0,
         **memory,
+        **loading,
     }
 
 
@@ -117,3 +121,21 @@ class VLLMEmbedder:
             raise EngineError(f"vLLM: did not wake: {error}") from error
         if not awake:
             raise EngineError("vLLM: expected an engine that is fully awake, found a part of it asleep")
+        _empty_host_cache()
+
+    def close(self) -> None:
+        """Let go of the memory of host and accelerator, which the end of `vllm.LLM` alone does not give back."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._llm.llm_engine.engine_core.shutdown()
+        del self._llm
+        cleanup_dist_env_and_memory()
+        _empty_host_cache()
+
+
+def _empty_host_cache() -> None:
+    """Give back the memory of the host in which weights were asleep; vLLM 0.32 keeps it."""
+    import torch
+
+    if torch.cuda.is_available() and hasattr(torch.accelerator, "empty_host_cache"):
+        torch.accelerator.empty_host_cache()

@@ -2,7 +2,7 @@
 
 from pipeline.model.checkpoint import open_checkpoint, pin_and_check
 from pipeline.model.dtype import Device, describe_dtype, modal_device, settle_dtype, this_device
-from pipeline.model.files import locate, pinned, verify_weights
+from pipeline.model.files import locate, pinned
 from pipeline.model.memory import check_memory
 from pipeline.model.tokens import RETOKENISATION_MARGIN, OnLong, Passages, Tokenizer, make_passages, make_tokenizer
 
@@ -23,5 +23,4 @@ __all__ = [
     "pinned",
     "settle_dtype",
     "this_device",
-    "verify_weights",
 ]

@@ -18,15 +18,17 @@ WEIGHTS = ("*.safetensors",)
 CODE = ("*.py",)
 
 
-def locate(model: ModelConfig, *, settings_only: bool = False) -> Path:
+def locate(model: ModelConfig, *, settings_only: bool = False, verified: bool = False) -> Path:
     """Return the folder of a model's files, downloading them from the Hugging Face hub when `location` is empty.
 
+    What is downloaded is held against the hub's hashes, and if `verified` what was there before too.
     Raises EngineError when the folder or the package is not there, or the hub does not give the files.
     """
     if not model.location:
         from pipeline.model import hub
 
-        return hub.fetch(model.name, hub.resolve(model.name, model.revision), _patterns(model, settings_only))
+        commit = hub.resolve(model.name, model.revision)
+        return hub.fetch(model.name, commit, _patterns(model, settings_only), verified=verified)
     folder = _local_folder(model.location)
     if not folder.is_dir():
         raise EngineError(
@@ -50,17 +52,6 @@ def pinned(model: ModelConfig) -> ModelConfig:
     from pipeline.model import hub
 
     return replace(model, revision=hub.resolve(model.name, model.revision))
-
-
-def verify_weights(model: ModelConfig) -> None:
-    """Compare the downloaded files of a model with the hub's hashes; files of a folder or package have none.
-
-    Raises EngineError with both hashes of the first file that differs.
-    """
-    if not model.location:
-        from pipeline.model import hub
-
-        hub.verify(model.name, model.revision)
 
 
 def check_revision(model: ModelConfig, folder: Path) -> None:

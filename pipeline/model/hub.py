@@ -23,15 +23,18 @@ def resolve(name: str, revision: str) -> str:
         return HfApi().resolve_revision(name, revision=revision).resolved
 
 
-def fetch(name: str, commit: str, files: Sequence[str]) -> Path:
+def fetch(name: str, commit: str, files: Sequence[str], *, verified: bool = False) -> Path:
     """Return the folder with the files of a commit that match patterns, downloading and verifying what is not there.
 
-    What was there before is not verified again. Raises EngineError.
+    What was there before is verified if `verified`. Raises EngineError.
     """
+    folder = None
     with _in_one_line(name, commit):
         with contextlib.suppress(errors.LocalEntryNotFoundError):
-            return _snapshot(name, commit, files, local=True)
-        folder = _snapshot(name, commit, files)
+            folder = _snapshot(name, commit, files, local=True)
+        if folder is not None and not verified:
+            return folder
+        folder = folder or _snapshot(name, commit, files)
     verify(name, commit)
     return folder
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from pipeline.chunk import Chunk
 from pipeline.dataset import Attempts
-from pipeline.engines import Embedded, Engine, EngineThread
+from pipeline.engines import Embedded, Engine, EngineThread, MadeBy
 from pipeline.errors import BrokenEngineError
 
 
@@ -23,6 +23,11 @@ class LoadingEngine:
     def ready_at(self) -> float:
         """Seconds since the epoch; 0 until the engine is loaded."""
         return self._engine.ready_at
+
+    @property
+    def made_by(self) -> MadeBy:
+        """What makes the vectors."""
+        return self._engine.made_by
 
     def embed(self, token_ids: Sequence[Sequence[int]], dim: int) -> Embedded:
         """Wait for the engine, tell, and return unit vectors of the first `dim` components."""

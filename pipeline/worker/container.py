@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.corpus import ChunkReader
 from pipeline.dataset import Receipt, Store, Volume, check_layout, deaths_of
-from pipeline.engines import EngineThread
+from pipeline.engines import EngineThread, MadeBy
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
 from pipeline.model import pin_and_check
 from pipeline.worker.attempts import attempt
@@ -25,14 +25,26 @@ ID = re.compile(r"[0-9a-f]{16}")  # of a chunk
 
 
 class Service:
-    """One engine, which starts to load at once, for chunks and for lists of texts."""
+    """One engine, which starts to load at once, for chunks and for lists of texts.
 
-    def __init__(self, config: Config, outputs: Path, volume: Volume) -> None:
+    `reload_corpus` shows what others have changed in the inputs since; no file of them is open meanwhile.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        outputs: Path,
+        volume: Volume,
+        *,
+        reload_corpus: Callable[[], None] = lambda: None,
+        made_by: MadeBy | None = None,
+    ) -> None:
         config = pin_and_check(config)
+        self._reload_corpus = reload_corpus
         self._config = config
         self._outputs = outputs
         self._volume = volume
-        self._engine = EngineThread(config)
+        self._engine = EngineThread(config, made_by)
         self._reader = ChunkReader()
         self._sleeps = False
 
@@ -52,9 +64,23 @@ class Service:
             raise EngineError(f"{error}; after a snapshot: deploy again, or set modal.snapshot to false") from error
         self._sleeps = False
 
+    def move_to(self, made_by: MadeBy) -> None:
+        """Make the vectors of later chunks known as those of another container, which has woken from a snapshot."""
+        self._engine.move_to(made_by)
+
+    def wait(self) -> float:
+        """Wait until the engine is loaded and return when it was, in seconds since the epoch; raises BrokenEngineError
+        when it does not load."""
+        self._engine.wait()
+        return self._engine.ready_at
+
     def close(self) -> None:
         """Let the call in progress finish."""
         self._engine.close()
+
+    def discard(self) -> None:
+        """Let go of the engine and of its memory."""
+        self._engine.discard()
 
     def embed(self, sentences: Sequence[str]) -> list[list[float]]:
         """Return for each text the very vector that a dataset of this config has for it."""
@@ -94,7 +120,6 @@ class Service:
         if (found := deaths_of(wanted, attempts.read())) > deaths:
             return pack(failed(error=f"its container died, {found} times by now", deaths=found))
         if place_of(asked, store).data_path(wanted.part_name).exists():
-            self._reader.close()
             store.reload()  # a container that has been warm for long may see a part that is gone
         with attempt(attempts, wanted, deaths, self._engine) as engine:
             made = partial(embed_chunk, wanted, asked, engine, store, self._reader)
@@ -102,8 +127,10 @@ class Service:
                 try:
                     return pack(made())
                 except CorpusError:
-                    self._reader.close()
-                    store.reload()
+                    with self._reader.closed():
+                        self._reload_corpus()
+                    if wanted.ready:
+                        store.reload()  # the saved vectors may be what is not as the run found it
                     return pack(made())
             except BrokenEngineError:
                 raise

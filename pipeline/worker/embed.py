@@ -6,9 +6,10 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,9 +131,13 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
         engine_calls=embedded.calls,
         engine_texts=len(passages.ids) - len(embedded.refused),
         engine_s=round(embedded.seconds, 3),
-        engine_ready_at=engine.ready_at,
+        **_origin(engine),
     )
     return place.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
+
+
+def _origin(engine: Engine) -> dict[str, Any]:
+    return {"engine_ready_at": engine.ready_at, **asdict(engine.made_by)}
 
 
 def are_rejected(texts: Sequence[str], config: Config) -> bool:

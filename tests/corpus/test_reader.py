@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.cli import main
 from pipeline.corpus.reader import READERS, ChunkReader, shard_at
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows, render
+from pipeline.files import VOLUMES_VARIABLE
 from tests.support import HASHING, read_dataset, texts, write_jsonl
 
 COLUMNS = Columns(text=("text",), template=None, id="id")
@@ -102,3 +104,28 @@ def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suf
     assert [row_id for ids in found[: len(chunks)] for row_id in ids] == expected
     assert [row_id for ids in found[: len(chunks) - 1 : -1] for row_id in ids] == expected
     assert not [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.readlink().name == path.name]
+
+
+def test_while_a_reader_is_kept_closed_no_file_is_open_and_reads_wait(tmp_path: Path) -> None:
+    """A volume does not reload under an open file, and looks empty while it does."""
+    path = write_jsonl(tmp_path / "a.jsonl", texts(300))
+    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+    start = Span(row_start=0, row_stop=0)
+    spans = READERS[".jsonl"](path, path.name).cut(start, density, 500, is_open=True, limit=None, kinds={})
+    chunks = [make_chunk(shard, span, "f", last=last) for span, last in spans] * 5
+    with ChunkReader() as reader, ThreadPoolExecutor(3) as pool:
+        reading = pool.map(lambda chunk: reader.read(tmp_path, COLUMNS, chunk).n_rows, chunks)
+        for _ in range(50):
+            with reader.closed():
+                assert not [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.readlink() == path]
+                path.rename(tmp_path / "hidden")
+                (tmp_path / "hidden").rename(path)
+        assert sum(reading) == 300 * 5
+
+
+def test_on_volumes_a_date_has_whole_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", texts(3))
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    assert shard_at(tmp_path, path.name).mtime_ns == 1_700_000_000_123_456_789
+    monkeypatch.setenv(VOLUMES_VARIABLE, "1")
+    assert shard_at(tmp_path, path.name).mtime_ns == 1_700_000_000_000_000_000

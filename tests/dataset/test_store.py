@@ -26,7 +26,7 @@ from pipeline.dataset.volume import LocalVolume
 from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.run import run
 from pipeline.errors import OutputError, OutputLockedError, UsageError
-from pipeline.files import checksum, file_checksum
+from pipeline.files import VOLUMES_VARIABLE, checksum, file_checksum
 from pipeline.recipe import fingerprint
 from pipeline.schema import PART
 from tests.support import REPOSITORY, local_config, write_jsonl
@@ -369,3 +369,16 @@ def test_vectors_lie_in_small_row_groups_without_dictionaries(store: Store, monk
     assert metadata.num_row_groups > 10
     column = metadata.row_group(0).column(1)
     assert (column.compression, column.has_dictionary_page) == ("ZSTD", False)
+
+
+def test_on_volumes_nothing_is_flushed_but_by_a_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr("pipeline.files.os.fsync", flushed.append)
+    store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    store.append(RUN)
+    assert len(flushed) >= 5, "two files, their folders, the manifest"
+    monkeypatch.setenv(VOLUMES_VARIABLE, "1")
+    flushed.clear()
+    store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    store.append(RUN)
+    assert flushed == []

@@ -24,6 +24,7 @@ from pipeline.dataset.volume import Attempt, AttemptFiles, deaths_of
 from pipeline.driver.dispatch import GIVE_UP_AFTER, dispatch, embed_isolated, halves
 from pipeline.driver.run import run
 from pipeline.engines.hashing import HashingEmbedder
+from pipeline.engines.made_by import MadeBy
 from pipeline.engines.thread import Embedded, EngineThread
 from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.vectors import to_unit_float16
@@ -154,6 +155,7 @@ class Fine:
     """An engine for rows that do not kill."""
 
     ready_at = 1.0
+    made_by = MadeBy()
 
     def embed(self, token_ids, dim):
         return Embedded(

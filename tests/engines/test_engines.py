@@ -20,6 +20,7 @@ from pipeline.config import Config, load_config
 from pipeline.engines import ENGINES
 from pipeline.engines.vllm import engine_arguments, pooler_arguments
 from pipeline.errors import EngineError
+from pipeline.files import VOLUMES_VARIABLE
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl
 from tests.support.many import Call, run_all
 
@@ -183,3 +184,10 @@ thread.close()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
+
+
+def test_on_volumes_the_weights_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(REPOSITORY / "configs/local.toml")
+    assert "safetensors_load_strategy" not in engine_arguments(config)
+    monkeypatch.setenv(VOLUMES_VARIABLE, "1")
+    assert engine_arguments(config)["safetensors_load_strategy"] == "prefetch"

@@ -25,8 +25,8 @@ threading.Event().wait()
 """
 
 
-def deployed(home: House, **env: str) -> api.Function:
-    """Deploy the service and return the definition of serve_http."""
+def deployed(home: House, **env: str) -> list[api.Function]:
+    """Deploy the service and return the definitions of serve_http."""
     done = home.plane.modal(
         "deploy",
         "jobs/embedding_service.py",
@@ -34,30 +34,30 @@ def deployed(home: House, **env: str) -> api.Function:
         env={"EMBED_CONFIG": "configs/kalm-gemma3-12b.toml", **env},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    [found] = [f.definition for f in home.plane._plane.functions.values() if f.name == "serve_http"]
-    return found
+    return [f.definition for f in home.plane._plane.functions.values() if f.name == "serve_http"]
 
 
 @needs_plane
-def test_a_deploy_registers_a_web_server_that_has_its_key_when_it_was_asked_for(tmp_path: Path) -> None:
+def test_a_deploy_registers_a_web_server_with_its_key_when_it_was_asked_for_and_only_then(tmp_path: Path) -> None:
     with house(tmp_path, seeded=False, secrets=SECRETS) as home:
-        for env, n_secrets in (({}, 0), ({"EMBED_HTTP": "1"}, 1)):
-            found = deployed(home, **env)
-            assert found.webhook_config.type == api.WEBHOOK_TYPE_WEB_SERVER
-            assert len(found.secret_ids) == n_secrets
-            assert found.webhook_config.requires_proxy_auth == (n_secrets == 0)
-            assert found.autoscaler_settings.max_containers == 1
-            assert found.autoscaler_settings.scaledown_window == 300
-            assert found.resources.gpu_config.gpu_type == "A100-40GB"
-            assert not found.is_checkpointing_function
-            assert len(found.volume_mounts) == 4
+        assert deployed(home) == []
+        [found] = deployed(home, EMBED_HTTP="1")
+        assert found.webhook_config.type == api.WEBHOOK_TYPE_WEB_SERVER
+        assert len(found.secret_ids) == 1
+        assert not found.webhook_config.requires_proxy_auth
+        assert found.autoscaler_settings.max_containers == 1
+        assert found.autoscaler_settings.scaledown_window == 300
+        assert found.resources.gpu_config.gpu_type == "A100-40GB"
+        assert (found.resources.milli_cpu, found.resources.memory_mb) == (4000, 16 * 1024)
+        assert not found.is_checkpointing_function
+        assert len(found.volume_mounts) == 4
 
 
 def serve(port: int, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SERVE, str(port)],
         cwd=REPOSITORY,
-        env={**os.environ, "EMBED_CONFIG": "configs/local.toml", **env},
+        env={**os.environ, "EMBED_CONFIG": "configs/local.toml", "EMBED_HTTP": "1", **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
+from pipeline.model import hub as model_hub
 from tests.support import REPOSITORY, embed_corpus, status, texts, write_jsonl
 from tests.support.checkpoints import model_tables, write_config
 from tests.support.hub import Hub, hub
@@ -137,6 +139,26 @@ def test_a_file_with_another_hash_is_refused_and_fetched_anew(
     server.corrupt = ""
     assert locate(config, server, tmp_path / "home").returncode == 0
     assert server.downloads().count(path) == 2
+
+
+def test_files_that_were_there_are_verified_once_when_that_is_asked_for(
+    server: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A hash of 24 GB takes minutes of a core; a download has been held against them by itself."""
+    calls: list[str] = []
+    monkeypatch.setattr(model_hub, "verify", lambda name, commit: calls.append(commit))
+    there: list[bool] = [False]
+
+    def snapshot(name: str, commit: str, files: object, *, local: bool = False) -> Path:
+        if local and not there[0]:
+            raise LocalEntryNotFoundError("not there")
+        there[0] = True
+        return tmp_path
+
+    monkeypatch.setattr(model_hub, "_snapshot", snapshot)
+    for verified, n_calls in ((True, 1), (False, 1), (True, 2)):
+        assert model_hub.fetch(NAME, "c" * 40, ["*"], verified=verified) == tmp_path
+        assert len(calls) == n_calls
 
 
 def test_a_gated_model_is_one_line_that_says_what_to_do(server: Hub, config: Path, tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ def test_the_numbers_in_the_config_are_so() -> None:
     assert round(room / GIB, 1) == 11.6
     assert room / kv_bytes_per_token(config) // 100 == 315
     text = (REPOSITORY / "configs/kalm-gemma3-12b.toml").read_text()
+    assert config.engine.kv_cache_bytes // kv_bytes_per_token(config) // 100 == 177
+    assert config.engine.kv_cache_bytes >= config.engine.max_num_batched_tokens * kv_bytes_per_token(config)
+    assert "6.5 GiB are for 17,700 tokens" in text
     assert re.search(r"the weights take 21\.9 .* 2\.0\. The other 11\.6 .*\n.* 31,500 tokens: 61 passages of 512", text)
     assert (31_500 // 512, 31_500 // 256) == (61, 123)
 

@@ -17,6 +17,7 @@ from pipeline.chunk import Chunk, Shard, Span, make_chunk
 from pipeline.config import load_config
 from pipeline.corpus import Columns
 from pipeline.dataset.volume import LocalVolume
+from pipeline.engines import MadeBy
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.vllm import VLLMEmbedder
 from pipeline.errors import EngineError, UsageError
@@ -178,5 +179,39 @@ def test_a_volume_that_is_reached_by_a_link_is_one(tmp_path: Path) -> None:
     running = Service(CONFIG, tmp_path / "mount", LocalVolume())
     try:
         assert running.embed_chunk(pack(chunk), pack(job), "wiki")["part"] == chunk.part_name
+    finally:
+        running.close()
+
+
+class OddVolume(LocalVolume):
+    """A volume that writes down its reloads."""
+
+    def reload(self) -> None:
+        LOG.append("output")
+
+
+LOG: list[str] = []
+
+
+def test_only_what_is_in_question_is_reloaded(tmp_path: Path) -> None:
+    chunk, job = wanted(tmp_path)
+    (tmp_path / "outputs/wiki").mkdir(parents=True)
+    path = tmp_path / "in/a.jsonl"
+    hidden = path.rename(tmp_path / "hidden")
+
+    def reload_corpus() -> None:
+        LOG.append("corpus")
+        hidden.rename(path)
+
+    LOG.clear()
+    made_by = MadeBy(container="ta-1", gpu="L4")
+    running = Service(CONFIG, tmp_path / "outputs", OddVolume(), reload_corpus=reload_corpus, made_by=made_by)
+    try:
+        made = running.embed_chunk(pack(chunk), pack(job), "wiki")
+        assert (made["part"], LOG) == (chunk.part_name, ["corpus"])
+        assert (made["container"], made["gpu"]) == ("ta-1", "L4")
+        assert re.fullmatch(r"numpy [\d.]+", made["versions"])
+        assert running.embed_chunk(pack(chunk), pack(job), "wiki")["part"] == chunk.part_name
+        assert LOG == ["corpus", "output"]
     finally:
         running.close()

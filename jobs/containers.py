@@ -36,6 +36,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     ready_at: float = 0.0
     seen_at: float
     ended_at: float = 0.0
+    idle_since: float = 0.0  # that no call is in progress; 0 while one is, and before the first
     outputs: tuple[str, ...] = ()  # that it worked for, in the order of its first calls
     error: str = ""  # why its engine did not load
 
@@ -47,6 +48,7 @@ class Announced:
         self._record = record
         self._writing = threading.Lock()
         self._ending = threading.Event()
+        self._n_calls = 0
         self.update()
         threading.Thread(target=self._beat, name="record", daemon=True).start()
 
@@ -67,10 +69,26 @@ class Announced:
         if output not in self._record.outputs:
             self.update(outputs=(*self._record.outputs, output))
 
+    @contextlib.contextmanager
+    def working(self, output: str = "") -> Iterator[None]:
+        """Count a call, which may be for an output; the next beat says since when there is none in progress."""
+        self._count_call(1, idle_since=0.0)
+        try:
+            if output:
+                self.works_for(output)
+            yield
+        finally:
+            self._count_call(-1, idle_since=time.time())
+
     def end(self) -> None:
         """Write that the container ends."""
         self._ending.set()
         self.update(ended_at=time.time())
+
+    def _count_call(self, change: int, *, idle_since: float) -> None:
+        with self._writing:
+            self._n_calls += change
+            self._record = msgspec.structs.replace(self._record, idle_since=0.0 if self._n_calls else idle_since)
 
     def _beat(self) -> None:
         while not self._ending.wait(BEAT_S):
@@ -85,8 +103,14 @@ def process_started_at() -> float:
 
 
 def containers_since(began_at: float) -> Iterator[ContainerRecord]:
-    """Yield the records of containers that were there at `began_at`, in seconds since the epoch, or came later."""
+    """Yield the records of containers that were there at `began_at`, in seconds since the epoch, or came later.
+
+    One that another version of the service wrote is passed over: a run uses none but its own version.
+    """
     for _, values in resources.containers.items():
-        record = msgspec.convert(values, ContainerRecord)
+        try:
+            record = msgspec.convert(values, ContainerRecord)
+        except msgspec.ValidationError:
+            continue
         if (record.ended_at or record.seen_at) >= began_at:
             yield record

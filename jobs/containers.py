@@ -19,14 +19,13 @@ import msgspec
 from jobs import resources
 
 BEAT_S = 10.0
-FORGET_AFTER_S = 2 * 24 * 3600.0  # a run takes its own containers into account, for at most two days
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One container of the service; times are in seconds since the epoch, 0 for what has not happened."""
 
     task: str  # Modal's id of the container
-    app: str  # whose class it is of
+    app: str  # id of the one whose class it is of
     config: str  # path below the repository
     gpu: str  # "" = none
     n_cpus: float
@@ -36,6 +35,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     ready_at: float = 0.0
     seen_at: float
     ended_at: float = 0.0
+    idle_since: float = 0.0  # that no call is in progress; 0 while one is, and before the first
     outputs: tuple[str, ...] = ()  # that it worked for, in the order of its first calls
     error: str = ""  # why its engine did not load
 
@@ -47,6 +47,7 @@ class Announced:
         self._record = record
         self._writing = threading.Lock()
         self._ending = threading.Event()
+        self._n_calls = 0
         self.update()
         self._beats = threading.Thread(target=self._beat, name="record", daemon=True)
         self._beats.start()
@@ -73,10 +74,26 @@ class Announced:
         self._ending.set()
         self._beats.join()
 
+    @contextlib.contextmanager
+    def working(self, output: str = "") -> Iterator[None]:
+        """Count a call, which may be for an output; the next beat says since when there is none in progress."""
+        self._count_call(1, idle_since=0.0)
+        try:
+            if output:
+                self.works_for(output)
+            yield
+        finally:
+            self._count_call(-1, idle_since=time.time())
+
     def end(self) -> None:
         """Write that the container ends."""
         self.pause()
         self.update(ended_at=time.time())
+
+    def _count_call(self, change: int, *, idle_since: float) -> None:
+        with self._writing:
+            self._n_calls += change
+            self._record = msgspec.structs.replace(self._record, idle_since=0.0 if self._n_calls else idle_since)
 
     def _beat(self) -> None:
         while not self._ending.wait(BEAT_S):
@@ -97,8 +114,14 @@ def process_started_at() -> float:
 
 
 def containers_since(began_at: float) -> Iterator[ContainerRecord]:
-    """Yield the records of containers that were there at `began_at`, in seconds since the epoch, or came later."""
+    """Yield the records of containers that were there at `began_at`, in seconds since the epoch, or came later.
+
+    One that another version of the service wrote is passed over: a run uses none but its own version.
+    """
     for _, values in resources.containers.items():
-        record = msgspec.convert(values, ContainerRecord)
+        try:
+            record = msgspec.convert(values, ContainerRecord)
+        except msgspec.ValidationError:
+            continue
         if (record.ended_at or record.seen_at) >= began_at:
             yield record

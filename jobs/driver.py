@@ -11,13 +11,15 @@ import modal
 import msgspec
 
 from jobs import resources
+from jobs.budget import Budget
 from jobs.fan_out import fan_out_to_containers
 from jobs.meter import ContainerMeter
+from jobs.pool import choose_pool, idle_s, usd_per_s
 from jobs.request import Request, check_code, configured, find_input
 from jobs.volume import ModalVolume
 from pipeline.console import keep_notes
 from pipeline.dataset import Store
-from pipeline.driver import Budget, estimate, make_plan, run, saying
+from pipeline.driver import estimate, make_plan, run, saying
 from pipeline.errors import IncompleteError, PipelineError, UsageError
 
 
@@ -61,12 +63,29 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
     volume = ModalVolume()
     store = Store(root=resources.OUTPUT / request.output, volume=volume)
     until = began_at + config.modal.driver_hours * resources.HOURS
+    gpu = request.gpu or config.modal.gpu
     with _first_call(request, began_at) as run_began_at:
-        meter = ContainerMeter(run_began_at, request.output, config, request.gpu or config.modal.gpu)
-        fan_out = fan_out_to_containers(request, config, store, volume.lock(store.root), meter, until)
+        meter = ContainerMeter(
+            began_at=run_began_at,
+            output=request.output,
+            config=request.config,
+            gpu=gpu,
+            usd_per_hour=config.modal.usd_per_hour,
+        )
+        budget = Budget(
+            max_usd=request.max_usd,
+            meter=meter,
+            usd_per_s=usd_per_s(config, gpu),
+            idle_s=idle_s(request),
+            n_containers=request.max_containers or config.modal.max_containers,
+        )
+        lock = volume.lock(store.root)
+        fan_out = fan_out_to_containers(request, lambda: choose_pool(request, config), store, lock, budget, until)
         outcome = run(source, store, config, fan_out=saying(on_dtype, fan_out), options=request.options, meter=meter)
     record = outcome.run
     shortfall = outcome.shortfall()
+    if record.missing_chunks and not budget.fits_one_more():
+        shortfall = f"{shortfall}; {budget.in_words()}"
     return {
         "exit_code": IncompleteError.exit_code if shortfall else 0,
         "error": shortfall and f"output {request.output}: {shortfall}",

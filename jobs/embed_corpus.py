@@ -135,9 +135,7 @@ def _driver(function: Any) -> Iterator[tuple[Any, bool]]:
         yield deployed, False
         return
     own = modal.App(resources.DRIVER_APP).include(app)
-    own_class = function is drive and not _is_there(
-        modal.Cls.from_name(resources.SERVICE_APP, resources.SERVICE_CLASS)
-    )
+    own_class = function is drive and not _is_there(modal.Cls.from_name(resources.SERVICE_APP, resources.SERVICE_CLASS))
     if own_class:
         own.include(embedding_service.app)
     with own.run(detach=True):

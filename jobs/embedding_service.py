@@ -28,7 +28,6 @@ from pipeline.worker import Service, Start
 
 app = modal.App(resources.SERVICE_APP)
 HTTP_PORT = 8000
-GIB = 1024  # in the unit of Modal, MiB
 T = TypeVar("T")
 
 
@@ -82,12 +81,7 @@ class ServiceBody:
         self, chunk: dict[str, Any], deaths: int = 0, *, job: dict[str, Any], output: str
     ) -> dict[str, Any]:
         """Embed a chunk, which died so often before, into an output and return its receipt."""
-
-        def work() -> dict[str, Any]:
-            self.announced.works_for(output)
-            return self.start.service.embed_chunk(chunk, job, output, deaths)
-
-        return await self._on_thread(work)
+        return await self._on_thread(lambda: self.start.service.embed_chunk(chunk, job, output, deaths), output)
 
     @modal.exit()
     def close(self) -> None:
@@ -116,10 +110,15 @@ class ServiceBody:
         except Exception as error:  # noqa: BLE001  every call raises it too
             self.announced.update(error=str(error))
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
+    async def _on_thread(self, work: Callable[[], T], output: str = "") -> T:
         """Do the work of a call; once the engine is broken, no other reaches this container, and Modal starts one."""
+
+        def counted() -> T:
+            with self.announced.working(output):
+                return work()
+
         try:
-            return await asyncio.to_thread(work)
+            return await asyncio.to_thread(counted)
         except BrokenEngineError as error:
             await asyncio.to_thread(self.announced.update, error=str(error))
             await modal.experimental.stop_fetching_inputs.aio()
@@ -132,15 +131,15 @@ COMMON: dict[str, Any] = {
     "max_containers": 1,
     "scaledown_window": resources.SERVICE_IDLE_S,
     "timeout": 1 * HOURS,
-    "startup_timeout": 30 * MINUTES,
+    "startup_timeout": resources.STARTUP_TIMEOUT_S,
     "retries": modal.Retries(max_retries=2, initial_delay=1.0),
 }
 
 
 @app.cls(
     gpu=resources.RENTED.gpu or None,
-    cpu=4,  # two chunks are read, tokenised and compressed beside the engine
-    memory=32 * GIB,  # the weights of an engine that sleeps are here
+    cpu=resources.SERVICE_CPUS,
+    memory=resources.GPU_MEMORY_MIB,
     enable_memory_snapshot=resources.RENTED.snapshot,
     experimental_options={"enable_gpu_snapshot": resources.RENTED.snapshot and bool(resources.RENTED.gpu)},
     **COMMON,
@@ -165,7 +164,7 @@ class VLLMEmbeddingSnapshot(ServiceBody):
             self.announced.pause()  # a snapshot holds no connection
 
 
-@app.cls(cpu=4, memory=8 * GIB, **COMMON)
+@app.cls(cpu=resources.SERVICE_CPUS, memory=resources.CPU_MEMORY_MIB, **COMMON)
 @modal.concurrent(max_inputs=2)
 class VLLMEmbeddingCPU(ServiceBody):
     """The same for a config without a GPU: options of a call can change the GPU of a class, and cannot take it away."""
@@ -203,12 +202,12 @@ if resources.HTTP:  # one who reaches a server without its key would start a GPU
         image=resources.service_image,
         gpu=resources.RENTED.gpu or None,
         cpu=4,
-        memory=16 * GIB,
+        memory=16 * 1024,
         volumes=resources.service_volumes,
         secrets=resources.http_key,
         max_containers=1,
         scaledown_window=resources.SERVICE_IDLE_S,
-        startup_timeout=30 * MINUTES,
+        startup_timeout=resources.STARTUP_TIMEOUT_S,
     )
     @modal.concurrent(max_inputs=256)
     @modal.web_server(HTTP_PORT, startup_timeout=1 * MINUTES)

@@ -11,12 +11,12 @@ from typing import Any
 import modal
 
 from jobs import resources
+from jobs.budget import Budget
 from jobs.containers import containers_since
-from jobs.pool import Pool, choose_pool
+from jobs.pool import Pool
 from jobs.request import Request
 from jobs.volume import OutputLock
 from pipeline.chunk import Chunk
-from pipeline.config import Config
 from pipeline.console import note
 from pipeline.dataset import Receipt, Store
 from pipeline.driver import FanOut, dispatch
@@ -42,6 +42,7 @@ class Containers:
     pool: Pool
     job: Job
     output: str
+    budget: Budget
     began_at: float  # in seconds since the epoch
     gave_up: bool = False
     longest_s: float = FIRST_CHUNK_S  # between two outcomes
@@ -52,7 +53,7 @@ class Containers:
         with asyncio.Runner() as runner:
             room = asyncio.Semaphore(IN_FLIGHT * self.pool.n_containers)
             results = self.pool.service.embed_chunk.starmap.aio(
-                _fed(line, room), kwargs=self._shared(), order_outputs=False, return_exceptions=True
+                self._fed(line, room), kwargs=self._shared(), order_outputs=False, return_exceptions=True
             )
             try:
                 while True:
@@ -67,15 +68,27 @@ class Containers:
                         return
                     self.longest_s = max(self.longest_s, time.monotonic() - asked_at)
                     room.release()
-                    yield _outcome(result)
+                    outcome = _outcome(result)
+                    self.budget.count(outcome)
+                    yield outcome
             finally:
                 if not is_over:
-                    cancel_children("embed_chunk")
+                    cancel_children()
 
     def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
         """Embed a chunk while no other is embedded."""
         [outcome] = self.map(iter([(chunk, deaths)]))
         return outcome
+
+    async def _fed(
+        self, line: Iterator[tuple[Chunk, int]], room: asyncio.Semaphore
+    ) -> AsyncIterator[tuple[dict[str, Any], int]]:
+        while True:
+            await room.acquire()
+            if (each := next(line, None)) is None:
+                return
+            self.budget.n_in_flight += 1
+            yield pack(each[0]), each[1]
 
     def _shared(self) -> dict[str, Any]:
         return {"job": pack(self.job), "output": self.output}
@@ -90,28 +103,27 @@ class Containers:
 
 
 def fan_out_to_containers(
-    request: Request, config: Config, store: Store, lock: OutputLock, until: float, began_at: float
+    request: Request, pool: Callable[[], Pool], store: Store, lock: OutputLock, budget: Budget, until: float
 ) -> FanOut:
-    """Return a fan-out over the service; no chunk is handed out from `until` on, in seconds since the epoch.
+    """Return a fan-out over the service, whose `pool` is looked for once there are chunks.
 
-    On the way it commits the manifest and reports progress. Raises OutputLockedError when the lock is lost.
+    No chunk is handed out from `until` on, in seconds since the epoch, nor above the budget. On the way it commits the
+    manifest and reports progress. Raises OutputLockedError when the lock is lost.
     """
 
     def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         n_rows = sum(chunk.span.n_rows for chunk in chunks)
         rows, tokens = 0, 0
         committed_at = time.monotonic()
-        pool = choose_pool(request, config)
-        print(f"embedding {len(chunks):,} chunks in {pool.in_words}")
-        containers = Containers(pool=pool, job=job, output=request.output, began_at=began_at)
-        for outcome in dispatch(
-            chunks,
-            job,
-            store,
-            containers,
-            may_go_on=lambda: time.time() < until and not containers.gave_up,
-            max_failures_at_start=MAX_FAILURES_AT_START,
-        ):
+        found = pool()
+        print(f"{len(chunks):,} chunks for {found.in_words}")
+        containers = Containers(pool=found, job=job, output=request.output, budget=budget, began_at=time.time())
+
+        def may_go_on() -> bool:
+            return time.time() < until and not containers.gave_up and budget.fits_one_more()
+
+        at_start = MAX_FAILURES_AT_START
+        for outcome in dispatch(chunks, job, store, containers, may_go_on=may_go_on, max_failures_at_start=at_start):
             yield outcome
             if isinstance(outcome, Receipt):
                 rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens
@@ -122,16 +134,6 @@ def fan_out_to_containers(
                 committed_at = time.monotonic()
 
     return fan_out
-
-
-async def _fed(
-    line: Iterator[tuple[Chunk, int]], room: asyncio.Semaphore
-) -> AsyncIterator[tuple[dict[str, Any], int]]:
-    while True:
-        await room.acquire()
-        if (each := next(line, None)) is None:
-            return
-        yield pack(each[0]), each[1]
 
 
 def _outcome(result: dict[str, Any] | Exception) -> Receipt | Failure:
@@ -155,8 +157,8 @@ def last_words(output: str, began_at: float) -> str:
     return f"no container has begun: `modal app logs {resources.SERVICE_APP}` says why"
 
 
-def cancel_children(method: str) -> None:
-    """Cancel the calls of a method that this call has made and that have not ended.
+def cancel_children() -> None:
+    """Cancel the calls that this call has made and that have not ended.
 
     Modal itself does so within two minutes after this call has ended; until then new containers might start for them.
     """
@@ -169,7 +171,7 @@ def cancel_children(method: str) -> None:
         while waiting:
             each = waiting.pop()
             waiting += each.children
-            if each.function_name.endswith(method) and each.status == modal.types.InputStatus.PENDING:
+            if each.function_call_id != mine and each.status == modal.types.InputStatus.PENDING:
                 calls.add(each.function_call_id)
         for call in calls:
             modal.FunctionCall.from_id(call).cancel()

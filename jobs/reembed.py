@@ -29,7 +29,8 @@ for dataset in SCHEDULE.datasets:  # a config that is wrong is found when this i
     volumes=resources.driver_volumes,
     schedule=modal.Cron(SCHEDULE.schedule, timezone=SCHEDULE.timezone) if SCHEDULE.enabled else None,
     timeout=24 * HOURS,
-    cpu=1,
+    cpu=resources.DRIVER_CPUS,
+    nonpreemptible=True,
 )
 def reembed() -> None:
     """Bring every dataset up to date; raises IncompleteError at the end when one is not, so that Modal tells you."""
@@ -41,6 +42,7 @@ def reembed() -> None:
             output=dataset.output,
             config=dataset.config,
             dim=dataset.dim,
+            own_class=True,
             options=RunOptions(prune=dataset.prune),
         )
         try:

@@ -41,7 +41,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_usd: float = math.inf  # a run ends before it has cost that much
     options: RunOptions = RunOptions()
     code: str = ""  # digest of the code and of the config that the request was made with
-    own_class: bool = False  # whether the driver's app has a class of the service, because none is deployed
+    own_class: bool = False  # whether the driver's app has the classes of the service, for want of a deployed one
     began_at: float = 0.0  # of the first call of the run, in seconds since the epoch; 0 in that call
 
 
@@ -52,7 +52,7 @@ def packed(request: Request) -> dict[str, Any]:
 
 
 def signed(request: Request, *, own_class: bool) -> Request:
-    """Return a request with a digest of the code and the config that it was made with, for an app with a class or not."""
+    """Return a request for an app with a class or not, with a digest of the code and the config it is made with."""
     return msgspec.structs.replace(request, code=_digest(request.config), own_class=own_class)
 
 

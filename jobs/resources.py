@@ -18,10 +18,16 @@ RENTED = load_config(REPOSITORY / CONFIG).modal
 MINUTES = 60  # seconds
 HOURS = 60 * MINUTES
 
+DRIVER_APP = "embed-corpus"
+DRIVER_CPUS = 1
 SERVICE_APP = "vllm-embedding-snapshot"
 SERVICE_CLASS = "VLLMEmbeddingSnapshot"
 CPU_CLASS = "VLLMEmbeddingCPU"
 SERVICE_IDLE_S = 5 * MINUTES  # that a container of the service stays after its last call
+SERVICE_CPUS = 4  # two chunks are read, tokenised and compressed beside the engine
+GPU_MEMORY_MIB = 32 * 1024  # beside a GPU: the weights of an engine that sleeps are here
+CPU_MEMORY_MIB = 8 * 1024
+STARTUP_TIMEOUT_S = 30 * MINUTES  # that one may take to load its model
 
 
 def code_digest() -> str:

@@ -5,7 +5,7 @@ from pipeline.driver.dispatch import dispatch
 from pipeline.driver.fan_out import FanOut, fan_out_here, saying
 from pipeline.driver.inventory import RunOptions, kept_dtype
 from pipeline.driver.plan import make_plan
-from pipeline.driver.prices import NONPREEMPTIBLE, container_usd_per_s
+from pipeline.driver.prices import NONPREEMPTIBLE, container_usd_per_s, is_listed
 from pipeline.driver.run import Outcome, run
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "dispatch",
     "estimate",
     "fan_out_here",
+    "is_listed",
     "kept_dtype",
     "make_plan",
     "run",

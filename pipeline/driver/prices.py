@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pipeline.errors import ConfigError
 
 LISTED = "October 2026"  # when the prices below were last compared
@@ -33,21 +35,21 @@ def container_usd_per_s(gpu: str, *, n_cpus: float, memory_gib: float) -> float:
     Modal bills whichever is more of the cores and the memory that were asked for and those that were used; these are
     asked for. Raises ConfigError for a GPU without a listed price.
     """
-    return gpu_usd_per_s(gpu) + n_cpus * USD_PER_CORE_S + memory_gib * USD_PER_GIB_S
-
-
-def gpu_usd_per_s(gpu: str) -> float:
-    """Return the price of a GPU, such as "A100-80GB" or "H100!:2", a second; 0 for none.
-
-    Raises ConfigError for one without a listed price.
-    """
-    if not gpu:
-        return 0.0
-    name, _, count = gpu.upper().partition(":")
-    price = USD_PER_GPU_S.get(name.rstrip("!+"))
-    if price is None or not (count or "1").isdecimal():
+    price = _usd_per_gpu_s(gpu)
+    if price is None:
         raise ConfigError(
             f"modal.gpu: expected a GPU of the list of prices ({', '.join(USD_PER_GPU_S)}; {LISTED}), found {gpu!r}; "
             "say in modal.usd_per_hour what a container with it costs"
         )
-    return price * int(count or "1")
+    return price + n_cpus * USD_PER_CORE_S + memory_gib * USD_PER_GIB_S
+
+
+def is_listed(gpu: str) -> bool:
+    """Whether a GPU, such as "A100-80GB", "H100!:2" or "" for none, has a listed price."""
+    return _usd_per_gpu_s(gpu) is not None
+
+
+def _usd_per_gpu_s(gpu: str) -> float | None:
+    name, _, count = gpu.upper().partition(":")
+    price = USD_PER_GPU_S.get(name.rstrip("!+")) if gpu else 0.0
+    return price * int(count or "1") if price is not None and re.fullmatch("[0-9]{0,3}", count) else None

@@ -101,7 +101,12 @@ def test_a_pool_of_its_own_goes_when_the_run_ends(tmp_path: Path) -> None:
 def test_a_deployed_class_that_cannot_load_ends_the_run_soon(tmp_path: Path) -> None:
     with house(tmp_path) as home:
         engine = home.folder / "pipeline/engines/hashing.py"
-        engine.write_text(engine.read_text().replace("def __init__(self", "def __init__(self, *_):\n        raise EngineError('engine: found no GPU')\n\n    def _unused(self"))
+        engine.write_text(
+            engine.read_text().replace(
+                "def __init__(self",
+                "def __init__(self, *_):\n        raise EngineError('engine: found no GPU')\n\n    def _unused(self",
+            )
+        )
         deploy(home)
         printed = home.modal("run", "jobs/embed_corpus.py", "--input", "books/")
         said = printed.stdout + printed.stderr
@@ -113,7 +118,9 @@ def test_a_deployed_class_that_cannot_load_ends_the_run_soon(tmp_path: Path) -> 
 def test_a_container_that_never_starts_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
     with house(tmp_path) as home:
         service = home.folder / "jobs/embedding_service.py"
-        service.write_text(service.read_text() + "\nif os.environ.get('MODAL_TASK_ID') and 'VLLM' in str(sys.argv):\n    pass\n")
+        service.write_text(
+            service.read_text() + "\nif os.environ.get('MODAL_TASK_ID') and 'VLLM' in str(sys.argv):\n    pass\n"
+        )
         fan_out = home.folder / "jobs/fan_out.py"
         fan_out.write_text(fan_out.read_text().replace("FIRST_CHUNK_S = 300.0", "FIRST_CHUNK_S = 1.0"))
 

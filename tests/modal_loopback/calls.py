@@ -51,6 +51,7 @@ class Call:
     function: "Function"
     spawned: bool
     last_poll_s: float
+    parent_input_id: str = ""
     polls: int = 0
     inputs: dict[int, "Input"] = field(default_factory=dict)
     outputs: list[tuple[int, api.FunctionGetOutputsItem]] = field(default_factory=list)
@@ -86,6 +87,7 @@ class Input:
     retry_count: int = 0
     deaths: int = 0
     done: bool = False
+    status: "api.GenericResult.GenericStatus.ValueType" = STATUS.GENERIC_STATUS_UNSPECIFIED
     started_s: float = 0.0
 
     @property
@@ -103,7 +105,7 @@ class Input:
     def retry(self, payload: api.FunctionInput, retry_count: int) -> None:
         """Run a failed input again at its caller's request."""
         self.payload, self.retry_count = payload, retry_count or self.retry_count + 1
-        self.done, self.deaths = False, 0
+        self.done, self.deaths, self.status = False, 0, STATUS.GENERIC_STATUS_UNSPECIFIED
         self.call.unfinished += 1
         self.enqueue()
 
@@ -111,7 +113,7 @@ class Input:
         """Give the input its result for good, unless it has one."""
         if self.done:
             return
-        self.done = True
+        self.done, self.status = True, item.result.status
         call = self.call
         call.unfinished -= 1
         call.sequence += 1

@@ -48,6 +48,7 @@ class Container:
             app=function.app.name,
             function=function.name,
             function_id=function.id,
+            gpu=function.definition.resources.gpu_config.gpu_type,
             started_s=time.time(),
         )
         self.copies: dict[str, Copy] = {}

@@ -133,8 +133,10 @@ class Plane:
         limits.max_containers = limits.max_containers or self.settings.max_containers
         limits.scaledown_window = limits.scaledown_window or 60
 
-    def open_call(self, function: Function, *, spawned: bool) -> Call:
-        call = Call(id=new_id("fc"), function=function, spawned=spawned, last_poll_s=time.time())
+    def open_call(self, function: Function, *, spawned: bool, parent: str = "") -> Call:
+        call = Call(
+            id=new_id("fc"), function=function, spawned=spawned, last_poll_s=time.time(), parent_input_id=parent
+        )
         self.calls[call.id] = call
         return call
 

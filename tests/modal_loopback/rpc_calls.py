@@ -40,7 +40,7 @@ class CallRpcs(Service):
     async def FunctionMap(self, request: api.FunctionMapRequest) -> Reply:
         function = found(self.plane.functions, request.function_id, "Function")
         spawned = request.function_call_invocation_type == api.FUNCTION_CALL_INVOCATION_TYPE_ASYNC
-        call = self.plane.open_call(function, spawned=spawned)
+        call = self.plane.open_call(function, spawned=spawned, parent=request.parent_input_id)
         return {
             "function_call_id": call.id,
             "function_call_jwt": _jwt(function_call_id=call.id),
@@ -93,6 +93,28 @@ class CallRpcs(Service):
         call = self._call(request.function_call_id)
         metadata = api.FunctionCallHandleMetadata(app_id=call.function.app.id, function_id=call.function.id)
         return {"function_call_id": call.id, "num_inputs": len(call.inputs), "metadata": metadata}
+
+    async def FunctionGetCallGraph(self, request: api.FunctionGetCallGraphRequest) -> Reply:
+        """Show a call with its inputs, and all calls that were made by them."""
+        calls = [self._call(request.function_call_id)]
+        for call in calls:
+            ids = {work.id for work in call.inputs.values()}
+            calls += [child for child in self.plane.calls.values() if child.parent_input_id in ids]
+        return {
+            "inputs": [
+                api.InputCallGraphInfo(input_id=work.id, status=work.status, function_call_id=call.id)
+                for call in calls
+                for work in call.inputs.values()
+            ],
+            "function_calls": [
+                api.FunctionCallCallGraphInfo(
+                    function_call_id=call.id,
+                    parent_input_id=call.parent_input_id if call is not calls[0] else "",
+                    function_name=call.function.name,
+                )
+                for call in calls
+            ],
+        }
 
     async def FunctionCallCancel(self, request: api.FunctionCallCancelRequest) -> None:
         held = self._call(request.function_call_id).cancel("cancelled by the user")
@@ -175,6 +197,14 @@ class ContainerRpcs(Service):
                 container.finish(item)
 
     async def TaskResult(self, request: api.TaskResultRequest) -> None:
-        """Fail what waits for a container that cannot start: its import or an enter hook raised."""
-        if not self.inside.ready and request.result.status != STATUS.GENERIC_STATUS_SUCCESS:
-            self.inside.function.fail_queued(request.result)
+        """Fail what waits for a container that cannot start, as its import or an enter hook raised.
+
+        Of a deployed app the next one tries, and so for ever.
+        """
+        function = self.inside.function
+        if (
+            not function.app.deployed
+            and not self.inside.ready
+            and request.result.status != STATUS.GENERIC_STATUS_SUCCESS
+        ):
+            function.fail_queued(request.result)

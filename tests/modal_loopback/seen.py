@@ -13,6 +13,7 @@ class ContainerSeen:
     app: str
     function: str
     function_id: str
+    gpu: str  # that it was started with; "" = none
     pid: int = 0
     started_s: float
     ready_s: float | None = None

@@ -132,7 +132,7 @@ COMMON: dict[str, Any] = {
     "scaledown_window": resources.SERVICE_IDLE_S,
     "timeout": 1 * HOURS,
     "startup_timeout": resources.STARTUP_TIMEOUT_S,
-    "retries": modal.Retries(max_retries=2, initial_delay=1.0),
+    "retries": modal.Retries(max_retries=1, initial_delay=1.0),  # each try of a start that fails is paid for
 }
 
 

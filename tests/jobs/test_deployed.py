@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import status
 from tests.support.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane
 
 pytestmark = needs_plane
@@ -98,33 +99,64 @@ def test_a_pool_of_its_own_goes_when_the_run_ends(tmp_path: Path) -> None:
         assert own.function_id != home.plane.seen.of(CLASS)[1].function_id
 
 
-def test_a_deployed_class_that_cannot_load_ends_the_run_soon(tmp_path: Path) -> None:
-    with house(tmp_path) as home:
-        engine = home.folder / "pipeline/engines/hashing.py"
-        engine.write_text(
-            engine.read_text().replace(
-                "def __init__(self",
-                "def __init__(self, *_):\n        raise EngineError('engine: found no GPU')\n\n    def _unused(self",
-            )
-        )
+@pytest.mark.parametrize("deployed", [True, False])
+def test_a_class_that_cannot_load_ends_the_run_with_its_reason(tmp_path: Path, deployed: bool) -> None:
+    with house(tmp_path, chunk_tokens=500) as home:
+        break_engine(home, "from pipeline.errors import EngineError; raise EngineError('engine: found no GPU')")
+        if deployed:
+            deploy(home)
+        printed = home.run("--input", "books/", code=1)
+        assert "embed-corpus: engine: found no GPU" in printed
+        assert 1 <= len(home.plane.seen.of(CLASS)) <= 4
+
+
+def test_a_container_that_never_gets_ready_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
+    """Modal starts it again for ever: nothing but the driver can see that no chunk ends."""
+    with house(tmp_path, chunk_tokens=500) as home:
+        break_engine(home, "import os; os.kill(os.getpid(), 9)")
+        shorten(home, "jobs/fan_out.py", "FIRST_CHUNK_S = 300.0", "FIRST_CHUNK_S = 3.0")
+        shorten(home, "jobs/fan_out.py", "resources.STARTUP_TIMEOUT_S +", "1 +")
         deploy(home)
-        printed = home.modal("run", "jobs/embed_corpus.py", "--input", "books/")
-        said = printed.stdout + printed.stderr
-        assert printed.returncode not in (0, None), said
-        assert "engine: found no GPU" in said
-        assert len(home.plane.seen.of(CLASS)) <= 4
+        printed = home.run("--input", "books/", code=3)
+        assert "chunks did not finish (the service: no chunk ended within" in printed
+        assert "had not loaded the model by then" in printed
+        assert len(home.plane.seen.of(CLASS)) > 1
+        assert home.plane.n_unfinished == 0, "the map was cancelled"
 
 
-def test_a_container_that_never_starts_ends_the_run_with_its_last_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("max_usd", "code"), [(0.3, 3), (100.0, 0)])
+def test_a_budget_ends_a_run_before_it_is_passed(tmp_path: Path, max_usd: float, code: int) -> None:
+    with house(tmp_path, chunk_tokens=500, delay_s=0.5, modal="usd_per_hour = 100.0") as home:
+        shorten(home, "jobs/budget.py", "FIRST_CHUNK_S = 120.0", "FIRST_CHUNK_S = 1.0")
+        shorten(home, "jobs/budget.py", "FIRST_START_S = 300.0", "FIRST_START_S = 1.0")
+        shorten(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", "SERVICE_IDLE_S = 2")
+        deploy(home)
+        printed = home.run("--input", "books/", "--max-usd", str(max_usd), code=code)
+        spent = status(home.dataset("books", tmp_path / "out"))["cost_usd"]
+        assert 0 < spent <= max_usd
+        if code:
+            assert f"--max-usd {max_usd:.2f}: $" in printed
+            assert 0 < embedded(home.plane.logs()) < len(ROWS)
+            home.run("--input", "books/")
+        home.check_complete("books", tmp_path / "out", ROWS)
+
+
+def test_amounts_that_are_none_are_refused(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        service = home.folder / "jobs/embedding_service.py"
-        service.write_text(
-            service.read_text() + "\nif os.environ.get('MODAL_TASK_ID') and 'VLLM' in str(sys.argv):\n    pass\n"
-        )
-        fan_out = home.folder / "jobs/fan_out.py"
-        fan_out.write_text(fan_out.read_text().replace("FIRST_CHUNK_S = 300.0", "FIRST_CHUNK_S = 1.0"))
+        for amount in ("0", "-1", "nan"):
+            assert "--max-usd: expected dollars over 0" in home.run("--input", "books/", "--max-usd", amount, code=2)
 
 
-def test_the_rows_are_not_embedded_twice_where_the_driver_dies(tmp_path: Path) -> None:
-    assert embedded("") == 0
-    assert tmp_path.exists()
+def break_engine(home: House, code: str) -> None:
+    engine = home.folder / "pipeline/engines/hashing.py"
+    text = engine.read_text()
+    head = "    def __init__(self, config: Config) -> None:\n"
+    assert head in text
+    engine.write_text(text.replace(head, f"{head}        {code}\n"))
+
+
+def shorten(home: House, file: str, old: str, new: str) -> None:
+    path = home.folder / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))

@@ -147,6 +147,15 @@ class Loopback:
             raise LookupError(f"no volume is named {volume!r}")
         return {path: node.content for path, node in found.head.items() if node.content is not None}
 
+    def logs(self) -> str:
+        """Return what all containers have printed."""
+        return "".join(batch.items[0].data for app in list(self._plane.apps.values()) for batch in app.logs)
+
+    @property
+    def n_unfinished(self) -> int:
+        """How many inputs wait or run."""
+        return sum(call.unfinished for call in list(self._plane.calls.values()))
+
     def seed(self, volume: str, folder: Path, version: int = 1) -> None:
         """Add the files and links below a folder to a volume, creating it if need be."""
         self._ask(self._seed(volume, folder, version))

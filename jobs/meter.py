@@ -32,7 +32,6 @@ class ContainerMeter:
     config: str  # path below the repository
     gpu: str  # "" = none
     usd_per_hour: float = 0.0  # of one container in all; 0 = the list of prices
-    own_window_s: float | None = None  # that a container of the run's own pool stays after its last call
     clock: Callable[[], float] = time.time
     read: Callable[[float], Iterable[ContainerRecord]] = containers_since
     _records: list[ContainerRecord] = field(default_factory=list)
@@ -79,7 +78,6 @@ class ContainerMeter:
             return record.ended_at
         if self._read_at - record.seen_at > GONE_AFTER_S:
             return record.seen_at + BEAT_S
-        window_s = record.idle_window_s if self.own_window_s is None else self.own_window_s
         never_worked = record.ready_at and not record.outputs
         idle_since = record.idle_since or (record.ready_at if never_worked else now)
-        return max(now, idle_since + window_s)
+        return max(now, idle_since + record.idle_window_s)

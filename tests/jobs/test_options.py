@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import os
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from jobs import embed_corpus
-from jobs.request import Request, packed
+from jobs.request import Request, packed, signed
 from pipeline.cli import _parser
 from pipeline.driver.inventory import RunOptions
 from tests.support import texts, write_jsonl
@@ -48,9 +49,9 @@ def test_every_option_of_a_run_travels(monkeypatch: pytest.MonkeyPatch) -> None:
     class Plan:
         def remote(self, request: Mapping[str, Any]) -> dict[str, Any]:
             asked.append(request)
-            return {"exit_code": 2, "error": "seen"}
+            return {"exit_code": 2, "error": "seen", "notes": []}
 
-    monkeypatch.setattr(embed_corpus, "plan", Plan())
+    monkeypatch.setattr(embed_corpus, "_driver", lambda function: contextlib.nullcontext((Plan(), False)))
     with pytest.raises(SystemExit):
         MAIN(
             input="books/",
@@ -58,7 +59,9 @@ def test_every_option_of_a_run_travels(monkeypatch: pytest.MonkeyPatch) -> None:
             dry_run=True,
             **{name: getattr(options, name) for name in RunOptions.__slots__},
         )
-    request = Request(input="books", output="books", config="configs/hashing.toml", options=options)
+    request = signed(
+        Request(input="books", output="books", config="configs/hashing.toml", options=options), own_class=False
+    )
     assert asked == [packed(request)]
     assert msgspec.convert(asked[0], Request) == request
 

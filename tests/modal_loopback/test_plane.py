@@ -464,16 +464,37 @@ def test_an_input_that_keeps_killing_fails_at_last(plane: Loopback, ask: Ask) ->
     assert answer == [1, "die lost 3 containers on this input", 2]
 
 
-def test_an_enter_hook_that_raises_fails_the_call(plane: Loopback, ask: Ask) -> None:
-    answer = ask(
+def test_a_deployed_container_that_cannot_start_is_started_again_for_ever(tmp_path: Path) -> None:
+    with Loopback(tmp_path, settings=Settings(secrets={"key": {"KEY": ""}})) as plane, asking(plane) as ask:
+        modal(plane, "deploy", f"{APPS}/work.py")
+        call = ask('answer = modal.Cls.from_name("work", "Broken")().run.spawn().object_id')
+        eventually(lambda: len(plane.seen.of("Broken")) > 3)
+        assert plane.n_unfinished == 1
+        ask(f'modal.FunctionCall.from_id("{call}").cancel(); answer = None')
+        assert plane.wait(call).status == "TERMINATED"
+        assert plane.n_unfinished == 0
+
+
+def test_an_enter_hook_that_raises_fails_the_call_of_an_app_that_is_not_deployed(plane: Loopback) -> None:
+    done = plane.modal("run", f"{APPS}/work.py::Broken.run", cwd=ROOT)
+    assert done.returncode != 0
+    assert "no weights here" in done.stdout + done.stderr
+
+
+def test_a_call_finds_those_that_it_made(plane: Loopback, ask: Ask) -> None:
+    graph = ask(
         """
-        try:
-            answer = modal.Cls.from_name("work", "Broken")().run.remote()
-        except OSError as error:
-            answer = str(error)
-        """,
+        call = modal.Function.from_name("work", "driver").spawn(3)
+        call.get()
+        answer = [(one.function_name, [child.function_name for child in one.children]) for one in call.get_call_graph()]
+        """
     )
-    assert answer == "no weights here"
+    assert graph == [["driver", ["square", "square", "square"]]]
+    assert plane.seen.of("driver")[-1].gpu == ""
+    ask('modal.Cls.from_name("work", "Model")().run.remote(); answer = None')
+    ask('modal.Cls.from_name("work", "Model").with_options(max_containers=2)().run.remote(); answer = None')
+    ask('modal.Cls.from_name("work", "Model").with_options(gpu="L4")().run.remote(); answer = None')
+    assert [one.gpu for one in plane.seen.of("Model")][-3:] == ["A100-40GB", "A100-40GB", "L4"]
 
 
 def test_unimplemented_rpc_names_itself(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ if not modal.is_local():
     timeout=24 * HOURS,
     retries=modal.Retries(max_retries=3, initial_delay=1.0),
     cpu=resources.DRIVER_CPUS,
+    scaledown_window=resources.DRIVER_IDLE_S,
     nonpreemptible=True,  # its end would be that of every chunk in flight
 )
 def drive(request: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def drive(request: dict[str, Any]) -> dict[str, Any]:
     volumes=resources.driver_volumes,
     timeout=60 * MINUTES,
     cpu=resources.DRIVER_CPUS,
+    scaledown_window=resources.DRIVER_IDLE_S,
 )
 def plan(request: dict[str, Any]) -> dict[str, Any]:
     """Estimate a request; rents no GPU."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 import modal
 
+from jobs import resources
 from jobs.containers import BEAT_S, ContainerRecord, containers_since
 from pipeline.driver import NONPREEMPTIBLE, container_usd_per_s, is_listed
 
 READ_EVERY_S = 5.0
 GONE_AFTER_S = 3 * BEAT_S  # without a beat
-DRIVER_USD_PER_S = NONPREEMPTIBLE * container_usd_per_s("", n_cpus=1, memory_gib=0.5)
+DRIVER_USD_PER_S = NONPREEMPTIBLE * container_usd_per_s("", n_cpus=resources.DRIVER_CPUS, memory_gib=0.5)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class ContainerMeter:
         if abs(now - self._read_at) > READ_EVERY_S:
             with contextlib.suppress(modal.exception.Error, OSError):
                 self._records, self._read_at = list(self.read(self.began_at)), now
-        of_driver = max(0.0, now - self.began_at) * DRIVER_USD_PER_S
+        of_driver = (max(0.0, now - self.began_at) + resources.DRIVER_IDLE_S) * DRIVER_USD_PER_S
         return of_driver + sum(self._usd(record, now) for record in self._records if self._is_ours(record))
 
     def _is_ours(self, record: ContainerRecord) -> bool:

@@ -30,6 +30,7 @@ for dataset in SCHEDULE.datasets:  # a config that is wrong is found when this i
     schedule=modal.Cron(SCHEDULE.schedule, timezone=SCHEDULE.timezone) if SCHEDULE.enabled else None,
     timeout=24 * HOURS,
     cpu=resources.DRIVER_CPUS,
+    scaledown_window=resources.DRIVER_IDLE_S,
     nonpreemptible=True,
 )
 def reembed() -> None:

@@ -20,6 +20,7 @@ HOURS = 60 * MINUTES
 
 DRIVER_APP = "embed-corpus"
 DRIVER_CPUS = 1
+DRIVER_IDLE_S = 10  # that a driver stays after its run
 SERVICE_APP = "vllm-embedding-snapshot"
 SERVICE_CLASS = "VLLMEmbeddingSnapshot"
 CPU_CLASS = "VLLMEmbeddingCPU"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import status
-from tests.support.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane
+from tests.support.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane, replace_in
 
 pytestmark = needs_plane
 CPU_CLASS = "VLLMEmbeddingCPU"
@@ -114,8 +114,8 @@ def test_a_container_that_never_gets_ready_ends_the_run_with_its_last_words(tmp_
     """Modal starts it again for ever: nothing but the driver can see that no chunk ends."""
     with house(tmp_path, chunk_tokens=500) as home:
         break_engine(home, "import os; os.kill(os.getpid(), 9)")
-        shorten(home, "jobs/fan_out.py", "FIRST_CHUNK_S = 300.0", "FIRST_CHUNK_S = 3.0")
-        shorten(home, "jobs/fan_out.py", "resources.STARTUP_TIMEOUT_S +", "1 +")
+        replace_in(home, "jobs/fan_out.py", "FIRST_CHUNK_S = 300.0", "FIRST_CHUNK_S = 3.0")
+        replace_in(home, "jobs/fan_out.py", "resources.STARTUP_TIMEOUT_S +", "1 +")
         deploy(home)
         printed = home.run("--input", "books/", code=3)
         assert "chunks did not finish (the service: no chunk ended within" in printed
@@ -127,9 +127,9 @@ def test_a_container_that_never_gets_ready_ends_the_run_with_its_last_words(tmp_
 @pytest.mark.parametrize(("max_usd", "code"), [(0.3, 3), (100.0, 0)])
 def test_a_budget_ends_a_run_before_it_is_passed(tmp_path: Path, max_usd: float, code: int) -> None:
     with house(tmp_path, chunk_tokens=500, delay_s=0.5, modal="usd_per_hour = 100.0") as home:
-        shorten(home, "jobs/budget.py", "FIRST_CHUNK_S = 120.0", "FIRST_CHUNK_S = 1.0")
-        shorten(home, "jobs/budget.py", "FIRST_START_S = 300.0", "FIRST_START_S = 1.0")
-        shorten(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", "SERVICE_IDLE_S = 2")
+        replace_in(home, "jobs/budget.py", "FIRST_CHUNK_S = 120.0", "FIRST_CHUNK_S = 1.0")
+        replace_in(home, "jobs/budget.py", "FIRST_START_S = 300.0", "FIRST_START_S = 1.0")
+        replace_in(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", "SERVICE_IDLE_S = 2")
         deploy(home)
         printed = home.run("--input", "books/", "--max-usd", str(max_usd), code=code)
         spent = status(home.dataset("books", tmp_path / "out"))["cost_usd"]
@@ -148,15 +148,5 @@ def test_amounts_that_are_none_are_refused(tmp_path: Path) -> None:
 
 
 def break_engine(home: House, code: str) -> None:
-    engine = home.folder / "pipeline/engines/hashing.py"
-    text = engine.read_text()
     head = "    def __init__(self, config: Config) -> None:\n"
-    assert head in text
-    engine.write_text(text.replace(head, f"{head}        {code}\n"))
-
-
-def shorten(home: House, file: str, old: str, new: str) -> None:
-    path = home.folder / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
+    replace_in(home, "pipeline/engines/hashing.py", head, f"{head}        {code}\n")

@@ -11,7 +11,7 @@ import pytest
 from tests.modal_loopback import DropResult, FailCommit, KillAtInput, PreemptAtInput
 from tests.modal_loopback.knobs import Rule
 from tests.support import texts, write_jsonl
-from tests.support.modal_jobs import CLASS, ROWS, embedded, house, needs_plane
+from tests.support.modal_jobs import CLASS, ROWS, embedded, house, needs_plane, replace_in
 
 pytestmark = needs_plane
 SLOW = pytest.mark.slow
@@ -88,8 +88,6 @@ def test_a_driver_whose_time_is_up_hands_over_to_a_fresh_one(tmp_path: Path) -> 
     hours = 4.0 / 3600
     modal = f"driver_hours = {hours}\nmax_containers = 1"
     with house(tmp_path, chunk_tokens=500, delay_s=0.05, modal=modal) as home:
-        fan_out = home.folder / "jobs/fan_out.py"
-        fan_out.write_text(fan_out.read_text().replace("WINDOW_CHUNKS = 64", "WINDOW_CHUNKS = 8"))
         printed = home.run("--input", "books/")
         home.check_complete("books", tmp_path / "out", ROWS)
         assert home.plane.seen.inputs_finished["drive"] > 1
@@ -120,8 +118,7 @@ def test_weights_that_are_not_those_of_the_config_are_refused_before_a_container
 
 def test_the_manifest_is_on_the_volume_while_the_run_goes_on(tmp_path: Path) -> None:
     with house(tmp_path, chunk_tokens=CHUNK_TOKENS, delay_s=0.2, faults=[KillAtInput(on="drive", after_s=4.0)]) as home:
-        fan_out = home.folder / "jobs/fan_out.py"
-        fan_out.write_text(fan_out.read_text().replace("COMMIT_EVERY_S = 10.0", "COMMIT_EVERY_S = 0.5"))
+        replace_in(home, "jobs/fan_out.py", "COMMIT_EVERY_S = 10.0", "COMMIT_EVERY_S = 0.5")
         home.run("--input", "books/")
         manifest = home.dataset("books", tmp_path / "out") / "manifest.jsonl"
         lines = [json.loads(line) for line in manifest.read_text().splitlines()]

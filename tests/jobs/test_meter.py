@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jobs.containers import BEAT_S, ContainerRecord
 from jobs.meter import DRIVER_USD_PER_S, GONE_AFTER_S, READ_EVERY_S, ContainerMeter
+from jobs.resources import DRIVER_IDLE_S
 from pipeline.driver import container_usd_per_s
 from pipeline.errors import ConfigError
 
@@ -44,7 +45,7 @@ def seconds(records: Iterable[ContainerRecord], now: float, **changes: Any) -> f
     """Return for how many seconds of a container the run pays, its driver left out."""
     values: dict[str, Any] = {"began_at": BEGAN_AT, "output": "wiki", "config": "configs/a.toml", "gpu": GPU}
     meter = ContainerMeter(**values | changes, clock=lambda: now, read=lambda began_at: records)
-    return (meter.spent_usd() - (now - BEGAN_AT) * DRIVER_USD_PER_S) / USD_PER_S
+    return (meter.spent_usd() - (now - BEGAN_AT + DRIVER_IDLE_S) * DRIVER_USD_PER_S) / USD_PER_S
 
 
 CASES = {

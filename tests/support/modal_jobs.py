@@ -69,6 +69,14 @@ class House:
         assert sorted(ids(output)) == sorted(row["id"] for row in rows)
 
 
+def replace_in(home: House, file: str, old: str, new: str) -> None:
+    """Change a text of the house's sources that has to be there."""
+    path = home.folder / file
+    text = path.read_text()
+    assert old in text, f"{file} no longer says {old!r}"
+    path.write_text(text.replace(old, new))
+
+
 @contextmanager
 def house(
     tmp_path: Path,
@@ -88,10 +96,14 @@ def house(
     for name in ("pipeline", "jobs", "configs"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     config = folder / "configs/hashing.toml"
-    text = HASHING_TOML.read_text().replace("chunk_tokens = 65536", f"chunk_tokens = {chunk_tokens}")
+    text = HASHING_TOML.read_text()
+    assert "chunk_tokens = 65536" in text
+    text = text.replace("chunk_tokens = 65536", f"chunk_tokens = {chunk_tokens}")
     config.write_text(f"{text}\n[modal]\n{modal}\n")
     (tmp_path / "plane").mkdir()
-    with Loopback(tmp_path / "plane", faults=faults, settings=Settings(scaledown_factor=0.1, **settings)) as plane:
+    with Loopback(
+        tmp_path / "plane", faults=faults, settings=Settings(**{"scaledown_factor": 0.1} | settings)
+    ) as plane:
         if seeded:
             plane.seed("embedding-corpus", write_books(tmp_path / "corpus"))
         home = House(folder, plane)

@@ -1,0 +1,51 @@
+"""What a run says it cost, against what the control plane has seen of its containers."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from jobs.meter import DRIVER_USD_PER_S
+from tests.modal_loopback import KillAtInput
+from tests.support import status
+from tests.support.modal_jobs import CLASS, ROWS, House, house, needs_plane, replace_in
+
+pytestmark = needs_plane
+IDLE_S = 4
+USD_PER_HOUR = 360.0  # a lot, as a few cents are recorded
+
+
+def spent_usd(home: House) -> float:
+    """Return what Modal would bill for the service and the driver, once every container has gone."""
+    seen = home.plane.seen
+    while any(one.ended_s is None for name in (CLASS, "drive") for one in seen.of(name)):
+        threading.Event().wait(0.05)
+    service_s, driver_s = (
+        sum((one.ended_s or one.started_s) - one.started_s for one in seen.of(name)) for name in (CLASS, "drive")
+    )
+    return service_s * USD_PER_HOUR / 3600 + driver_s * DRIVER_USD_PER_S
+
+
+@pytest.mark.parametrize("n_containers", [1, 4])
+def test_what_a_run_says_it_cost_is_what_its_containers_took(tmp_path: Path, n_containers: int) -> None:
+    """One container is killed at work; of a single one, the driver hands over on the way as well."""
+    fault = KillAtInput(on=CLASS, nth=4 * n_containers, after_s=0.2)
+    hours = 12.0 / 3600 if n_containers == 1 else 22.0
+    modal = f"driver_hours = {hours}\nusd_per_hour = {USD_PER_HOUR}"
+    with house(tmp_path, chunk_tokens=1000, faults=[fault], modal=modal, scaledown_factor=1.0) as home:
+        home.engine(0.5 * n_containers)
+        replace_in(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", f"SERVICE_IDLE_S = {IDLE_S}")
+        replace_in(home, "jobs/resources.py", "DRIVER_IDLE_S = 10", "DRIVER_IDLE_S = 2")
+        replace_in(home, "jobs/containers.py", "BEAT_S = 10.0", "BEAT_S = 0.25")
+        replace_in(home, "jobs/meter.py", "READ_EVERY_S = 5.0", "READ_EVERY_S = 0.0")
+        assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0
+        assert home.modal("deploy", "jobs/embed_corpus.py").returncode == 0
+        home.run("--input", "books/", "--max-containers", str(n_containers))
+        home.check_complete("books", tmp_path / "out", ROWS)
+        assert home.plane.faults.fired
+        assert len(home.plane.seen.of(CLASS)) == n_containers + 1
+        assert (home.plane.seen.inputs_finished["drive"] > 1) == (n_containers == 1)
+        said, found = status(tmp_path / "out")["cost_usd"], spent_usd(home)
+        assert said == pytest.approx(found, rel=0.02), (said, found)

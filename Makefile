@@ -43,8 +43,9 @@ ifeq ($(INPUT),sample)
 endif
 endif
 
-deploy: venv token ## put the embedding service and the schedule of configs/cron.toml on Modal
+deploy: venv token ## put the embedding service, the driver and the schedule of configs/cron.toml on Modal
 	$(bin)/modal deploy jobs/embedding_service.py
+	$(bin)/modal deploy jobs/embed_corpus.py
 	$(bin)/modal deploy jobs/reembed.py
 
 token: venv

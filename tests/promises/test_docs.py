@@ -74,7 +74,7 @@ def test_the_modal_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> N
         (home.folder / "configs/readme.toml").write_text(config)
         write_jsonl(home.folder / "wiki/a.jsonl", texts(50))
         lines = [line for line in shell_lines() if line.startswith((".venv/bin/modal", "mkdir")) or "vectors/" in line]
-        assert len(lines) == 11
+        assert len(lines) == 13
         (home.folder / "key.env").write_text("VLLM_API_KEY=a-key\n")
         for line in lines:
             program, *arguments = shlex.split(line)

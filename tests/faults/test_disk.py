@@ -8,12 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.chunk import Chunk
+from pipeline.chunk import Chunk, Span
 from pipeline.cli import main
-from pipeline.corpus.reader import ChunkReader
+from pipeline.corpus import Columns, Rows
+from pipeline.corpus.reader import READERS, ChunkReader
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import FanOut, fan_out_here
@@ -204,6 +206,29 @@ def test_an_input_that_changes_under_the_run_is_reported_and_never_mixed(
     assert done.run.state == "complete"
     assert sorted(ids(tmp_path / "out")) == sorted(row["id"] for row in [*expected, *ROWS[:10]])
     assert main(["verify", str(tmp_path / "out"), "--input", str(tmp_path / "in")]) == 0
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_an_input_that_changes_while_it_is_read_is_in_no_part(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as it was when the reading begins, and another when that ends."""
+    path = tmp_path / "in" / name
+    (write_parquet if name.endswith("parquet") else write_jsonl)(path, ROWS)
+    kind = READERS[path.suffix]
+    read = kind.read
+
+    def read_what_changes(reader: Any, span: Span, columns: Columns) -> Rows:
+        rows = read(reader, span, columns)
+        rewrite(path)
+        return rows
+
+    monkeypatch.setattr(kind, "read", read_what_changes)
+    store = Store(root=tmp_path / "out")
+    outcome = run(str(tmp_path / "in"), store, CONFIG, fan_out=fan_out_here(store))
+    assert outcome.run.state == "incomplete"
+    assert f"{name}: expected" in outcome.shortfall()
+    assert store.part_sizes() == {}
 
 
 def test_other_lines_under_the_same_size_and_time_are_noticed(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from jobs import resources
 from jobs.volume import ModalVolume, OutputLock
 from pipeline.chunk import Shard, Span, make_chunk
-from pipeline.dataset.lock import STALE_S
+from pipeline.dataset.lock import BEAT_S, STALE_S
 from pipeline.dataset.manifest import Run
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import Attempt
@@ -68,26 +69,72 @@ def test_a_held_output_is_refused_with_its_holder_and_free_afterwards(shared: Sh
     assert shared.entries == {}
 
 
-@pytest.mark.parametrize("n_rivals", [1, 8])
-def test_a_dead_holder_is_followed_by_exactly_one(shared: Shared, n_rivals: int) -> None:
+@pytest.mark.parametrize("n_rivals", [1, 2, 8])
+def test_a_dead_holder_is_followed_by_exactly_one(monkeypatch: pytest.MonkeyPatch, n_rivals: int) -> None:
+    """All have seen the dead one before any of them writes."""
+    everyone, has_looked = threading.Barrier(n_rivals, timeout=30), threading.local()
+
+    class SeenByAll(Shared):
+        def get(self, key: str) -> Any:
+            found = super().get(key)
+            if not hasattr(has_looked, "yes"):
+                has_looked.yes = True
+                everyone.wait()
+            return found
+
+    shared = SeenByAll()
+    monkeypatch.setattr(resources, "locks", shared)
     shared.entries["wiki"] = {"owner": "dead", "beat_at": time.time() - STALE_S - 1}
-    held, everyone = threading.Event(), threading.Barrier(n_rivals)
+    held = threading.Event()
 
     def rival() -> bool:
-        everyone.wait()
         try:
             with OutputLock("wiki").hold():
-                held.wait()  # until all others have tried
-                return True
+                return held.wait(30)  # until all others have tried
         except OutputLockedError:
             return False
 
     with ThreadPoolExecutor(n_rivals) as pool:
         tries = [pool.submit(rival) for _ in range(n_rivals)]
-        while sum(one.done() for one in tries) < n_rivals - 1:
-            threading.Event().wait(0.01)
+        losers = itertools.islice(as_completed(tries, timeout=30), n_rivals - 1)
+        assert not any(one.result() for one in losers)
         held.set()
         assert sum(one.result() for one in tries) == 1
+    assert shared.entries == {}
+
+
+@pytest.mark.parametrize(("silent_s", "is_lost"), [(BEAT_S, False), (STALE_S - BEAT_S, True), (STALE_S + 1, True)])
+def test_a_holder_that_cannot_beat_ends_before_another_may_follow(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch, silent_s: float, is_lost: bool
+) -> None:
+    def unreachable(key: str) -> Any:
+        raise OSError("no route")
+
+    now, ours = time.time, OutputLock("wiki")
+    with ours.hold(), monkeypatch.context() as patch:
+        patch.setattr(shared, "get", unreachable)
+        patch.setattr("time.time", lambda: now() + silent_s)
+        with pytest.raises(OutputLockedError, match="took it over") if is_lost else contextlib.nullcontext():
+            ours.check_held()
+
+
+def test_a_call_that_was_preempted_ends_once_its_successor_has_begun(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has seconds to live, and is heard of all that time."""
+    monkeypatch.setattr("modal.current_function_call_id", lambda: "fc-1")
+    monkeypatch.setenv("MODAL_TASK_ID", "ta-1")
+    first = OutputLock("wiki")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(first.hold())
+        monkeypatch.setenv("MODAL_TASK_ID", "ta-2")
+        with OutputLock("wiki").hold():
+            first._beat()
+            with pytest.raises(OutputLockedError, match="took it over"):
+                first.check_held()
+            stack.close()
+            assert shared.entries["wiki"]["container"] == "ta-2"
+    assert shared.entries == {}
 
 
 def test_a_call_that_was_restarted_takes_its_own_lock_over(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,7 @@ def test_an_input_that_changes_while_it_is_read_is_in_no_part(
     """It is as it was when the reading begins, and another when that ends."""
     path = tmp_path / "in" / name
     (write_parquet if name.endswith("parquet") else write_jsonl)(path, ROWS)
-    kind = READERS[path.suffix]
+    kind, store = READERS[path.suffix], Store(root=tmp_path / "out")
     read = kind.read
 
     def read_what_changes(reader: Any, span: Span, columns: Columns) -> Rows:
@@ -223,9 +223,11 @@ def test_an_input_that_changes_while_it_is_read_is_in_no_part(
         rewrite(path)
         return rows
 
-    monkeypatch.setattr(kind, "read", read_what_changes)
-    store = Store(root=tmp_path / "out")
-    outcome = run(str(tmp_path / "in"), store, CONFIG, fan_out=fan_out_here(store))
+    def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
+        monkeypatch.setattr(kind, "read", read_what_changes)  # now that it is planned
+        yield from fan_out_here(store)(chunks, job)
+
+    outcome = run(str(tmp_path / "in"), store, CONFIG, fan_out=fan_out)
     assert outcome.run.state == "incomplete"
     assert f"{name}: expected" in outcome.shortfall()
     assert store.part_sizes() == {}

@@ -34,6 +34,7 @@ from tests.support import (
     write_jsonl,
     write_parquet,
 )
+from tests.support.crash import hashing_run
 
 CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=100")
 ROWS = [{"id": row["id"], "text": None if i % 9 == 4 else row["text"]} for i, row in enumerate(texts(60))]
@@ -267,6 +268,7 @@ def bad_utf8(column: pa.Array) -> pa.Array:
         (with_column("id", lambda column: pa.array([""] * len(column))), "id"),
         (with_column("id", bad_utf8), "unreadable"),
         (with_column("n_tokens", lambda column: pa.array([1000] * len(column), pa.int32())), "count"),
+        (with_column("truncated", lambda column: pa.array([True] * len(column))), "count"),
         (lambda table: table.slice(1), "count"),
         (lambda table: pa.concat_tables([table, table]), "row"),
     ],
@@ -290,6 +292,30 @@ def test_a_part_that_was_written_wrong_is_found(
 )
 def test_a_receipt_that_claims_something_else_is_found(store: Store, claims: dict[str, Any], kind: str) -> None:
     assert kind in rewritten(store, lambda table: table, **claims)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (with_column("reason", lambda column: pa.array(["because"] * len(column))), "reason"),
+        (lambda table: pa.concat_tables([table, table]).slice(0, len(table) + 1), "row"),
+        (lambda table: pa.concat_tables([table.slice(0, 1)] * len(table)), "row"),
+        (with_column("row", lambda column: pa.array([*range(10_000, 10_000 + len(column))], pa.int64())), "row"),
+        (lambda table: table.slice(1), "count"),
+    ],
+)  # fmt: skip
+def test_rejects_that_were_written_wrong_are_found(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table], kind: str
+) -> None:
+    store = Store(root=tmp_path / "out")
+    hashing_run(write_jsonl(tmp_path / "in.jsonl", ROWS), store.root)
+    [receipt] = store.read_manifest().receipts.values()
+    assert receipt.rejected_rows > 2
+    table = change(pq.read_table(store.rejects_path(receipt.part)))
+    recipe = json.dumps(store.recipe_of(receipt.part))
+    receipt = msgspec.structs.replace(receipt, size_bytes=0, checksum="", rejects_checksum="")
+    store.append(store.publish(receipt, pq.read_table(store.data_path(receipt.part)), table, recipe))
+    assert kind in [found for found, path in problems(store) if path == f"rejects/{receipt.part}"]
 
 
 def test_a_part_of_another_receipt_is_found(store: Store) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from numpy.typing import NDArray
 
 from pipeline.driver.inventory import RunOptions
+from pipeline.driver.reuse import count_removed
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.thread import canary_ids
 from pipeline.errors import RemovalError
@@ -396,3 +401,19 @@ class Edits(RuleBasedStateMachine):
 )
 def test_after_any_edits_and_kills_the_dataset_is_the_one_made_from_nothing(examples: int, steps: int) -> None:
     run_state_machine_as_test(Edits, settings=hypothesis_settings(max_examples=examples, stateful_step_count=steps))
+
+
+some_texts = st.lists(st.lists(st.sampled_from("abcd"), max_size=5), max_size=3)
+
+
+@given(some_texts, some_texts)
+def test_of_equal_texts_as_many_are_removed_as_are_fewer(old: list[list[str]], new: list[list[str]]) -> None:
+    """Each list is a part; a text may be in several rows, and in several parts."""
+
+    def hashes(path: Path) -> NDArray[np.bytes_]:
+        return np.array([text.encode() * 16 for text in path.name.removeprefix("_")], "S16")
+
+    before, after = Counter(itertools.chain(*old)), Counter(itertools.chain(*new))
+    with patch("pipeline.driver.reuse._hashes", hashes):
+        found = count_removed(*([Path("_" + "".join(part)) for part in parts] for parts in (old, new)))
+    assert found == (before - after).total()

@@ -103,6 +103,28 @@ def test_vectors_that_are_not_finite_are_caught(checkpoints: Path, golden: Path)
         check_golden(config, lambda ids: vectors)
 
 
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 0.9999), ("bfloat16", 0.995), ("float16", 0.995)])
+def test_a_vector_passes_down_to_the_cosine_of_its_dtype_and_no_further(
+    checkpoints: Path, golden: Path, dtype: str, least: float
+) -> None:
+    """bfloat16 is what production computes in; what one text's vector has besides is at right angles to it."""
+    config = config_of(checkpoints / "bidirectional-text", golden, dtype=dtype)
+    vectors = reference(golden)
+    unit = vectors[2] / np.linalg.norm(vectors[2])
+    aside = np.roll(unit, 1) - unit * (np.roll(unit, 1) @ unit)
+    aside /= np.linalg.norm(aside)
+
+    def turned(cosine: float) -> NDArray[np.float32]:
+        found = vectors.copy()
+        found[2] = cosine * unit + np.sqrt(1 - cosine**2) * aside
+        return found
+
+    margin = (1 - least) / 10
+    check_golden(config, lambda ids: turned(least + margin))
+    with pytest.raises(EngineError, match=f"expected a cosine of at least {least}"):
+        check_golden(config, lambda ids: turned(least - margin))
+
+
 def test_another_prompt_is_a_choice_and_told_of(
     checkpoints: Path, golden: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

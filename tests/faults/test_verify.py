@@ -313,7 +313,7 @@ def test_rejects_that_were_written_wrong_are_found(
     assert receipt.rejected_rows > 2
     table = change(pq.read_table(store.rejects_path(receipt.part)))
     recipe = json.dumps(store.recipe_of(receipt.part))
-    receipt = msgspec.structs.replace(receipt, size_bytes=0, checksum="", rejects_checksum="")
+    receipt = msgspec.structs.replace(receipt, size_bytes=0, checksum="", rejects_checksum="", reasons={})
     store.append(store.publish(receipt, pq.read_table(store.data_path(receipt.part)), table, recipe))
     assert kind in [found for found, path in problems(store) if path == f"rejects/{receipt.part}"]
 

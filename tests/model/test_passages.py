@@ -216,5 +216,14 @@ def test_a_tokenizer_that_leaves_a_bare_space_leaves_nothing(tmp_path: Path, pro
     assert (passages.empty, passages.text) == ([0, 1, 2, 3], [4, 5, 6, 7])
 
 
+def test_a_piece_that_has_no_room_behind_its_prompt_is_cut_and_says_so() -> None:
+    """The worker leaves room for the prompt; these two leave none."""
+    passages = make_passages([LONG], tokenizer(), tokenizer(), prompt=PROMPT, on_long="split")
+    n_pieces = len(tokenizer().windows([LONG])[0])
+    assert len(passages.truncated) == n_pieces > 2
+    assert passages.truncated[:-1] == [True] * (n_pieces - 1)
+    assert max(map(len, passages.ids)) == MAX_TOKENS
+
+
 def test_no_texts_make_no_passages() -> None:
     assert make([], "split", prompt=PROMPT) == Passages()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ def publish_file(path: Path, data: pa.Buffer, check: Check = lambda: None) -> No
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     check()
-    with writing(path), contextlib.ExitStack() as on_leaving:
+    with writing(path, check), contextlib.ExitStack() as on_leaving:
         _make_folder(path.parent, check)
         on_leaving.callback(temporary.unlink, missing_ok=True)
         with open_file(temporary, "wb") as file:
@@ -108,7 +109,7 @@ def publish_file(path: Path, data: pa.Buffer, check: Check = lambda: None) -> No
 def append_file(path: Path, data: bytes, check: Check = lambda: None) -> None:
     """Add to the end of a file and flush it; raises OutputError. See `publish_file` for `check`."""
     check()
-    with writing(path):
+    with writing(path, check):
         _make_folder(path.parent, check)
         with open_file(path, "ab") as file:
             check()
@@ -128,9 +129,13 @@ def _flush(file: BufferedIOBase) -> None:
 
 
 def _make_folder(path: Path, check: Check) -> None:
-    if not kind_of(path):
+    """Make a folder, and of those above it the ones that were missing before the check: an output that was deleted
+    after it is not made again."""
+    missing = list(itertools.takewhile(lambda folder: not kind_of(folder), (path, *path.parents)))
+    if missing:
         check()
-        path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
 
 
 def move_file(path: Path, to: Path) -> None:
@@ -168,11 +173,12 @@ def file_checksum(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Translate what the system says about a file that cannot be written."""
+def writing(path: Path, check: Check = lambda: None) -> Iterator[None]:
+    """Translate what the system says about a file that cannot be written, unless `check` says more of it."""
     try:
         yield
     except OSError as error:
+        check()
         raise OutputError(
             f"output {path}: expected to write it, found: {error.strerror}; mend that and run again: what is finished "
             "stays"

@@ -3,6 +3,7 @@ system keeps what a dead process has written."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import threading
@@ -17,7 +18,7 @@ from pipeline.dataset.store import Store
 from pipeline.dataset.transaction import Transaction
 from pipeline.dataset.volume import LocalVolume
 from pipeline.errors import OutputLockedError
-from pipeline.files import open_file
+from pipeline.files import append_file, open_file, publish_file
 from tests.dataset.test_store import DATASET, MARK, RECEIPT, RECIPE, REJECTS, RUN, TABLE
 
 NEW = msgspec.structs.replace(RECEIPT, part="part-b.parquet")
@@ -211,3 +212,24 @@ def test_a_link_that_comes_after_the_look_is_not_followed(tmp_path: Path, monkey
         with pytest.raises(OSError, match="Too many levels of symbolic links"):
             open_file(tmp_path / "link", mode)
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_an_output_that_is_deleted_after_the_check_is_not_made_again(tmp_path: Path) -> None:
+    """A run may be stopped between any two steps: here after it has looked whether it holds the output still."""
+    output = tmp_path / "out"
+    kept = n_checks = 0
+
+    def check() -> None:
+        nonlocal n_checks
+        n_checks += 1
+        if not output.exists():
+            raise OutputLockedError("gone")
+        if n_checks == kept:
+            output.rmdir()
+
+    for write, last in itertools.product((publish_file, append_file), (1, 2)):
+        output.mkdir()
+        kept, n_checks = last, 0
+        with pytest.raises(OutputLockedError, match="gone"):
+            write(output / "data/part", b"", check)
+        assert not output.exists()

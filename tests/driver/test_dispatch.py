@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
@@ -315,17 +316,16 @@ def test_an_attempt_stays_after_a_death_alone(
     if loaded:
         may_load.set()
         thread.wait()
-    try:
-        with attempt(attempts, chunk, before, thread) as counted:
-            assert deaths_of(chunk, attempts.read()) == before + loaded
-            may_load.set()
-            counted.embed([[1]], 64)
-            assert attempts.read() == [Attempt(chunk=chunk, deaths=before + 1)]
-            ending()
-    except (EngineError, KeyboardInterrupt):
-        pass
-    finally:
-        thread.close()
+    on_leaving = contextlib.ExitStack()
+    on_leaving.callback(thread.close)
+    on_leaving.callback(may_load.set)  # whatever happens: the thread waits for it
+    quietly, attempted = contextlib.suppress(EngineError, KeyboardInterrupt), attempt(attempts, chunk, before, thread)
+    with on_leaving, quietly, attempted as counted:
+        assert deaths_of(chunk, attempts.read()) == before + loaded
+        may_load.set()
+        counted.embed([[1]], 64)
+        assert attempts.read() == [Attempt(chunk=chunk, deaths=before + 1)]
+        ending()
     assert [each.deaths for each in attempts.read()] == after
 
 

@@ -52,8 +52,9 @@ token: venv
 	@$(bin)/python -c 'import sys; from modal.config import config; sys.exit(0 if config.get("token_id") else \
 	    "expected a Modal token, found none: make one with `$(bin)/modal token new`; nothing was started")'
 
+# In the order of their names: by the number of their tests, files of few long ones would come last and alone.
 test: venv ## run the tests
-	$(bin)/pytest -m 'not slow' -n 2 --dist loadfile
+	$(bin)/pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: venv ## run the tests that take longer than a change can wait for
 	$(bin)/pytest -m slow

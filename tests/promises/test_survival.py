@@ -9,8 +9,10 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -23,6 +25,7 @@ from tests.support.sabotage import FakedCommand
 SEED = 11
 N_RACERS = 10
 WAITS = "time.sleep(0.03 * (len(token_ids) > 1))"
+PATIENCE_S = 60  # for what comes after a hundredth of a second
 
 
 def corpus(folder: Path, n_rows: int) -> Path:
@@ -42,14 +45,16 @@ def check_complete(output: Path, n_rows: int) -> None:
     assert sorted(ids(output)) == sorted(f"doc-{i}" for i in range(n_rows) if i % 100)
 
 
-def wait_for_engine(faked: FakedCommand, n_before: int) -> None:
-    """Wait until the engine of a run that has just been started embeds."""
-    while faked.embedded() == n_before:
+def wait_for_texts(faked: FakedCommand, process: subprocess.Popen[str], n_texts: int = 1) -> None:
+    """Wait until the engine of a run has been given more texts."""
+    wanted = faked.embedded() + n_texts
+    while faked.embedded() < wanted:
+        assert process.poll() is None, "the run was over too early"
         time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
-    ("kills", "n_rows"), [(10, 6_000), pytest.param(200, 100_000, marks=pytest.mark.slow)], ids=["10", "200"]
+    ("kills", "n_rows"), [(10, 7_500), pytest.param(200, 100_000, marks=pytest.mark.slow)], ids=["10", "200"]
 )
 def test_random_kills_cost_the_two_chunks_in_flight_and_no_part_that_was_published(
     tmp_path: Path, kills: int, n_rows: int
@@ -67,7 +72,7 @@ def test_random_kills_cost_the_two_chunks_in_flight_and_no_part_that_was_publish
             while len(set(parts(output)) - wanted[0]) < wanted[1]:
                 assert process.poll() is None, "the job was done before all kills were"
                 time.sleep(0.002)
-            time.sleep(chance.uniform(0, 0.12))
+            time.sleep(chance.uniform(0, 0.06))  # about a chunk, so the job outlasts all kills
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL, "the job was done before all kills were"
     there = parts(output)
@@ -93,10 +98,9 @@ def test_a_copy_taken_at_any_moment_of_a_run_resumes_to_the_whole_dataset(tmp_pa
     chance = random.Random(SEED)
     orders = itertools.cycle(itertools.permutations(["rejects", "data", "."]))
     with faked.start("run", "--input", source, "--output", output, *HASHING, *more) as process:
-        wait_for_engine(faked, 0)
         for i in range(copies):
-            time.sleep(chance.uniform(0.2, 0.5))
-            copy(output, tmp_path / f"copy-{i}", next(orders))
+            wait_for_texts(faked, process, chance.randint(60, 160))
+            copy(output, tmp_path / f"copy-{i}", next(orders), lambda: wait_for_texts(faked, process, 60))
         assert process.poll() is None, "the run was over before all copies were taken"
         process.kill()
     faked.engine("")
@@ -106,7 +110,7 @@ def test_a_copy_taken_at_any_moment_of_a_run_resumes_to_the_whole_dataset(tmp_pa
         check_complete(tmp_path / f"copy-{i}", n_rows)
 
 
-def copy(output: Path, destination: Path, order: Sequence[str]) -> None:
+def copy(output: Path, destination: Path, order: Sequence[str], wait: Callable[[], None]) -> None:
     """Copy as a backup does, which is no snapshot: one folder after the other, each as it is when its turn comes."""
     for name in order:
         (destination / name).mkdir(parents=True, exist_ok=True)
@@ -114,7 +118,7 @@ def copy(output: Path, destination: Path, order: Sequence[str]) -> None:
             with contextlib.suppress(FileNotFoundError):  # a temporary file that was renamed meanwhile
                 if path.is_file():
                     shutil.copy2(path, destination / name / path.name)
-        time.sleep(0.2)
+        wait()
 
 
 def test_of_ten_runs_at_once_one_works_and_when_it_is_killed_the_next_takes_over(tmp_path: Path) -> None:
@@ -131,7 +135,7 @@ def test_of_ten_runs_at_once_one_works_and_when_it_is_killed_the_next_takes_over
             assert racer.returncode == 4, error
             assert f'"pid": {owner.pid}' in error
             assert len(error.splitlines()) == 1
-    wait_for_engine(faked, 0)
+    wait_for_texts(faked, owner)
     owner.kill()
     owner.communicate()
     assert {int(line.split()[0]) for line in faked.log.read_text().splitlines()} == {owner.pid}
@@ -156,7 +160,18 @@ def test_a_holder_on_another_machine_is_known_by_its_beat(tmp_path: Path, age_s:
 
 def test_a_holder_goes_on_beating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    path, touch, n_touched = tmp_path / lock.NAME, os.utime, threading.Semaphore(0)
+
+    def watched(file: int) -> None:
+        touch(file)
+        n_touched.release()
+
     with lock.flock(tmp_path):
-        os.utime(tmp_path / lock.NAME, (0, 0))
-        while (tmp_path / lock.NAME).stat().st_mtime < time.time() - 5:
-            time.sleep(0.01)
+        monkeypatch.setattr(os, "utime", watched)
+        for _ in range(3):
+            touch(path, (0, 0))
+            while n_touched.acquire(blocking=False):  # beats that may have come before
+                pass
+            assert n_touched.acquire(timeout=PATIENCE_S)
+            assert n_touched.acquire(timeout=PATIENCE_S), "the beat after it began when the file was old"
+            assert path.stat().st_mtime > 0

@@ -29,13 +29,21 @@ def spent_usd(home: House) -> float:
 
 
 @pytest.mark.parametrize("n_containers", [1, 4])
-def test_what_a_run_says_it_cost_is_what_its_containers_took(tmp_path: Path, n_containers: int) -> None:
-    """One container is killed at work; of a single one, the driver hands over on the way as well."""
+@pytest.mark.parametrize(
+    ("times", "unseen_s"), [(1, 1.0), pytest.param(4, 0.0, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_what_a_run_says_it_cost_is_what_its_containers_took(
+    tmp_path: Path, n_containers: int, times: int, unseen_s: float
+) -> None:
+    """Within 2 %; one container is killed at work, and of a single one the driver hands over on the way as well.
+
+    A container does not see how long its process takes to start and to end, which counts in a short run.
+    """
     fault = KillAtInput(on=CLASS, nth=4 * n_containers, after_s=0.2)
-    hours = 12.0 / 3600 if n_containers == 1 else 22.0
+    hours = 12.0 * times / 3600 if n_containers == 1 else 22.0
     modal = f"driver_hours = {hours}\nusd_per_hour = {USD_PER_HOUR}"
     with house(tmp_path, chunk_tokens=1000, faults=[fault], modal=modal, scaledown_factor=1.0) as home:
-        home.engine(0.5 * n_containers)
+        home.engine(0.5 * times * n_containers)
         replace_in(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", f"SERVICE_IDLE_S = {IDLE_S}")
         replace_in(home, "jobs/resources.py", "DRIVER_IDLE_S = 10", "DRIVER_IDLE_S = 2")
         replace_in(home, "jobs/containers.py", "BEAT_S = 10.0", "BEAT_S = 0.25")
@@ -48,4 +56,5 @@ def test_what_a_run_says_it_cost_is_what_its_containers_took(tmp_path: Path, n_c
         assert len(home.plane.seen.of(CLASS)) == n_containers + 1
         assert (home.plane.seen.inputs_finished["drive"] > 1) == (n_containers == 1)
         said, found = status(tmp_path / "out")["cost_usd"], spent_usd(home)
-        assert said == pytest.approx(found, rel=0.02), (said, found)
+        unseen_usd = unseen_s * (n_containers + 1) * USD_PER_HOUR / 3600
+        assert abs(said - found) <= 0.02 * found + unseen_usd, (said, found)

@@ -28,15 +28,15 @@ def snapshot_follows() -> bool:
 
 def made_by() -> MadeBy:
     """Return what makes vectors here."""
-    return MadeBy(container=task(), gpu=_definition().resources.gpu_config.gpu_type)
+    return MadeBy(container=task(), gpu=_arguments().function_def.resources.gpu_config.gpu_type)
 
 
-def record(app: str, config: str, started_at: float) -> ContainerRecord:
+def record(config: str, started_at: float) -> ContainerRecord:
     """Return the record of this container, which started at `started_at`, in seconds since the epoch."""
-    definition = _definition()
+    definition = _arguments().function_def
     return ContainerRecord(
         task=task(),
-        app=app,
+        app=_arguments().app_id,
         config=config,
         gpu=definition.resources.gpu_config.gpu_type,
         n_cpus=definition.resources.milli_cpu / 1000,
@@ -48,12 +48,12 @@ def record(app: str, config: str, started_at: float) -> ContainerRecord:
 
 
 @functools.cache
-def _definition() -> api_pb2.Function:
-    """Return what Modal runs here, variants of the class (`with_options`) with what they ask for.
+def _arguments() -> api_pb2.ContainerArguments:
+    """Return what this container was started with: its app, and the function with what a variant of it asks for.
 
     It is what the client itself is started with; where it cannot be read, nothing is known.
     """
     arguments = api_pb2.ContainerArguments()
     with contextlib.suppress(KeyError, OSError, DecodeError):
         arguments.ParseFromString(Path(os.environ["MODAL_CONTAINER_ARGUMENTS_PATH"]).read_bytes())
-    return arguments.function_def
+    return arguments

@@ -15,6 +15,7 @@ from jobs.budget import Budget
 from jobs.fan_out import fan_out_to_containers
 from jobs.meter import ContainerMeter
 from jobs.pool import choose_pool, idle_s, usd_per_s
+from jobs.rate import found_rate, sized
 from jobs.request import Request, check_code, configured, find_input
 from jobs.volume import ModalVolume
 from pipeline.console import keep_notes
@@ -53,14 +54,18 @@ def _reported(work: Callable[[Request], dict[str, Any]], request: Mapping[str, A
 def _plan(request: Request) -> dict[str, Any]:
     source = find_input(request)
     config, _ = configured(request, is_run=False)
-    store = Store(root=resources.OUTPUT / request.output)
-    return {"exit_code": 0, **estimate(make_plan(source, store, config, request.options), store, config)}
+    resources.output.reload()
+    rate = found_rate(request, config)
+    config, store = sized(config, rate), Store(root=resources.OUTPUT / request.output)
+    return {"exit_code": 0, **estimate(make_plan(source, store, config, request.options), store, config, rate)}
 
 
 def _drive(request: Request, began_at: float) -> dict[str, Any]:
     source = find_input(request)
     config, on_dtype = configured(request)
     volume = ModalVolume()
+    volume.reload()
+    config = sized(config, found_rate(request, config))
     store = Store(root=resources.OUTPUT / request.output, volume=volume)
     until = began_at + config.modal.driver_hours * resources.HOURS
     gpu = request.gpu or config.modal.gpu

@@ -49,6 +49,7 @@ def about(config: str = "") -> dict[str, Any]:
     said: dict[str, Any] = {
         "config": resources.CONFIG,
         "gpu": resources.RENTED.gpu,
+        "snapshot": resources.RENTED.snapshot,
         "code": resources.code_digest(),
         "models": models,
     }

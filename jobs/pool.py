@@ -10,6 +10,7 @@ import modal
 import msgspec
 
 from jobs import embedding_service, resources
+from jobs.checks.record import measured
 from jobs.request import Request
 from pipeline.config import Config, load_config
 from pipeline.driver import container_usd_per_s
@@ -45,26 +46,30 @@ def choose_pool(request: Request, config: Config) -> Pool:
     """Return the pool for a request; asks the service what it is and starts no engine.
 
     It is the service's own, which other callers share, unless the run wants another GPU, more containers or
-    `--own-pool`. A config without a GPU runs on a class that never has one. Raises UsageError where the service has
+    `--own-pool`, or a preflight found that containers do better without a snapshot: a class without one takes what GPU
+    it is given, and none where the config has none. Raises UsageError where the service has
     other code and RecipeError where it has another model than the run asks for.
     """
     found, class_named = _about(request)
     _check_model(found, request, config)
     gpu, n_containers = request.gpu or config.modal.gpu, request.max_containers or config.modal.max_containers
-    never_has_gpu = bool(found["gpu"]) and not gpu
+    check = measured(config, gpu)
+    without_snapshot = found["snapshot"] and check is not None and check.snapshot is False
+    is_plain = (bool(found["gpu"]) and not gpu) or without_snapshot
     options: dict[str, Any] = {}
-    if request.own_pool or n_containers != 1 or gpu not in ("", found["gpu"]):
+    if request.own_pool or n_containers != 1 or gpu not in ("", found["gpu"]) or (without_snapshot and gpu):
         options = {"max_containers": n_containers}
         options |= {"gpu": gpu} if gpu else {}
+        options |= {"memory": resources.GPU_MEMORY_MIB} if gpu and is_plain else {}
         options |= {"scaledown_window": OWN_WINDOW_S} if request.own_pool else {}
-    service = class_named(resources.CPU_CLASS if never_has_gpu else resources.SERVICE_CLASS)
+    service = class_named(resources.CPU_CLASS if is_plain else resources.SERVICE_CLASS)
     service = service.with_options(**options) if options else service
     whose = "a pool of its own" if options else "the service's pool"
     many = "one container" if n_containers == 1 else f"up to {n_containers} containers"
     return Pool(
         service=service(**_parameters(request, config)),
         n_containers=n_containers,
-        in_words=f"{whose}: {many}, {gpu or 'no GPU'}",
+        in_words=f"{whose}: {many}, {gpu or 'no GPU'}{', without a snapshot' if without_snapshot else ''}",
     )
 
 

@@ -19,6 +19,7 @@ MINUTES = 60  # seconds
 HOURS = 60 * MINUTES
 
 DRIVER_APP = "embed-corpus"
+OUTPUT_VOLUME = "embedding-output"
 DRIVER_CPUS = 1
 DRIVER_IDLE_S = 10  # that a driver stays after its run
 SERVICE_APP = "vllm-embedding-snapshot"
@@ -34,7 +35,7 @@ STARTUP_TIMEOUT_S = 30 * MINUTES  # that one may take to load its model
 def code_digest() -> str:
     """Return a hash over the names and bytes of what travels in an image; it is the same on both sides of a deploy."""
     digest = hashlib.blake2b(digest_size=16)
-    sources = [*(REPOSITORY / "pipeline").rglob("*.py"), *(REPOSITORY / "jobs").glob("*.py")]
+    sources = [*(REPOSITORY / "pipeline").rglob("*.py"), *(REPOSITORY / "jobs").rglob("*.py")]
     for path in sorted(sources, key=lambda path: path.relative_to(REPOSITORY).as_posix()):
         data = path.read_bytes()
         digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0{len(data)}\0".encode() + data)
@@ -44,7 +45,7 @@ def code_digest() -> str:
 weights = modal.Volume.from_name("hf-embedding-cache", create_if_missing=True)
 compiled = modal.Volume.from_name("vllm-jit-cache", create_if_missing=True)
 corpus = modal.Volume.from_name("embedding-corpus", create_if_missing=True)
-output = modal.Volume.from_name("embedding-output", create_if_missing=True)
+output = modal.Volume.from_name(OUTPUT_VOLUME, create_if_missing=True)
 locks = modal.Dict.from_name("embedding-locks", create_if_missing=True)
 attempts = modal.Dict.from_name("embedding-attempts", create_if_missing=True)
 containers = modal.Dict.from_name("embedding-containers", create_if_missing=True)

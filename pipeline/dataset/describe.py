@@ -77,7 +77,10 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
     removes = (
         f"; removes {plan['removed_rows']:,} rows of {plan['removed_files']:,} files" if plan["removed_rows"] else ""
     )
-    return PLAN.format(**plan) + removes
+    takes = ""
+    if plan["rate_source"]:
+        takes = "; {engine_hours:,.2f} hours of the engine, about ${cost_usd:,.2f} ({rate_source})".format(**plan)
+    return PLAN.format(**plan) + takes + removes
 
 
 def describe_run(run: Mapping[str, Any], *, output: str = "") -> str:

@@ -6,6 +6,7 @@ from pipeline.driver.fan_out import FanOut, fan_out_here, saying
 from pipeline.driver.inventory import RunOptions, kept_dtype
 from pipeline.driver.plan import make_plan
 from pipeline.driver.prices import NONPREEMPTIBLE, container_usd_per_s, is_listed
+from pipeline.driver.rate import Rate
 from pipeline.driver.run import Outcome, run
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Held",
     "Meter",
     "Outcome",
+    "Rate",
     "RunOptions",
     "container_usd_per_s",
     "dispatch",

@@ -8,16 +8,18 @@ from typing import Any, Protocol
 from pipeline.config import Config
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.plan import Plan
+from pipeline.driver.rate import Rate, reckon
 from pipeline.driver.removal import removal
 from pipeline.driver.reuse import reusable_vectors, share_missing
 from pipeline.worker import Job
 
 
-def estimate(plan: Plan, store: Store, config: Config) -> dict[str, Any]:
+def estimate(plan: Plan, store: Store, config: Config, rate: Rate | None = None) -> dict[str, Any]:
     """Return the object of `plan --json`: counts over the chunks still to be made.
 
     The interval of tokens is two standard errors of the sampled mean to either side.
-    A text with a vector in a part that is being replaced counts as no tokens.
+    A text with a vector in a part that is being replaced counts as no tokens. Without a rate
+    hours and dollars are null.
     """
     job = Job(root=plan.corpus.root, columns=plan.corpus.columns, config=config)
     shares = share_missing(plan.chunks, job, reusable_vectors(plan, store))
@@ -32,8 +34,7 @@ def estimate(plan: Plan, store: Store, config: Config) -> dict[str, Any]:
         "tokens_high": round(tokens + margin),
         "removed_rows": leaving.rows,
         "removed_files": len(leaving.sources),
-        "engine_hours": None,
-        "cost_usd": None,
+        **reckon(tokens, rate),
     }
 
 

@@ -156,6 +156,10 @@ class Loopback:
         """How many inputs wait or run."""
         return sum(call.unfinished for call in list(self._plane.calls.values()))
 
+    def bill_ahead(self, seconds: float) -> None:
+        """Bill from now on as if so much time had passed: a bill is of full hours that are over."""
+        self._plane.bill_ahead_s = seconds
+
     def seed(self, volume: str, folder: Path, version: int = 1) -> None:
         """Add the files and links below a folder to a volume, creating it if need be."""
         self._ask(self._seed(volume, folder, version))

@@ -1,9 +1,11 @@
 """What a test may set: the settings of a plane, and the faults it is to suffer, as data."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar
+
+from modal_proto import api_pb2 as api
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,7 @@ class Settings:
     stop_grace_s: float = 5.0
     background_commit_s: float | None = None
     reload_after_commit: bool = True
+    usd_per_s: Callable[[api.Resources], float] = lambda _: 0.0  # of a container, as it is billed
     container_env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

@@ -18,7 +18,9 @@ from .functions import App, Function
 from .knobs import Faults, Settings
 from .rpc_apps import AppRpcs, FunctionRpcs
 from .rpc_calls import CallRpcs, ContainerRpcs
-from .rpc_objects import ObjectRpcs, VolumeRpcs
+from .rpc_objects import ObjectRpcs
+from .rpc_volumes import VolumeRpcs
+from .rpc_workspace import WorkspaceRpcs
 from .seen import CommitSeen, PayloadSeen, Seen
 from .volumes import Volume
 
@@ -28,7 +30,7 @@ WINDOW_BYTES = 64 << 20
 PREFIXES = {"Dict": "di", "Secret": "st", "Volume": "vo"}
 
 
-class Service(AppRpcs, FunctionRpcs, ObjectRpcs, CallRpcs, ContainerRpcs, VolumeRpcs):
+class Service(AppRpcs, FunctionRpcs, ObjectRpcs, CallRpcs, ContainerRpcs, VolumeRpcs, WorkspaceRpcs):
     """Everything that one listener answers."""
 
 
@@ -52,6 +54,7 @@ class Plane:
         self.names: dict[tuple[str, str], str] = {}
         self.secrets = {self.new_name("Secret", name): dict(env) for name, env in settings.secrets.items()}
         self.url = ""
+        self.bill_ahead_s = 0.0  # that bills are made as if so much time had passed
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[Server] = []
 

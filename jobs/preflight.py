@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import modal
 
 from jobs import resources
+from jobs.body import settled
 from jobs.checks.bill import bill_usd, check_bill
 from jobs.checks.crash import check_crash, crash_usd
 from jobs.checks.engine import check_engine, engine_usd
@@ -20,7 +21,7 @@ from jobs.checks.ledger import Finding, Ledger, open_ledger
 from jobs.checks.record import NAME
 from jobs.checks.snapshot import check_snapshot, snapshot_usd
 from jobs.checks.weights import check_weights, weights_usd
-from pipeline.config import Config, load_config
+from pipeline.config import Config
 from pipeline.console import in_one_line
 from pipeline.errors import IncompleteError, PipelineError, UsageError
 from pipeline.model import check_memory
@@ -58,7 +59,7 @@ def main(cpu: bool = False, max_usd: float = 3.0) -> None:
     try:
         if not max_usd > 0:
             raise UsageError(f"--max-usd: expected dollars over 0, found {max_usd}")
-        config = load_config(resources.REPOSITORY / resources.CONFIG)
+        config = settled(resources.CONFIG)
         check_memory(config, config.modal.gpu)
         ledger = open_ledger(config, resources.CONFIG, max_usd)
         steps = FREE if cpu else FREE + ON_GPU
@@ -96,6 +97,6 @@ def _conclude(steps: tuple[Step, ...], ledger: Ledger) -> None:
     """Print where the findings are; raises IncompleteError where one is missing, or is not as runs need it."""
     print(f"${ledger.check.usd:,.3f} spent; all of it is in {NAME} on the volume {resources.OUTPUT_VOLUME}")
     states = {step.name: ledger.check.steps[step.name].state for step in steps}
-    found = ", ".join(f"{name} {state}" for name, state in states.items() if state != "well")
+    found = ", ".join(f"{name} {state}" for name, state in states.items() if state not in ("well", "waiting"))
     if found:
         raise IncompleteError(f"preflight: expected every step well, found {found}; read above what to do")

@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.schema import REASONS
 from scripts.sample_corpus import build_sample
 from tests.support import REPOSITORY, embed_corpus, ids, texts, write_jsonl
-from tests.support.modal_jobs import house, needs_plane
+from tests.support.modal_jobs import house, needs_plane, shorten_preflight
 
 README = (REPOSITORY / "README.md").read_text()
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.toml"))
@@ -72,9 +72,10 @@ def test_the_modal_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> N
         local = (REPOSITORY / "configs/local.toml").read_text()
         config = local.replace('kind = "vllm"', 'kind = "hashing"').replace("dims = [384]", "dims = [1024]")
         (home.folder / "configs/readme.toml").write_text(config)
+        shorten_preflight(home)
         write_jsonl(home.folder / "wiki/a.jsonl", texts(50))
         lines = [line for line in shell_lines() if line.startswith((".venv/bin/modal", "mkdir")) or "vectors/" in line]
-        assert len(lines) == 13
+        assert len(lines) == 14
         (home.folder / "key.env").write_text("VLLM_API_KEY=a-key\n")
         for line in lines:
             program, *arguments = shlex.split(line)

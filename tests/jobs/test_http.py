@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -57,15 +57,23 @@ def test_a_deploy_registers_a_web_server_with_its_key_when_it_was_asked_for_and_
         assert len(found.volume_mounts) == 4
 
 
-def serve(port: int, before: str = "", **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def serve(port: int, before: str = "", **env: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield the process of a container that has begun to serve; it is killed where a test leaves it."""
+    with subprocess.Popen(
         [sys.executable, "-c", f"{before}\n{SERVE}", str(port)],
         cwd=REPOSITORY,
         env={**os.environ, "EMBED_CONFIG": "configs/local.toml", "EMBED_HTTP": "1", **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "serving\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def ask(port: int, method: str, path: str, key: str) -> tuple[int, str]:
@@ -96,8 +104,6 @@ def test_a_container_whose_model_does_not_load_says_so_to_every_client_with_the_
 ) -> None:
     port = free_port()
     with serve(port, before, VLLM_API_KEY=KEY, **env) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "serving\n"
         for method, path in REQUESTS:
             assert ask(port, method, path, KEY) == (503, reason)
             assert ask(port, method, path, "") == (503, WITHHELD)
@@ -111,19 +117,14 @@ def test_a_container_whose_model_does_not_load_says_so_to_every_client_with_the_
 def test_a_container_without_a_key_says_so_to_everyone() -> None:
     port = free_port()
     with serve(port, VLLM_API_KEY="") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "serving\n"
         status, message = ask(port, "POST", "/v1/embeddings", "")
         assert (status, "expected a key, found none" in message) == (503, True)
-        process.terminate()
 
 
 @pytest.mark.slow
 def test_the_container_serves_with_the_key_of_its_environment_and_dies_with_the_server() -> None:
     port = free_port()
     with serve(port, VLLM_API_KEY="sk-of-a-test") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "serving\n"
         environment = {**os.environ, "BASE_URL": f"http://127.0.0.1:{port}", "OPENAI_API_KEY": "sk-of-a-test"}
         client = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "tests/serve/test_embedding_client.py"],

@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it sets up .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv embed deploy token test test-slow mutate fuzz fuzz-http check format lock clean
+.PHONY: help venv embed deploy token test test-slow mutate fuzz fuzz-http check check-images format lock clean
 
 bin := .venv/bin
 
@@ -75,11 +75,17 @@ check: venv ## format, lint, types
 	$(bin)/ruff check
 	$(bin)/mypy
 
+# As a deploy installs them, less the downloads: whether all that the locks name can still be had for the images' Python.
+check-images: venv ## ask the package index whether the locks of the Modal images still install
+	for image in service driver; do env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(bin)/uv pip install --dry-run \
+	    --require-hashes --no-build --python-version 3.12 --python-platform x86_64-manylinux_2_36 \
+	    --target build/$$image --requirements jobs/images/$$image.txt --quiet || exit 1; done
+
 format: venv ## put the code into the form that check wants
 	$(bin)/ruff format
 	$(bin)/ruff check --fix
 
-lock: ## renew requirements.lock after a change of dependencies
+lock: ## renew requirements.lock and the locks of the Modal images after a change of dependencies
 	scripts/lock
 
 clean: ## remove what the other targets made, but no dataset

@@ -4,9 +4,6 @@ modal deploy jobs/embedding_service.py
 modal run jobs/embedding_service.py::download_weights
 """
 
-import os
-import sys
-import threading
 from typing import Any
 
 import modal
@@ -15,10 +12,9 @@ import msgspec
 from jobs import resources
 from jobs.body import COMMON, WITH_SNAPSHOT, ServiceBody, SnapshotBody, settled
 from jobs.resources import HOURS, MINUTES
+from jobs.serve import serve
 from pipeline.config import load_config
-from pipeline.errors import EngineError
 from pipeline.model import locate, open_checkpoint, pin_and_check
-from pipeline.serve import Server, read_key
 
 app = modal.App(resources.SERVICE_APP)
 HTTP_PORT = 8000
@@ -83,18 +79,7 @@ if resources.HTTP:  # one who reaches a server without its key would start a GPU
     @modal.web_server(HTTP_PORT, startup_timeout=1 * MINUTES)
     def serve_http() -> None:
         """Serve OpenAI's `/v1/embeddings`, which takes the key of the secret vllm-embedding-api-key."""
-        config = pin_and_check(settled(resources.CONFIG))
-        server = Server(config, host="0.0.0.0", port=HTTP_PORT, key=read_key(None, os.environ))
-        server.wait_until_ready()
-        threading.Thread(target=_die_with, args=[server], daemon=True).start()
-
-
-def _die_with(server: Server) -> None:
-    try:
-        server.wait()
-    except EngineError as error:
-        print(error, file=sys.stderr, flush=True)
-    os._exit(server.exit_code)
+        serve(lambda: pin_and_check(settled(resources.CONFIG)), HTTP_PORT)
 
 
 @app.function(

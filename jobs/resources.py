@@ -82,7 +82,12 @@ ENVIRONMENT = {
     "TORCH_NCCL_ENABLE_MONITORING": "0",
     "TORCH_CPP_LOG_LEVEL": "FATAL",
 }
-LIBRARIES = ("backports.zstd", "huggingface_hub>=2.4", "msgspec", "numpy", "pandas", "pyarrow", "tokenizers", "tqdm")
+
+
+def _with_libraries(image: modal.Image, lock: str) -> modal.Image:
+    """Install what a lock of jobs/images pins; the file is read by a deploy, and is not in a container."""
+    path = REPOSITORY / "jobs/images" / lock
+    return image.uv_pip_install(requirements=[str(path)], extra_options="--require-hashes --no-build")
 
 
 def _with_sources(image: modal.Image) -> modal.Image:
@@ -91,15 +96,11 @@ def _with_sources(image: modal.Image) -> modal.Image:
 
 # Only download_weights talks to the hub: a run takes what is on the volume, and a GPU never waits for a download.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
-cpu_image = modal.Image.debian_slim(python_version="3.12").uv_pip_install(*LIBRARIES)
+cpu_image = _with_libraries(modal.Image.debian_slim(python_version="3.12"), "driver.txt")
 download_image = _with_sources(cpu_image.env(ENVIRONMENT))
 driver_image = _with_sources(cpu_image.env(ENVIRONMENT | OFFLINE))
-service_image = _with_sources(
-    modal.Image.from_registry("nvidia/cuda:13.0.2-devel-ubuntu24.04", add_python="3.12")
-    .entrypoint([])
-    .uv_pip_install("vllm==0.32.0", *LIBRARIES)
-    .env(ENVIRONMENT | OFFLINE)
-)
+gpu_image = modal.Image.from_registry("nvidia/cuda:13.0.2-devel-ubuntu24.04", add_python="3.12").entrypoint([])
+service_image = _with_sources(_with_libraries(gpu_image, "service.txt").env(ENVIRONMENT | OFFLINE))
 
 # Of the hub, for a gated model. In a container the variable is there exactly if it was here.
 hub_token = [modal.Secret.from_dict({"HF_TOKEN": os.environ["HF_TOKEN"]})] if os.environ.get("HF_TOKEN") else []

@@ -74,14 +74,14 @@ class AccessMiddleware:
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         path, method = scope["path"], METHODS.get(scope["path"])
-        if not self._admits(scope):
+        if not admits(scope, self._settings.key_sha256):
             text = "key: expected `Authorization: Bearer` with the key of this server, once"
-            await _refuse(receive, send, 401, text, (b"www-authenticate", b"Bearer"))
+            await refuse(receive, send, 401, text, (b"www-authenticate", b"Bearer"))
         elif method is None:
-            await _refuse(receive, send, 404, f"path: expected one of {', '.join(METHODS)}, found another one")
+            await refuse(receive, send, 404, f"path: expected one of {', '.join(METHODS)}, found another one")
         elif method != scope["method"]:
             text = f"method: expected {method} for {path}, found {scope['method']}"
-            await _refuse(receive, send, 405, text, (b"allow", method.encode()))
+            await refuse(receive, send, 405, text, (b"allow", method.encode()))
         elif path == "/v1/embeddings":
             await self._embed(scope, receive, send)
         elif path == "/v1/models":
@@ -128,13 +128,15 @@ class AccessMiddleware:
         model = {"id": self._settings.model, "object": "model", "created": self._created, "owned_by": "embed-corpus"}
         return {"object": "list", "data": [model | {"max_model_len": self._settings.max_tokens}]}
 
-    def _admits(self, scope: Message) -> bool:
-        if self._settings.key_sha256 is None:
-            return True
-        found = [value for name, value in scope["headers"] if name == b"authorization"]
-        scheme, _, key = b"".join(found[:1]).decode("latin-1").partition(" ")
-        known = hmac.compare_digest(digest(key), self._settings.key_sha256)
-        return known and len(found) == 1 and scheme.lower() == "bearer"
+
+def admits(scope: Message, key_sha256: str | None) -> bool:
+    """Return whether a request has the key with this digest, once; None admits everyone."""
+    if key_sha256 is None:
+        return True
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    scheme, _, key = b"".join(found[:1]).decode("latin-1").partition(" ")
+    known = hmac.compare_digest(digest(key), key_sha256)
+    return known and len(found) == 1 and scheme.lower() == "bearer"
 
 
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
@@ -149,7 +151,7 @@ async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-async def _refuse(receive: Receive, send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
+async def refuse(receive: Receive, send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
     """Answer once the body has passed by: who is still sending hears no answer."""
     async for _ in _pieces(receive):
         pass

@@ -51,7 +51,7 @@ class Server:
         self._shown = bool(os.environ.get(DEBUG_VARIABLE))
         self._lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         self._cause = ""  # what the engine said of its end
-        with _listen(host, port) as listener:
+        with listen(host, port) as listener:
             self._process = subprocess.Popen(
                 server_command(config, folder),
                 env=server_environment(config, key, os.environ, listener=listener.fileno()),
@@ -73,7 +73,7 @@ class Server:
         self.stop()
 
     def wait_until_ready(self) -> None:
-        """Return when the server is healthy and has embedded a text; raises EngineError when it ends first."""
+        """Return when the server is healthy and has embedded a text; raises EngineError where it ends or is ended."""
         while self._ask("GET", "/health", timeout_s=PROBE_S)[0] != 200:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PROBE_EVERY_S)
@@ -81,6 +81,7 @@ class Server:
         width, asked = self._config.model.dims[0], {"model": self._config.model.name, "input": "ready?"}
         status, body = self._ask("POST", "/v1/embeddings", asked)
         if status != 200 or len(json.loads(body)["data"][0]["embedding"]) != width:
+            self.stop()
             raise EngineError(
                 f"server: expected an embedding of {width} numbers, found status {status}: {body[:200]!r}"
             )
@@ -149,7 +150,7 @@ class Server:
                 return 0, b""
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; from now on nobody else can. Raises UsageError for an address that is taken."""
     where = f"server: expected an address to listen on, found {host or 'an empty host'} port {port}"
     if not host:

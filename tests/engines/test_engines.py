@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -184,6 +185,31 @@ thread.close()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_vllm_says_much_while_it_loads_and_nothing_of_a_batch() -> None:
+    """On Modal it is at INFO for as long as a container lives: a line for each batch would be the whole log."""
+    script = """
+import sys
+from pipeline.engines.thread import EngineThread
+from tests.support import local_config
+
+thread = EngineThread(local_config())
+thread.wait()
+print("LOADED", file=sys.stderr, flush=True)
+for i in range(50):
+    assert not thread.embed([[101, 2000 + i, 102]] * 8, 384).refused
+print("EMBEDDED", file=sys.stderr, flush=True)
+thread.close()
+"""
+    env = {**os.environ, "EMBED_LOGGED": "1", "VLLM_LOGGING_LEVEL": "INFO"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, env=env)
+    assert done.returncode == 0, done.stderr
+    loading, loaded, after = done.stderr.partition("LOADED\n")
+    assert loaded
+    assert " INFO " in loading
+    assert after.partition("EMBEDDED\n")[0] == ""
 
 
 def test_on_volumes_the_weights_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ class Image(NamedTuple):
 
     env: dict[str, str]
     files: dict[str, Path]
+    recipe: tuple[api.Image, ...]  # what was asked for, that of its base first
 
 
 class Container:

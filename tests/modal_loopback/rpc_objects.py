@@ -28,9 +28,11 @@ class ObjectRpcs(Service):
         image, plane = request.image, self.plane
         env: dict[str, str] = {}
         files: dict[str, Path] = {}
+        recipe: tuple[api.Image, ...] = (image,)
         for base in image.base_images:
             env |= plane.images[base.image_id].env
             files |= plane.images[base.image_id].files
+            recipe = (*plane.images[base.image_id].recipe, *recipe)
         for command in image.dockerfile_commands:
             if command.startswith("ENV "):
                 env |= dict(pair.partition("=")[::2] for pair in shlex.split(command[4:]))
@@ -38,7 +40,7 @@ class ObjectRpcs(Service):
                 sources = plane.mounts[image.context_mount_id]
                 files |= {copied[1].rstrip("/") + name: path for name, path in sources.items()}
         image_id = _hashed("im", image.SerializeToString(deterministic=True))
-        plane.images[image_id] = Image(env, files)
+        plane.images[image_id] = Image(env, files, recipe)
         result = api.GenericResult(status=STATUS.GENERIC_STATUS_SUCCESS)
         metadata = api.ImageMetadata(image_builder_version=BUILDER_VERSION)
         return {"image_id": image_id, "result": result, "metadata": metadata}

@@ -17,8 +17,13 @@ class Settings:
     heartbeat_timeout_s: float = 60.0
     orphan_s: float = 120.0
     stop_grace_s: float = 5.0
-    background_commit_s: float | None = None
+    background_commit_s: float | None = 5.0
+    commit_s: float = 0.0  # that a commit of changes takes
+    commit_s_per_file: float = 0.0  # of the volume, in addition
     reload_after_commit: bool = True
+    reload_s: float = 0.0  # for which a volume is empty, in addition to the time that a reload takes
+    max_files: int = 500_000  # and folders and links, in a volume of version 1
+    max_files_in_folder: int = 262_144  # in a volume of version 2
     container_env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

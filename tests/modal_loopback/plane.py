@@ -18,7 +18,8 @@ from .functions import App, Function
 from .knobs import Faults, Settings
 from .rpc_apps import AppRpcs, FunctionRpcs
 from .rpc_calls import CallRpcs, ContainerRpcs
-from .rpc_objects import ObjectRpcs, VolumeRpcs
+from .rpc_objects import ObjectRpcs
+from .rpc_volumes import VolumeRpcs
 from .seen import CommitSeen, PayloadSeen, Seen
 from .volumes import Volume
 
@@ -103,7 +104,8 @@ class Plane:
     def new_volume(self, volume_id: str, name: str, version: int) -> Volume:
         store = self.blobs.root / "volume" / volume_id
         store.mkdir(parents=True)
-        volume = Volume(id=volume_id, name=name, version=version, created_s=time.time(), store=store)
+        most = self.settings.max_files_in_folder if version == 2 else self.settings.max_files
+        volume = Volume(id=volume_id, name=name, version=version, created_s=time.time(), store=store, max_files=most)
         self.volumes[volume_id] = volume
         return volume
 

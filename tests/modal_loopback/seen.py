@@ -56,6 +56,7 @@ class Seen:
     commits: list[CommitSeen] = field(default_factory=list)
     inputs_started: Counter[str] = field(default_factory=Counter)
     inputs_finished: Counter[str] = field(default_factory=Counter)
+    max_commits: Counter[str] = field(default_factory=Counter)  # of a volume at once
     max_containers: Counter[str] = field(default_factory=Counter)
     max_busy: Counter[str] = field(default_factory=Counter)  # containers with an input at once
     max_inputs: Counter[str] = field(default_factory=Counter)

@@ -1,6 +1,7 @@
 """One deployed app with a function for each behaviour that the tests look at."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -134,6 +135,19 @@ class Desk:
     @modal.method()
     def reload(self) -> None:
         desk_volume.reload()
+
+    @modal.method()
+    def look_while_reloading(self, path: str, other: str) -> list[bool]:
+        """Reload, write `other` once `path` is not there, and return the changes of whether it is."""
+        looks = [Path(path).exists()]
+        reload = threading.Thread(target=desk_volume.reload)
+        reload.start()
+        while reload.is_alive():
+            if (is_there := Path(path).exists()) != looks[-1]:
+                looks.append(is_there)
+                if not is_there:
+                    self.write.local(other, "meanwhile")
+        return looks
 
     @modal.method()
     def reload_while_open(self, path: str) -> str:

@@ -1,0 +1,110 @@
+"""Faults on the plane happen when a rule says so, and the client sees what Modal would let it see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.modal_loopback import DelayAnswer, DropResult, KillAtInput, Loopback, PreemptAtInput, Settings
+from tests.support import REPOSITORY
+from tests.support.plane import APPS, Ask, asking, eventually, modal, needs_plane
+
+pytestmark = needs_plane
+
+
+def test_killed_at_the_nth_input_the_map_still_completes(plane: Loopback, ask: Ask) -> None:
+    plane.faults.add(rule := KillAtInput(on="square", nth=3))
+    started = plane.seen.inputs_started["square"]
+    assert ask('answer = list(modal.Function.from_name("work", "square").map(range(6)))') == [
+        0,
+        1,
+        4,
+        9,
+        16,
+        25,
+    ]
+    assert plane.faults.fired[-1] is rule
+    assert plane.seen.inputs_started["square"] == started + 7
+    assert "fault" in [container.why for container in plane.seen.of("square")]
+
+
+def test_lost_result_makes_the_work_run_again(plane: Loopback, ask: Ask) -> None:
+    plane.faults.add(DropResult(on="square", nth=2), DropResult(on="nap", kill=False))
+    started = plane.seen.inputs_started["square"], plane.seen.inputs_started["nap"]
+    answer = ask(
+        """
+        answer = [list(modal.Function.from_name("work", "square").map(range(4))),
+                  modal.Function.from_name("work", "nap").remote(0.01)]
+        """,
+    )
+    assert answer == [[0, 1, 4, 9], 0.01]
+    assert plane.seen.inputs_started["square"] == started[0] + 5
+    assert plane.seen.inputs_started["nap"] == started[1] + 2
+
+
+def test_driver_killed_in_mid_map_runs_again(plane: Loopback, ask: Ask) -> None:
+    plane.faults.add(KillAtInput(on="driver", after_s=1.0), DelayAnswer(on="FunctionPutOutputs", seconds=2.0))
+    calls = plane.seen.rpcs["FunctionMap"]
+    assert ask('answer = modal.Function.from_name("work", "driver").remote(5)') == [0, 1, 4, 9, 16]
+    assert plane.seen.rpcs["FunctionMap"] == calls + 3
+
+
+def test_preempted_input_runs_again_after_the_exit_hook(plane: Loopback, ask: Ask) -> None:
+    plane.faults.add(PreemptAtInput(on="Model", after_s=3.0, grace_s=10))
+    n_before = len(plane.seen.of("Model"))
+    answer = ask('answer = modal.Cls.from_name("work", "Model")(size=50).run.remote(8.0)')
+    assert answer == [50, ["load", "wake"]]
+    first, second = plane.seen.of("Model")[n_before:]
+    assert first.why == "preempted"
+    assert (first.inputs, second.inputs) == (1, 1)
+    assert modal(plane, "app", "logs", "work").count("model 50 closes") >= 1
+
+
+def test_an_input_that_keeps_killing_fails_at_last(plane: Loopback, ask: Ask) -> None:
+    answer = ask(
+        """
+        die = modal.Function.from_name("work", "die")
+        answer = [r if isinstance(r, int) else str(r) for r in die.map([1, -1, 2], return_exceptions=True)]
+        """,
+    )
+    assert answer == [1, "die lost 3 containers on this input", 2]
+
+
+def test_a_deployed_container_that_cannot_start_is_started_again_for_ever(tmp_path: Path) -> None:
+    with Loopback(tmp_path, settings=Settings(secrets={"key": {"KEY": ""}})) as plane, asking(plane) as ask:
+        modal(plane, "deploy", f"{APPS}/work.py")
+        call = ask('answer = modal.Cls.from_name("work", "Broken")().run.spawn().object_id')
+        eventually(lambda: len(plane.seen.of("Broken")) > 3)
+        assert plane.n_unfinished == 1
+        ask(f'modal.FunctionCall.from_id("{call}").cancel(); answer = None')
+        assert plane.wait(call).status == "TERMINATED"
+        assert plane.n_unfinished == 0
+
+
+def test_an_enter_hook_that_raises_fails_the_call_of_an_app_that_is_not_deployed(plane: Loopback) -> None:
+    done = plane.modal("run", f"{APPS}/work.py::Broken.run", cwd=REPOSITORY)
+    assert done.returncode != 0
+    assert "no weights here" in done.stdout + done.stderr
+
+
+def test_a_call_finds_those_that_it_made(plane: Loopback, ask: Ask) -> None:
+    graph = ask(
+        """
+        call = modal.Function.from_name("work", "driver").spawn(3)
+        call.get()
+        answer = [(one.function_name, [child.function_name for child in one.children]) for one in call.get_call_graph()]
+        """
+    )
+    assert graph == [["driver", ["square", "square", "square"]]]
+    assert plane.seen.of("driver")[-1].gpu == ""
+    ask('modal.Cls.from_name("work", "Model")().run.remote(); answer = None')
+    ask('modal.Cls.from_name("work", "Model").with_options(max_containers=2)().run.remote(); answer = None')
+    ask('modal.Cls.from_name("work", "Model").with_options(gpu="L4")().run.remote(); answer = None')
+    assert [one.gpu for one in plane.seen.of("Model")][-3:] == ["A100-40GB", "A100-40GB", "L4"]
+
+
+def test_unimplemented_rpc_names_itself(tmp_path: Path) -> None:
+    with Loopback(tmp_path) as plane:
+        done = plane.modal("queue", "list", cwd=REPOSITORY)
+        assert done.returncode != 0
+        assert "does not implement QueueList" in done.stdout + done.stderr
+        assert plane.seen.unimplemented == ["QueueList"]

@@ -135,10 +135,8 @@ class Plane:
         limits.max_containers = limits.max_containers or self.settings.max_containers
         limits.scaledown_window = limits.scaledown_window or 60
 
-    def open_call(self, function: Function, *, spawned: bool, parent: str = "") -> Call:
-        call = Call(
-            id=new_id("fc"), function=function, spawned=spawned, last_poll_s=time.time(), parent_input_id=parent
-        )
+    def open_call(self, function: Function, *, spawned: bool) -> Call:
+        call = Call(id=new_id("fc"), function=function, spawned=spawned, last_poll_s=time.time())
         self.calls[call.id] = call
         return call
 
@@ -208,8 +206,7 @@ class Plane:
             for app in list(self.apps.values()):
                 self._check_app(app, now)
             for call in self.calls.values():
-                alone_s = 0 if call.spawned or call.polls else now - call.last_poll_s
-                if call.unfinished and alone_s > self.settings.orphan_s:
+                if call.unfinished and call.alone_s > self.settings.orphan_s:
                     call.cancel("the caller went away")
             for function in self.functions.values():
                 for _ in range(function.wanted(now)):

@@ -40,7 +40,8 @@ class CallRpcs(Service):
     async def FunctionMap(self, request: api.FunctionMapRequest) -> Reply:
         function = found(self.plane.functions, request.function_id, "Function")
         spawned = request.function_call_invocation_type == api.FUNCTION_CALL_INVOCATION_TYPE_ASYNC
-        call = self.plane.open_call(function, spawned=spawned, parent=request.parent_input_id)
+        call = self.plane.open_call(function, spawned=spawned)
+        call.caller, call.parent_input_id = self._container, request.parent_input_id
         return {
             "function_call_id": call.id,
             "function_call_jwt": _jwt(function_call_id=call.id),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.modal_loopback import DelayAnswer, DropResult, KillAtInput, Loopback, PreemptAtInput, Settings
 from tests.support import REPOSITORY
@@ -84,6 +88,29 @@ def test_an_enter_hook_that_raises_fails_the_call_of_an_app_that_is_not_deployed
     done = plane.modal("run", f"{APPS}/work.py::Broken.run", cwd=REPOSITORY)
     assert done.returncode != 0
     assert "no weights here" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("cls", "ends_container"), [("Hold", True), ("AsyncHold", False)])
+def test_a_caller_that_goes_away_ends_a_sync_concurrent_container_and_of_an_async_one_its_call(
+    plane: Loopback, ask: Ask, cls: str, ends_container: bool
+) -> None:
+    program = f'import modal; modal.Cls.from_name("work", "{cls}")().until_free.remote("never")'
+    started = plane.seen.inputs_started
+    with subprocess.Popen([sys.executable, "-c", program], env=plane.env) as caller:
+        eventually(lambda: started[f"{cls}.until_free"] == 1)
+        call = ask(f'answer = modal.Cls.from_name("work", "{cls}")().until_free.spawn("{cls}").object_id')
+        eventually(lambda: started[f"{cls}.until_free"] == 2)
+        assert plane.cancel_orphans() == 0
+        caller.kill()
+    eventually(plane.cancel_orphans)
+    if ends_container:
+        eventually(lambda: started[f"{cls}.until_free"] == 3)
+    else:
+        eventually(lambda: "Successfully canceled input" in plane.logs())
+    ask(f'modal.Dict.from_name("free", create_if_missing=True)["{cls}"] = True; answer = None')
+    assert ask(f'answer = modal.FunctionCall.from_id("{call}").get()') == cls
+    assert [container.why for container in plane.seen.of(cls)] == ["crashed", "running"][not ends_container :]
+    assert plane.seen.inputs_finished[f"{cls}.until_free"] == 1
 
 
 def test_a_call_finds_those_that_it_made(plane: Loopback, ask: Ask) -> None:

@@ -1,5 +1,6 @@
 """One deployed app with a function for each behaviour that the tests look at."""
 
+import asyncio
 import os
 import threading
 import time
@@ -81,6 +82,32 @@ class Pair:
         began = time.time()
         time.sleep(seconds)
         return began, time.time()
+
+
+def is_free(name: str) -> bool:
+    return name in modal.Dict.from_name("free", create_if_missing=True)
+
+
+@app.cls(max_containers=1)
+@modal.concurrent(max_inputs=2)
+class Hold:
+    """Its calls end once their name is in the Dict `free`."""
+
+    @modal.method()
+    def until_free(self, name: str) -> str:
+        while not is_free(name):
+            time.sleep(0.05)
+        return name
+
+
+@app.cls(max_containers=1)
+@modal.concurrent(max_inputs=2)
+class AsyncHold:
+    @modal.method()
+    async def until_free(self, name: str) -> str:
+        while not await asyncio.to_thread(is_free, name):
+            await asyncio.sleep(0.05)
+        return name
 
 
 @app.cls(enable_memory_snapshot=True, gpu="A100-40GB", scaledown_window=2)

@@ -38,7 +38,10 @@ class Image(NamedTuple):
 
 
 class Container:
-    """A container with the inputs it runs; a `leaving` one takes no more, a `blameless` one's death is not theirs."""
+    """A container with the inputs it runs; a `leaving` one takes no more, a `blameless` one's death is not theirs.
+
+    A `replaced` one has a successor and is not counted any more.
+    """
 
     def __init__(self, plane: "Plane", function: Function) -> None:
         self.plane, self.function = plane, function
@@ -49,12 +52,13 @@ class Container:
             function=function.name,
             function_id=function.id,
             gpu=function.definition.resources.gpu_config.gpu_type,
+            nonpreemptible=function.definition.scheduler_placement.nonpreemptible,
             started_s=time.time(),
         )
         self.running: dict[str, Input] = {}
         self.cancelled: list[str] = []
         self.changed = Signal()
-        self.leaving = self.blameless = self.killed = False
+        self.leaving = self.blameless = self.killed = self.replaced = False
         self.idle_since_s = time.time()
         self._sampled_s = 0.0
         self.last_call_id = ""
@@ -219,6 +223,15 @@ class Container:
             with suppress(ProcessLookupError):
                 namespace.interrupt(self._process.pid)
             self.plane.loop.call_later(grace_s, self.kill, why)
+
+    def preempt(self, grace_s: float, overlap: bool) -> None:
+        """Interrupt the container; with `overlap` another has its inputs at once, and what it says of them is void."""
+        self.interrupt("preempted", grace_s)
+        if overlap:
+            self.replaced = True
+            inputs, self.running = self.running, {}
+            for work in reversed(inputs.values()):
+                work.enqueue(first=True)
 
     def stop(self, grace_s: float) -> None:
         """End for good: an idle container exits, one at work is interrupted, a starting one is killed."""

@@ -40,18 +40,31 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KillAtInput(Rule):
-    """SIGKILL the container that took the n-th input, `after_s` seconds into that input."""
+class StrikeAtInput(Rule):
+    """Deal a blow, `after_s` seconds into the n-th input, to its container or to those of the function `strikes`.
+
+    An input that has ended by then has nothing to fear.
+    """
 
     after_s: float = 0.0
+    strikes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreemptAtInput(Rule):
-    """SIGINT to the container that took the n-th input, SIGKILL after the grace; its inputs run again elsewhere."""
+class KillAtInput(StrikeAtInput):
+    """SIGKILL the container."""
 
-    after_s: float = 0.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreemptAtInput(StrikeAtInput):
+    """SIGINT to the container, SIGKILL after the grace; its inputs run again elsewhere.
+
+    With `overlap` they do so at once, beside the container in its grace. A nonpreemptible function is spared: that is
+    an error of the plane.
+    """
+
     grace_s: float = 30.0
+    overlap: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

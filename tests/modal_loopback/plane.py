@@ -217,7 +217,7 @@ class Plane:
         function.containers.append(container)
         self.seen.containers.append(container.seen)
         most = self.seen.max_containers
-        most[function.name] = max(most[function.name], len(function.containers))
+        most[function.name] = max(most[function.name], sum(not each.replaced for each in function.containers))
         self.background(container.run())
 
     def _check_container(self, container: Container, now: float) -> None:

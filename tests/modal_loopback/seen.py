@@ -14,6 +14,7 @@ class ContainerSeen:
     function: str
     function_id: str
     gpu: str  # that it was started with; "" = none
+    nonpreemptible: bool = False
     pid: int = 0
     started_s: float
     ready_s: float | None = None

@@ -63,6 +63,30 @@ def test_preempted_input_runs_again_after_the_exit_hook(plane: Loopback, ask: As
     assert modal(plane, "app", "logs", "work").count("model 50 closes") >= 1
 
 
+def test_a_preempted_container_and_its_successor_may_overlap(plane: Loopback, ask: Ask) -> None:
+    plane.faults.add(PreemptAtInput(on="square", strikes="outlive", grace_s=60, overlap=True))
+    call = ask('answer = modal.Function.from_name("work", "outlive").spawn("both").object_id')
+    eventually(lambda: ask('answer = modal.Dict.from_name("began", create_if_missing=True).get("both")'))
+    ask('answer = modal.Function.from_name("work", "square").remote(1)')
+    eventually(lambda: plane.seen.inputs_started["outlive"] == 2)
+    first, second = plane.seen.of("outlive")
+    assert first.why == "preempted"
+    assert (first.ended_s, second.ended_s) == (None, None), "one came after the other"
+    ask('modal.Dict.from_name("free", create_if_missing=True)["both"] = True; answer = None')
+    assert ask(f'answer = modal.FunctionCall.from_id("{call}").get()') == second.task_id
+    eventually(lambda: first.ended_s)
+    assert plane.seen.inputs_finished["outlive"] == 1
+    assert plane.seen.max_containers["outlive"] == 1
+
+
+def test_a_nonpreemptible_function_is_never_preempted(plane: Loopback, ask: Ask) -> None:
+    plane.faults.add(PreemptAtInput(on="steady"))
+    assert ask('answer = modal.Function.from_name("work", "steady").remote(1)') == 1
+    assert plane.seen.errors.pop().startswith("steady is nonpreemptible")
+    assert [container.why for container in plane.seen.of("steady")] == ["running"]
+    assert plane.seen.of("steady")[0].nonpreemptible
+
+
 def test_an_input_that_keeps_killing_fails_at_last(plane: Loopback, ask: Ask) -> None:
     answer = ask(
         """

@@ -25,6 +25,23 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+@app.function(max_containers=1)
+def outlive(name: str) -> str:
+    """Return the container that it ran in; one that is preempted goes on until its name is free."""
+    try:
+        if modal.Dict.from_name("began", create_if_missing=True).put(name, 1, skip_if_exists=True):
+            time.sleep(300)
+    finally:
+        while not is_free(name):
+            time.sleep(0.05)
+    return os.environ["MODAL_TASK_ID"]
+
+
+@app.function(nonpreemptible=True)
+def steady(n: int) -> int:
+    return n
+
+
 @app.function(max_containers=1, retries=modal.Retries(max_retries=2, initial_delay=0.0))
 def fail_twice(name: str) -> int:
     tries = modal.Dict.from_name("tries", create_if_missing=True)

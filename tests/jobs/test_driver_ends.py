@@ -1,4 +1,4 @@
-"""A driver that is killed or preempted costs what was in flight, and neither its container of the service nor its heir."""
+"""A driver that is killed or preempted costs what was in flight: not its service's container, not its successor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_killed_driver_whose_chunks_are_cancelled_leaves_the_container_of_the_
         eventually(home.plane.cancel_orphans, timeout_s=60)
         printed = running.result()
         home.check_complete("books", tmp_path / "out", ROWS)
-        assert [container.why for container in home.plane.seen.of("drive")][0] == "fault"
+        assert home.plane.seen.of("drive")[0].why == "fault"
         assert [container.app for container in home.plane.seen.of(CLASS)] == ["embed-corpus"], "it was replaced"
         assert "Successfully canceled input" in home.plane.logs()
         assert len(ROWS) <= embedded(printed) <= len(ROWS) + 2 * MAX_CHUNK_TEXTS
@@ -69,7 +69,9 @@ def test_a_preempted_driver_that_ends_late_leaves_its_successor_alone(tmp_path: 
 
 def test_drivers_are_deployed_nonpreemptible(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        (home.folder / "configs/cron.toml").write_text('schedule = "0 6 * * *"\ntimezone = "UTC"\n')
+        (home.folder / "configs/cron.toml").write_text(
+            'enabled = true\nschedule = "0 6 * * *"\ntimezone = "UTC"\ndatasets = []\n'
+        )
         for job in ("embed_corpus", "reembed"):
             done = home.modal("deploy", f"jobs/{job}.py")
             assert done.returncode == 0, done.stdout + done.stderr

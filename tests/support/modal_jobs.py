@@ -108,7 +108,7 @@ def house(
         if delay_s is not None:
             home.engine(delay_s)
         yield home
-        assert plane.seen.unimplemented == []
+        assert (plane.seen.unimplemented, plane.seen.errors) == ([], [])
 
 
 def write_books(folder: Path) -> Path:

@@ -79,6 +79,7 @@ class Container:
             binds = [Bind(self._shared, INSIDE), *await asyncio.to_thread(self.mounts.add, self.function.definition)]
             arguments = self.function.arguments(self.task_id, self.plane.volumes)
             (self._shared / "arguments").write_bytes(arguments.SerializeToString())
+            (self._shared / "sitecustomize.py").write_text(self.mounts.startup_code(self.function.definition))
             argv = [sys.executable, "-m", "modal._container_entrypoint"]
             files = dict(self.plane.images[self.function.definition.image_id].files)
             for mount_id in self.function.definition.mount_ids:
@@ -128,7 +129,7 @@ class Container:
         for secret_id in definition.secret_ids:
             env |= self.plane.secrets[secret_id]
         env |= {
-            "PYTHONPATH": ":".join(filter(None, ["/root", env.get("PYTHONPATH")])),
+            "PYTHONPATH": ":".join(filter(None, ["/root", env.get("PYTHONPATH"), INSIDE])),
             "MODAL_IS_REMOTE": "1",
             "MODAL_TASK_ID": self.task_id,
             "MODAL_IMAGE_ID": definition.image_id,

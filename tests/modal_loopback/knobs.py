@@ -24,6 +24,7 @@ class Settings:
     reload_s: float = 0.0  # for which a volume is empty, in addition to the time that a reload takes
     max_files: int = 500_000  # and folders and links, in a volume of version 1
     max_files_in_folder: int = 262_144  # in a volume of version 2
+    folders_sync: bool = True  # else os.fsync of a folder of a volume fails, as file systems over a network may do
     container_env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

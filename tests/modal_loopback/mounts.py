@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from .plane import Plane
 
 OPEN_FILES = "there are open files preventing the operation"
+# What every Python of a container runs first, where folders of volumes cannot be synced.
+NO_FOLDER_SYNC = """
+import errno, os, stat
+sync = os.fsync
+def fsync(file):
+    number = file if isinstance(file, int) else file.fileno()
+    path = os.readlink(f"/proc/self/fd/{{number}}") + "/"
+    if stat.S_ISDIR(os.fstat(number).st_mode) and any(path.startswith(mount + "/") for mount in {mounts}):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    sync(number)
+os.fsync = fsync
+"""
 T = TypeVar("T")
 
 
@@ -41,6 +53,12 @@ class Mounts:
             shown.mkdir(parents=True, exist_ok=True)
             binds.append(Bind(shown, mount.mount_path, mount.read_only))
         return binds
+
+    def startup_code(self, definition: api.Function) -> str:
+        """Return what every Python of the container is to run first."""
+        if self._plane.settings.folders_sync:
+            return ""
+        return NO_FOLDER_SYNC.format(mounts=[mount.mount_path for mount in definition.volume_mounts])
 
     async def commit(self, copy: Copy) -> None:
         """Publish what the container changed; raises OSError where the volume has no room for it."""

@@ -150,8 +150,8 @@ b.commit.remote()
         assert plane.seen.errors == []
 
 
-def test_a_commit_above_the_limit_of_files_raises_and_publishes_nothing(tmp_path: Path) -> None:
-    settings = Settings(max_files=2, secrets={"key": {"KEY": ""}})
+def test_a_commit_above_the_limit_of_files_fails_and_so_may_the_sync_of_a_folder(tmp_path: Path) -> None:
+    settings = Settings(max_files=2, folders_sync=False, secrets={"key": {"KEY": ""}})
     with Loopback(tmp_path, settings=settings) as plane, asking(plane) as ask:
         modal(plane, "deploy", f"{APPS}/work.py")
         answer = ask(
@@ -164,9 +164,11 @@ try:
 except RuntimeError as error:
     answer = str(error)
 a.remove.remote("/desk/folder/a.txt"); a.commit.remote()
+answer = [answer, a.sync.remote("/desk"), a.sync.remote("/desk/folder"), a.sync.remote("/tmp")]
 """
         )
-        assert answer == "[Errno 28] No space left on device: 'folder/b.txt'"
+        full = "[Errno 28] No space left on device: 'folder/b.txt'"
+        assert answer == [full, "Invalid argument", "Invalid argument", "synced"]
         assert set(plane.committed("desk")) == {"folder/b.txt"}
         assert plane.seen.errors == []
 

@@ -165,6 +165,17 @@ class Desk:
         return Path(path).read_text() if Path(path).exists() else None
 
     @modal.method()
+    def sync(self, path: str) -> str:
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        except OSError as error:
+            return str(error.strerror)
+        finally:
+            os.close(folder)
+        return "synced"
+
+    @modal.method()
     def rename(self, old: str, new: str) -> None:
         Path(old).rename(new)
 

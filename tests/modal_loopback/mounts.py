@@ -83,8 +83,8 @@ class Mounts:
             held = await asyncio.to_thread(lambda: copy.holds(namespace.open_inodes(self._seen.pid)))
             if held is not None:
                 raise OSError(f"{OPEN_FILES}: {held}")
-            await self._while_it_lives(copy.hide)
             try:
+                await self._while_it_lives(copy.hide)
                 await asyncio.sleep(self._plane.settings.reload_s)
                 await self._while_it_lives(copy.catch_up)
             finally:
@@ -104,6 +104,13 @@ class Mounts:
             await self.commit(copy)
 
     async def _while_it_lives(self, work: Callable[[], T]) -> T | None:
-        """Do file work, unless the container has ended: its files are about to go, which is no news of the volume's."""
-        async with self._plane.volume_lock:
-            return None if self._seen.ended_s is not None else await asyncio.to_thread(work)
+        """Do file work, unless the container has ended: its files are about to go, which is no news of the volume's.
+
+        Who asked may be gone before it is done, and the files go only afterwards.
+        """
+
+        async def locked() -> T | None:
+            async with self._plane.volume_lock:
+                return None if self._seen.ended_s is not None else await asyncio.to_thread(work)
+
+        return await asyncio.shield(locked())

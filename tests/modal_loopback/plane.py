@@ -184,6 +184,7 @@ class Plane:
             container.seen.why = "crashed"
             function.crashes += 1
             function.not_before_s = time.time() + min(FIRST_BACKOFF_S * 2**function.crashes, MAX_BACKOFF_S)
+        container.leaving = True  # one of its requests that is still open takes no input of those that go back
         if not container.ready and most is not None and function.crashes >= most:
             message = f"{function.name}: containers exit with {container.seen.exit_code} while starting"
             function.fail_queued(api.GenericResult(status=STATUS.GENERIC_STATUS_FAILURE, exception=message))

@@ -42,6 +42,7 @@ class Containers:
     pool: Pool
     job: Job
     output: str
+    lock: OutputLock
     budget: Budget
     began_at: float  # in seconds since the epoch
     gave_up: bool = False
@@ -73,7 +74,7 @@ class Containers:
                     yield outcome
             finally:
                 if not is_over:
-                    cancel_children()
+                    cancel_children(self.lock)
 
     def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
         """Embed a chunk while no other is embedded."""
@@ -117,7 +118,9 @@ def fan_out_to_containers(
         committed_at = time.monotonic()
         found = pool()
         print(f"{len(chunks):,} chunks for {found.in_words}")
-        containers = Containers(pool=found, job=job, output=request.output, budget=budget, began_at=time.time())
+        containers = Containers(
+            pool=found, job=job, output=request.output, lock=lock, budget=budget, began_at=time.time()
+        )
 
         def may_go_on() -> bool:
             return time.time() < until and not containers.gave_up and budget.fits_one_more()
@@ -157,15 +160,19 @@ def last_words(output: str, began_at: float) -> str:
     return f"no container has begun: `modal app logs {resources.SERVICE_APP}` says why"
 
 
-def cancel_children() -> None:
-    """Cancel the calls that this call has made and that have not ended.
+def cancel_children(lock: OutputLock) -> None:
+    """Cancel the calls that this call has made and that have not ended, unless it goes on elsewhere.
 
     Modal itself does so within two minutes after this call has ended; until then new containers might start for them.
+    A driver that was preempted may end beside its successor, which is the same call: the children are not its own any
+    more once the successor has the lock.
     """
     mine = modal.current_function_call_id()
     if mine is None:
         return
     try:
+        if not lock.is_ours():
+            return
         waiting = [*modal.FunctionCall.from_id(mine).get_call_graph()]
         calls = set()
         while waiting:

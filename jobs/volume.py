@@ -104,7 +104,7 @@ class OutputLock:
             with heartbeat(self._beat):
                 yield
         finally:
-            if self._holds and not self._lost and self._is_ours(resources.locks.get(self._output)):
+            if self._holds and not self._lost and self.is_ours():
                 resources.locks.pop(self._output, None)
             self._holds = False
             if self._claim:
@@ -118,6 +118,10 @@ class OutputLock:
         if self._lost:
             raise OutputLockedError(f"output {self._output}: another run took it over while this one was stalled")
 
+    def is_ours(self) -> bool:
+        """Ask whether the entry of the output is that of this call in this container."""
+        return self._is(resources.locks.get(self._output))
+
     def report_progress(self, *, rows: int, n_rows: int, tokens: int) -> None:
         """Show how far the run is to those who watch it, from the next beat on."""
         self._progress = {"rows": rows, "n_rows": n_rows, "tokens": tokens}
@@ -125,7 +129,7 @@ class OutputLock:
     def _entry(self) -> dict[str, str | float]:
         return {"owner": self._owner, "container": self._container, "beat_at": time.time(), **self._progress}
 
-    def _is_ours(self, held: Any) -> bool:
+    def _is(self, held: Any) -> bool:
         return held is not None and (held["owner"], held.get("container", "")) == (self._owner, self._container)
 
     def _take_over(self) -> None:
@@ -151,7 +155,7 @@ class OutputLock:
                 return
             try:
                 held = resources.locks.get(self._output)
-                if self._is_ours(held) or held is None:
+                if self._is(held) or held is None:
                     resources.locks.put(self._output, self._entry())
                     self._beat_at = time.time()
                 else:

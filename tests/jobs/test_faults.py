@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.modal_loopback import DropResult, FailCommit, KillAtInput, PreemptAtInput
+from tests.modal_loopback import DropResult, FailCommit, KillAtInput
 from tests.modal_loopback.knobs import Rule
 from tests.support import texts, write_jsonl
 from tests.support.modal_jobs import CLASS, ROWS, embedded, house, needs_plane, replace_in
@@ -27,7 +27,6 @@ MAX_CHUNK_TEXTS = 200  # about, of that many tokens; each fault may cost the two
             KillAtInput(on=CLASS, nth=6, after_s=0.15), 2, id="the container is killed in the middle of a chunk"
         ),
         pytest.param(KillAtInput(on="drive", after_s=3.0), 2, id="the driver is killed in the middle of the map"),
-        pytest.param(PreemptAtInput(on="drive", after_s=3.0), 2, id="the driver is preempted"),
         pytest.param(DropResult(on=CLASS, nth=5, kill=False), 0, id="a result is lost after its part was published"),
         pytest.param(DropResult(on=CLASS, nth=5), 1, id="a result is lost with its container", marks=SLOW),
         pytest.param(FailCommit(on="embedding-output", nth=1), 0, id="the first commit fails", marks=SLOW),

@@ -116,7 +116,7 @@ def test_a_container_whose_model_does_not_load_says_so_to_every_client_with_the_
 
 def test_a_container_without_a_key_says_so_to_everyone() -> None:
     port = free_port()
-    with serve(port, VLLM_API_KEY="") as process:
+    with serve(port, VLLM_API_KEY=""):
         status, message = ask(port, "POST", "/v1/embeddings", "")
         assert (status, "expected a key, found none" in message) == (503, True)
 

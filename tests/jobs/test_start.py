@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.support.modal_jobs import CLASS, House, house, needs_plane
+from tests.support.modal_jobs import CLASS, ROWS, House, house, needs_plane
+from tests.support.plane import eventually
 
 pytestmark = needs_plane
 
@@ -21,13 +25,12 @@ except Exception as error:
 records = modal.Dict.from_name("embedding-containers", create_if_missing=True).values()
 print(json.dumps(list(records)))
 """
-LEAVE = """
-import modal, os, threading, time
+CALL = """
+import modal
 service = modal.Cls.from_name("vllm-embedding-snapshot", "VLLMEmbeddingSnapshot")()
-print(len(service.embed.remote(["one"])), flush=True)
-threading.Timer(1.0, os._exit, [0]).start()
 service.embed.remote(["slow", "another"])
 """
+RELEASE = 'import modal; modal.Dict.from_name("embedding-locks")["go on"] = 1'
 ABOUT = """
 import json, modal
 about = modal.Function.from_name("vllm-embedding-snapshot", "about")
@@ -108,16 +111,28 @@ def test_an_engine_that_does_not_wake_is_loaded_anew(tmp_path: Path) -> None:
 
 def test_one_who_leaves_ends_its_own_call_alone(tmp_path: Path) -> None:
     """Modal ends the whole container of a concurrent method that is not async, with the run's chunks in it."""
-    with house(tmp_path, chunk_tokens=2000, orphan_s=1.5) as home:
-        home.engine(0.1, "if holds('slow'): time.sleep(5)")
+    hold = """
+        from jobs import resources
+        while holds('slow') and "go on" not in resources.locks:
+            time.sleep(0.05)
+    """
+    with house(tmp_path, chunk_tokens=2000) as home, ThreadPoolExecutor(1) as aside:
+        home.engine(0.0, hold)
         deploy(home)
-        left = home.plane.python("-c", LEAVE, cwd=home.folder)
-        assert left.returncode == 0, left.stderr
-        home.run("--input", "books/")
-        seen = home.plane.seen
-        assert [container.why for container in seen.of(CLASS)] == ["running"]
-        started, finished = seen.inputs_started, seen.inputs_finished
-        assert (started[f"{CLASS}.embed"], finished[f"{CLASS}.embed"]) == (2, 1), "the call was not cancelled"
+        started, finished = home.plane.seen.inputs_started, home.plane.seen.inputs_finished
+        with subprocess.Popen([sys.executable, "-c", CALL], env=home.plane.env) as caller:
+            eventually(lambda: started[f"{CLASS}.embed"], timeout_s=60)
+            running = aside.submit(home.run, "--input", "books/")
+            eventually(lambda: started[f"{CLASS}.embed_chunk"], timeout_s=60)
+            caller.kill()
+        eventually(home.plane.cancel_orphans)
+        eventually(lambda: "Successfully canceled input" in home.plane.logs())
+        released = home.plane.python("-c", RELEASE, cwd=home.folder)
+        assert released.returncode == 0, released.stderr
+        running.result()
+        home.check_complete("books", tmp_path / "out", ROWS)
+        assert [container.why for container in home.plane.seen.of(CLASS)] == ["running"]
+        assert (started[f"{CLASS}.embed"], finished[f"{CLASS}.embed"]) == (1, 0)
         assert started[f"{CLASS}.embed_chunk"] == finished[f"{CLASS}.embed_chunk"] > 2
 
 

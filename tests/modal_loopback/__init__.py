@@ -140,6 +140,16 @@ class Loopback:
         status = STATUS.GenericStatus.Name(result.status).removeprefix("GENERIC_STATUS_")
         return CallResult(status=status, exception=result.exception)
 
+    def cancel_orphans(self) -> int:
+        """Cancel now the calls whose callers are gone, as happens by itself in `orphan_s`; return how many."""
+        return self._ask(self._cancel_orphans())
+
+    async def _cancel_orphans(self) -> int:
+        orphans = [call for call in self._plane.calls.values() if call.is_orphan]
+        for call in orphans:
+            call.cancel("the caller went away")
+        return len(orphans)
+
     def committed(self, volume: str) -> dict[str, Path]:
         """Return the files of a volume's last commit by path; the files are not to be changed."""
         found = self._plane.volume_named(volume)

@@ -1,6 +1,7 @@
 """Calls and their inputs: where an input waits, and how it comes to its result."""
 
 import asyncio
+import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .functions import Function
 
 STATUS = api.GenericResult
+GONE_S = 1.0  # a client that waits asks again at once
 M = TypeVar("M", bound=Message)
 
 
@@ -51,6 +53,7 @@ class Call:
     function: "Function"
     spawned: bool
     last_poll_s: float
+    caller: "Container | None" = None  # that it was made in
     parent_input_id: str = ""
     polls: int = 0
     inputs: dict[int, "Input"] = field(default_factory=dict)
@@ -58,6 +61,17 @@ class Call:
     sequence: int = 0
     unfinished: int = 0
     changed: Signal = field(default_factory=Signal)
+
+    @property
+    def alone_s(self) -> float:
+        """How long nobody has waited for the call."""
+        return 0.0 if self.spawned or self.polls else time.time() - self.last_poll_s
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the call goes on without its caller."""
+        caller_ended = self.caller is not None and self.caller.seen.ended_s is not None
+        return bool(self.unfinished) and not self.spawned and (caller_ended or self.alone_s > GONE_S)
 
     def put(self, idx: int, payload: api.FunctionInput) -> "Input":
         work = self.inputs[idx] = Input(id=new_id("in"), call=self, idx=idx, payload=payload)

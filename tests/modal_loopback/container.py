@@ -1,4 +1,4 @@
-"""One container's life: what it starts with, what it runs, what its volumes hold, and how it ends."""
+"""One container's life: what it starts with, what it runs, and how it ends."""
 
 import asyncio
 import json
@@ -17,9 +17,9 @@ from modal_proto import api_pb2 as api
 from . import namespace
 from .calls import STATUS, Input, Signal, new_id
 from .functions import Function
+from .mounts import Mounts
 from .namespace import Bind
 from .seen import ContainerSeen
-from .volumes import Copy
 
 if TYPE_CHECKING:
     from .plane import Plane
@@ -39,7 +39,10 @@ class Image(NamedTuple):
 
 
 class Container:
-    """A container with the inputs it runs; a `leaving` one takes no more, a `blameless` one's death is not theirs."""
+    """A container with the inputs it runs; a `leaving` one takes no more, a `blameless` one's death is not theirs.
+
+    A `replaced` one has a successor and is not counted any more.
+    """
 
     def __init__(self, plane: "Plane", function: Function) -> None:
         self.plane, self.function = plane, function
@@ -50,18 +53,19 @@ class Container:
             function=function.name,
             function_id=function.id,
             gpu=function.definition.resources.gpu_config.gpu_type,
+            nonpreemptible=function.definition.scheduler_placement.nonpreemptible,
             started_s=time.time(),
         )
-        self.copies: dict[str, Copy] = {}
         self.running: dict[str, Input] = {}
         self.cancelled: list[str] = []
         self.changed = Signal()
-        self.leaving = self.blameless = self.killed = False
-        self.idle_since_s = self._committed_s = time.time()
+        self.leaving = self.blameless = self.killed = self.replaced = False
+        self.idle_since_s = time.time()
         self._sampled_s = 0.0
         self.last_call_id = ""
         self._folder = plane.root / "containers" / self.task_id
         self._shared = self._folder / "shared"
+        self.mounts = Mounts(plane, self.seen, self._folder / "volumes")
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -73,9 +77,10 @@ class Container:
         self._shared.mkdir(parents=True)
         server = await self.plane.serve(self._listen(), self)
         try:
-            binds = [Bind(self._shared, INSIDE), *await asyncio.to_thread(self._mount_volumes)]
+            binds = [Bind(self._shared, INSIDE), *await asyncio.to_thread(self.mounts.add, self.function.definition)]
             arguments = self.function.arguments(self.task_id, self.plane.volumes)
             (self._shared / "arguments").write_bytes(arguments.SerializeToString())
+            (self._shared / "sitecustomize.py").write_text(self.mounts.startup_code(self.function.definition))
             argv = [sys.executable, "-m", "modal._container_entrypoint"]
             files = dict(self.plane.images[self.function.definition.image_id].files)
             for mount_id in self.function.definition.mount_ids:
@@ -111,18 +116,6 @@ class Container:
         os.close(folder)
         return listener
 
-    def _mount_volumes(self) -> list[Bind]:
-        binds = []
-        for mount in self.function.definition.volume_mounts:
-            volume = self.plane.volumes[mount.volume_id]
-            copy = Copy(volume=volume, path=self._folder / "volumes" / volume.id, read_only=mount.read_only)
-            copy.catch_up()
-            self.copies[volume.id] = copy
-            shown = copy.path / mount.sub_path.strip("/")
-            shown.mkdir(parents=True, exist_ok=True)
-            binds.append(Bind(shown, mount.mount_path, mount.read_only))
-        return binds
-
     def _env(self) -> dict[str, str]:
         definition = self.function.definition
         env = {
@@ -137,7 +130,7 @@ class Container:
         for secret_id in definition.secret_ids:
             env |= self.plane.secrets[secret_id]
         env |= {
-            "PYTHONPATH": ":".join(filter(None, ["/root", env.get("PYTHONPATH")])),
+            "PYTHONPATH": ":".join(filter(None, ["/root", env.get("PYTHONPATH"), INSIDE])),
             "MODAL_IS_REMOTE": "1",
             "MODAL_TASK_ID": self.task_id,
             "MODAL_IMAGE_ID": definition.image_id,
@@ -191,25 +184,14 @@ class Container:
         fresh.write_text(json.dumps({"task_id": self.task_id, "function_id": self.function.id}))
         fresh.rename(self._shared / "restore.json")
 
-    async def commit(self, copy: Copy) -> None:
-        async with self.plane.volume_lock:
-            if self.seen.ended_s is not None:  # its files are about to go, which is no news of the volume's
-                return
-            changed, removed = await asyncio.to_thread(copy.commit)
-        if changed or removed:
-            self.plane.saw_commit(copy.volume, self.seen.function, changed, removed)
-
     def sample(self) -> None:
-        """Measure memory, and publish half-done work if background commits are on, each at its own pace."""
+        """Measure memory and commit in the background, each at its own pace."""
         now = time.time()
         if self.seen.pid and now - self._sampled_s > SAMPLE_S:
             self._sampled_s = now
             self.seen.peak_rss_bytes = max(self.seen.peak_rss_bytes, namespace.peak_rss_bytes(self.seen.pid))
-        every_s = self.plane.settings.background_commit_s
-        if every_s is not None and now - self._committed_s > every_s and self.ready:
-            self._committed_s = now
-            for copy in self.copies.values():
-                self.plane.background(self.commit(copy))
+        if self.ready:
+            self.mounts.commit_in_background()
 
     # --- its end ---
 
@@ -243,6 +225,15 @@ class Container:
             with suppress(ProcessLookupError):
                 namespace.interrupt(self._process.pid)
             self.plane.loop.call_later(grace_s, self.kill, why)
+
+    def preempt(self, grace_s: float, overlap: bool) -> None:
+        """Interrupt the container; with `overlap` another has its inputs at once, and what it says of them is void."""
+        self.interrupt("preempted", grace_s)
+        if overlap:
+            self.replaced = True
+            inputs, self.running = self.running, {}
+            for work in reversed(inputs.values()):
+                work.enqueue(first=True)
 
     def stop(self, grace_s: float) -> None:
         """End for good: an idle container exits, one at work is interrupted, a starting one is killed."""

@@ -89,7 +89,7 @@ class Function:
         slots = self.definition.target_concurrent_inputs or self.definition.max_concurrent_inputs or 1
         staying = [container for container in self.containers if not container.leaving]
         demand = math.ceil((len(self.queue) + sum(len(container.running) for container in staying)) / slots)
-        room = self.autoscaler.max_containers - len(self.containers)
+        room = self.autoscaler.max_containers - sum(not container.replaced for container in self.containers)
         return max(0, min(max(demand, self.autoscaler.min_containers) - len(staying), room))
 
     @property

@@ -19,9 +19,15 @@ class Settings:
     heartbeat_timeout_s: float = 60.0
     orphan_s: float = 120.0
     stop_grace_s: float = 5.0
-    background_commit_s: float | None = None
+    background_commit_s: float | None = 5.0
+    commit_s: float = 0.0  # that a commit of changes takes
+    commit_s_per_file: float = 0.0  # of the volume, in addition
     reload_after_commit: bool = True
     usd_per_s: Callable[[api.Resources], float] = lambda _: 0.0  # of a container, as it is billed
+    reload_s: float = 0.0  # for which a volume is empty, in addition to the time that a reload takes
+    max_files: int = 500_000  # and folders and links, in a volume of version 1
+    max_files_in_folder: int = 262_144  # in a volume of version 2
+    folders_sync: bool = True  # else os.fsync of a folder of a volume fails, as file systems over a network may do
     container_env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -38,18 +44,31 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KillAtInput(Rule):
-    """SIGKILL the container that took the n-th input, `after_s` seconds into that input."""
+class StrikeAtInput(Rule):
+    """Deal a blow, `after_s` seconds into the n-th input, to its container or to those of the function `strikes`.
+
+    An input that has ended by then has nothing to fear.
+    """
 
     after_s: float = 0.0
+    strikes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreemptAtInput(Rule):
-    """SIGINT to the container that took the n-th input, SIGKILL after the grace; its inputs run again elsewhere."""
+class KillAtInput(StrikeAtInput):
+    """SIGKILL the container."""
 
-    after_s: float = 0.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreemptAtInput(StrikeAtInput):
+    """SIGINT to the container, SIGKILL after the grace; its inputs run again elsewhere.
+
+    With `overlap` they do so at once, beside the container in its grace. A nonpreemptible function is spared: that is
+    an error of the plane.
+    """
+
     grace_s: float = 30.0
+    overlap: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

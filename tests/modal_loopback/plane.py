@@ -106,7 +106,8 @@ class Plane:
     def new_volume(self, volume_id: str, name: str, version: int) -> Volume:
         store = self.blobs.root / "volume" / volume_id
         store.mkdir(parents=True)
-        volume = Volume(id=volume_id, name=name, version=version, created_s=time.time(), store=store)
+        most = self.settings.max_files_in_folder if version == 2 else self.settings.max_files
+        volume = Volume(id=volume_id, name=name, version=version, created_s=time.time(), store=store, max_files=most)
         self.volumes[volume_id] = volume
         return volume
 
@@ -136,10 +137,8 @@ class Plane:
         limits.max_containers = limits.max_containers or self.settings.max_containers
         limits.scaledown_window = limits.scaledown_window or 60
 
-    def open_call(self, function: Function, *, spawned: bool, parent: str = "") -> Call:
-        call = Call(
-            id=new_id("fc"), function=function, spawned=spawned, last_poll_s=time.time(), parent_input_id=parent
-        )
+    def open_call(self, function: Function, *, spawned: bool) -> Call:
+        call = Call(id=new_id("fc"), function=function, spawned=spawned, last_poll_s=time.time())
         self.calls[call.id] = call
         return call
 
@@ -187,6 +186,7 @@ class Plane:
             container.seen.why = "crashed"
             function.crashes += 1
             function.not_before_s = time.time() + min(FIRST_BACKOFF_S * 2**function.crashes, MAX_BACKOFF_S)
+        container.leaving = True  # one of its requests that is still open takes no input of those that go back
         if not container.ready and most is not None and function.crashes >= most:
             message = f"{function.name}: containers exit with {container.seen.exit_code} while starting"
             function.fail_queued(api.GenericResult(status=STATUS.GENERIC_STATUS_FAILURE, exception=message))
@@ -209,8 +209,7 @@ class Plane:
             for app in list(self.apps.values()):
                 self._check_app(app, now)
             for call in self.calls.values():
-                alone_s = 0 if call.spawned or call.polls else now - call.last_poll_s
-                if call.unfinished and alone_s > self.settings.orphan_s:
+                if call.unfinished and call.alone_s > self.settings.orphan_s:
                     call.cancel("the caller went away")
             for function in self.functions.values():
                 for _ in range(function.wanted(now)):
@@ -221,7 +220,7 @@ class Plane:
         function.containers.append(container)
         self.seen.containers.append(container.seen)
         most = self.seen.max_containers
-        most[function.name] = max(most[function.name], len(function.containers))
+        most[function.name] = max(most[function.name], sum(not each.replaced for each in function.containers))
         self.background(container.run())
 
     def _check_container(self, container: Container, now: float) -> None:

@@ -7,7 +7,8 @@ import time
 from modal_proto import api_pb2 as api
 
 from .calls import STATUS, Call, Input
-from .knobs import DropResult, KillAtInput, PreemptAtInput
+from .container import Container
+from .knobs import DropResult, KillAtInput, PreemptAtInput, StrikeAtInput
 from .rpc import Reply, Service, found
 
 MAX_OUTSTANDING = 1000  # inputs in flight per .map(), as documented
@@ -40,7 +41,8 @@ class CallRpcs(Service):
     async def FunctionMap(self, request: api.FunctionMapRequest) -> Reply:
         function = found(self.plane.functions, request.function_id, "Function")
         spawned = request.function_call_invocation_type == api.FUNCTION_CALL_INVOCATION_TYPE_ASYNC
-        call = self.plane.open_call(function, spawned=spawned, parent=request.parent_input_id)
+        call = self.plane.open_call(function, spawned=spawned)
+        call.caller, call.parent_input_id = self._container, request.parent_input_id
         return {
             "function_call_id": call.id,
             "function_call_jwt": _jwt(function_call_id=call.id),
@@ -174,9 +176,22 @@ class ContainerRpcs(Service):
         n_busy = sum(bool(each.running) for each in container.function.containers)
         seen.max_busy[container.function.name] = max(seen.max_busy[container.function.name], n_busy)
         for kill in faults.due(KillAtInput, work.name, container.function.name):
-            later(kill.after_s, container.strike, work, container.kill, "fault")
+            for struck, its_work in self._struck(kill, work):
+                later(kill.after_s, struck.strike, its_work, struck.kill, "fault")
         for preempt in faults.due(PreemptAtInput, work.name, container.function.name):
-            later(preempt.after_s, container.strike, work, container.interrupt, "preempted", preempt.grace_s)
+            for struck, its_work in self._struck(preempt, work):
+                if struck.seen.nonpreemptible:
+                    seen.errors.append(f"{struck.function.name} is nonpreemptible, it is spared from {preempt}")
+                else:
+                    later(preempt.after_s, struck.strike, its_work, struck.preempt, preempt.grace_s, preempt.overlap)
+
+    def _struck(self, rule: StrikeAtInput, work: Input) -> list[tuple[Container, Input]]:
+        """Return the containers that a rule strikes, each with an input that it runs."""
+        if not rule.strikes:
+            return [(self.inside, work)]
+        functions = [function for function in self.plane.functions.values() if function.name == rule.strikes]
+        at_work = [each for function in functions for each in function.containers if each.running]
+        return [(each, next(iter(each.running.values()))) for each in at_work]
 
     async def FunctionPutOutputs(self, request: api.FunctionPutOutputsRequest) -> None:
         container, plane = self.inside, self.plane

@@ -1,4 +1,4 @@
-"""RPCs about what functions refer to: images, source files, secrets, blobs, dicts and volumes."""
+"""RPCs about what functions refer to: images, source files, secrets, blobs and dicts."""
 
 import asyncio
 import hashlib
@@ -14,8 +14,6 @@ from .calls import STATUS, new_id
 from .container import Image
 from .rpc import Reply, Service, found
 from .rpc_apps import BUILDER_VERSION
-
-OPEN_FILES = "there are open files preventing the operation"
 
 
 def _hashed(prefix: str, content: bytes) -> str:

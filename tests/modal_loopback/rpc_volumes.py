@@ -1,4 +1,4 @@
-"""RPCs about volumes, from inside a container and from outside."""
+"""RPCs about volumes: what a container asks of its copies, and what is uploaded and downloaded from outside."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,15 +6,12 @@ from collections.abc import AsyncIterator
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2 as api
 
-from . import namespace
 from .blobs import BLOCK_BYTES
 from .calls import new_id
 from .functions import volume_metadata
 from .knobs import FailCommit
 from .rpc import Reply, Service, found
 from .volumes import Copy, Node, Tree, Volume
-
-OPEN_FILES = "there are open files preventing the operation"
 
 
 class VolumeRpcs(Service):
@@ -38,23 +35,25 @@ class VolumeRpcs(Service):
     # --- from inside a container ---
 
     def _mounted(self, volume_id: str) -> Copy:
-        return found(self.inside.copies, volume_id, "Mount of volume")
+        return found(self.inside.mounts.copies, volume_id, "Mount of volume")
 
     async def VolumeCommit(self, request: api.VolumeCommitRequest) -> Reply:
         copy = self._mounted(request.volume_id)
         name = copy.volume.name + ("@exit" if self.inside.leaving else "")
         for rule in self.plane.faults.due(FailCommit, name):
             raise GRPCError(Status.ABORTED, rule.message)
-        await self.inside.commit(copy)
+        try:
+            await self.inside.mounts.commit(copy)
+        except OSError as error:
+            raise GRPCError(Status.ABORTED, str(error)) from error
         return {"skip_reload": not self.plane.settings.reload_after_commit}
 
     async def VolumeReload(self, request: api.VolumeReloadRequest) -> None:
         copy = self._mounted(request.volume_id)
-        path = await asyncio.to_thread(lambda: copy.holds(namespace.open_inodes(self.inside.seen.pid)))
-        if path is not None:
-            raise GRPCError(Status.ABORTED, f"{OPEN_FILES}: {path}")
-        async with self.plane.volume_lock:
-            await asyncio.to_thread(copy.catch_up)
+        try:
+            await self.inside.mounts.reload(copy)
+        except OSError as error:
+            raise GRPCError(Status.ABORTED, str(error)) from error
 
     # --- from outside ---
 
@@ -124,8 +123,11 @@ class VolumeRpcs(Service):
         there = sorted(nodes.keys() & volume.head.keys())
         if there and keep_existing:
             raise GRPCError(Status.ALREADY_EXISTS, f"{there[0]}: already exists in volume {volume.name}")
-        async with self.plane.volume_lock:
-            volume.publish(nodes, set())
+        try:
+            async with self.plane.volume_lock:
+                volume.publish(nodes, set())
+        except OSError as error:
+            raise GRPCError(Status.ABORTED, str(error)) from error
         self.plane.saw_commit(volume, "", sorted(nodes), ())
 
 

@@ -14,6 +14,7 @@ class ContainerSeen:
     function: str
     function_id: str
     gpu: str  # that it was started with; "" = none
+    nonpreemptible: bool = False
     pid: int = 0
     started_s: float
     ready_s: float | None = None
@@ -56,6 +57,7 @@ class Seen:
     commits: list[CommitSeen] = field(default_factory=list)
     inputs_started: Counter[str] = field(default_factory=Counter)
     inputs_finished: Counter[str] = field(default_factory=Counter)
+    max_commits: Counter[str] = field(default_factory=Counter)  # of a volume at once
     max_containers: Counter[str] = field(default_factory=Counter)
     max_busy: Counter[str] = field(default_factory=Counter)  # containers with an input at once
     max_inputs: Counter[str] = field(default_factory=Counter)

@@ -1,9 +1,12 @@
 """Strict volumes: a container works on a private copy; only commits and reloads move files between them."""
 
+import asyncio
+import errno
 import os
 import shutil
 import stat
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +26,8 @@ class Node:
         return self.content is None and not self.target
 
 
+COMMITS_AT_ONCE = {1: 5, 2: 100}  # of a volume, by its version
+SECOND_NS = 1_000_000_000
 Tree = dict[str, Node]
 Stamp = tuple[int, ...]
 
@@ -54,19 +59,37 @@ class Volume:
     version: int
     created_s: float
     store: Path
+    max_files: int  # of version 1 in the whole volume, of version 2 in each folder
     head: Tree = field(default_factory=dict)
+    committing: asyncio.Semaphore = field(init=False)
+    n_committing: int = 0
+
+    def __post_init__(self) -> None:
+        self.committing = asyncio.Semaphore(COMMITS_AT_ONCE[self.version])
 
     def add_file(self, source: Path, mode: int) -> Node:
-        """Keep a private, immutable copy of a file's present bytes."""
+        """Keep a private, immutable copy of a file's present bytes, dated as Modal's API does: in whole seconds."""
         content = self.store / uuid.uuid4().hex
-        shutil.copy2(source, content)
+        shutil.copyfile(source, content)
         content.chmod(mode)
+        whole_ns = source.stat().st_mtime_ns // SECOND_NS * SECOND_NS
+        os.utime(content, ns=(whole_ns, whole_ns))
         return Node(content=content)
 
     def publish(self, changed: Tree, removed: set[str]) -> None:
+        """Make a new head; raises OSError where that adds to a volume or folder above its limit."""
         kept = {path: node for path, node in self.head.items() if path not in removed}
         folders = {str(parent) for path in changed for parent in PurePosixPath(path).parents} - {"."}
-        self.head = kept | dict.fromkeys(folders, Node()) | changed
+        head = kept | dict.fromkeys(folders, Node()) | changed
+        added = head.keys() - self.head.keys()
+        sizes = Counter(self._counted_in(path) for path in head)
+        full = {where for where, n_files in sizes.items() if n_files > self.max_files}
+        if over := next((path for path in sorted(added) if self._counted_in(path) in full), None):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), over)
+        self.head = head
+
+    def _counted_in(self, path: str) -> str:
+        return path.rpartition("/")[0] if self.version == 2 else ""
 
     def below(self, path: str, recursive: bool) -> Tree:
         """Return the nodes that a listing of `path` shows: itself if a file, else what it contains."""
@@ -81,13 +104,21 @@ class Volume:
 
 @dataclass(slots=True, kw_only=True)
 class Copy:
-    """What one container sees of one volume; `base` is what the volume held when the copy last caught up."""
+    """What one container sees of one volume; `base` is what the volume held when the copy last caught up.
+
+    Its files are in `path`, but for the time of a reload, when the container has an empty folder.
+    """
 
     volume: Volume
     path: Path
     read_only: bool
     base: Tree = field(default_factory=dict)
     stamps: dict[str, Stamp] = field(default_factory=dict)
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)  # while it is committed or reloaded
+    _other: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._other = self.path.with_name(f"{self.path.name}.hidden")
 
     def _changes(self) -> tuple[dict[str, Stamp], set[str]]:
         """Return the stamps of paths that the container wrote, and the paths that it removed."""
@@ -96,6 +127,35 @@ class Copy:
         now = {path: _stamp(s) for path, s in _scan(self.path)}
         changed = {path: stamp for path, stamp in now.items() if self.stamps.get(path) != stamp}
         return changed, self.stamps.keys() - now.keys()
+
+    @property
+    def is_changed(self) -> bool:
+        return any(self._changes())
+
+    def hide(self) -> None:
+        """Let the container see an empty folder."""
+        self._other.mkdir()
+        self._move(self.path, self._other)
+        self.path, self._other = self._other, self.path
+
+    def show(self) -> None:
+        """Give the container its files back, beside what it wrote meanwhile."""
+        self.path, self._other = self._other, self.path
+        self._move(self._other, self.path)
+        shutil.rmtree(self._other)
+
+    def _move(self, source: Path, target: Path, below: str = "") -> None:
+        """Move what is in a folder into another; to be moved is no change, though it makes a new stamp."""
+        for entry in source.iterdir():
+            name, there = f"{below}{entry.name}", target / entry.name
+            with suppress(FileNotFoundError):  # renamed or deleted by the container while we look
+                was = _stamp(entry.lstat())
+                if stat.S_ISDIR(was[0]) and there.is_dir():
+                    self._move(entry, there, f"{name}/")
+                elif not os.path.lexists(there):
+                    entry.rename(there)
+                    if self.stamps.get(name) == was:
+                        self.stamps[name] = _stamp(there.lstat())
 
     def catch_up(self) -> None:
         """Bring the copy to the volume's last commit, except where the container has changes of its own."""

@@ -1,6 +1,8 @@
 """One deployed app with a function for each behaviour that the tests look at."""
 
+import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +23,23 @@ def square(n: int) -> int:
 def nap(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+@app.function(max_containers=1)
+def outlive(name: str) -> str:
+    """Return the container that it ran in; one that is preempted goes on until its name is free."""
+    try:
+        if modal.Dict.from_name("began", create_if_missing=True).put(name, 1, skip_if_exists=True):
+            time.sleep(300)
+    finally:
+        while not is_free(name):
+            time.sleep(0.05)
+    return os.environ["MODAL_TASK_ID"]
+
+
+@app.function(nonpreemptible=True)
+def steady(n: int) -> int:
+    return n
 
 
 @app.function(max_containers=1, retries=modal.Retries(max_retries=2, initial_delay=0.0))
@@ -82,6 +101,32 @@ class Pair:
         return began, time.time()
 
 
+def is_free(name: str) -> bool:
+    return name in modal.Dict.from_name("free", create_if_missing=True)
+
+
+@app.cls(max_containers=1)
+@modal.concurrent(max_inputs=2)
+class Hold:
+    """Its calls end once their name is in the Dict `free`."""
+
+    @modal.method()
+    def until_free(self, name: str) -> str:
+        while not is_free(name):
+            time.sleep(0.05)
+        return name
+
+
+@app.cls(max_containers=1)
+@modal.concurrent(max_inputs=2)
+class AsyncHold:
+    @modal.method()
+    async def until_free(self, name: str) -> str:
+        while not await asyncio.to_thread(is_free, name):
+            await asyncio.sleep(0.05)
+        return name
+
+
 @app.cls(enable_memory_snapshot=True, gpu="A100-40GB", scaledown_window=2)
 class Model:
     size: int = modal.parameter(default=1)
@@ -120,6 +165,17 @@ class Desk:
         return Path(path).read_text() if Path(path).exists() else None
 
     @modal.method()
+    def sync(self, path: str) -> str:
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        except OSError as error:
+            return str(error.strerror)
+        finally:
+            os.close(folder)
+        return "synced"
+
+    @modal.method()
     def rename(self, old: str, new: str) -> None:
         Path(old).rename(new)
 
@@ -134,6 +190,19 @@ class Desk:
     @modal.method()
     def reload(self) -> None:
         desk_volume.reload()
+
+    @modal.method()
+    def look_while_reloading(self, path: str, other: str) -> list[bool]:
+        """Reload, write `other` once `path` is not there, and return the changes of whether it is."""
+        looks = [Path(path).exists()]
+        reload = threading.Thread(target=desk_volume.reload)
+        reload.start()
+        while reload.is_alive():
+            if (is_there := Path(path).exists()) != looks[-1]:
+                looks.append(is_there)
+                if not is_there:
+                    self.write.local(other, "meanwhile")
+        return looks
 
     @modal.method()
     def reload_while_open(self, path: str) -> str:

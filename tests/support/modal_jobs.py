@@ -11,14 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.modal_loopback import Loopback, Settings, why_unavailable
+from tests.modal_loopback import Loopback, Settings
 from tests.modal_loopback.knobs import Rule
 from tests.support import REPOSITORY, embed_corpus, ids, texts, write_jsonl, write_parquet
+from tests.support.plane import needs_plane as needs_plane
 from tests.support.sabotage import fake_engine
 
-needs_plane = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
 CLASS = "VLLMEmbeddingSnapshot"
 HASHING_TOML = REPOSITORY / "configs/hashing.toml"
 ENGINES_PY = REPOSITORY / "pipeline/engines/__init__.py"
@@ -116,7 +114,7 @@ def house(
         if delay_s is not None:
             home.engine(delay_s)
         yield home
-        assert plane.seen.unimplemented == []
+        assert (plane.seen.unimplemented, plane.seen.errors) == ([], [])
 
 
 def write_books(folder: Path) -> Path:

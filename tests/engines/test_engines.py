@@ -145,7 +145,7 @@ def test_an_engine_that_does_not_load_is_one_line(
 ) -> None:
     monkeypatch.setitem(ENGINES, "vllm", replace(ENGINES["vllm"], make=f"{__name__}:does_not_load"))
     source = write_jsonl(tmp_path / "in.jsonl", ROWS[:3])
-    assert main(["run", "--input", str(source), "--output", str(tmp_path / "out")]) == 1
+    assert main(["run", "--input", str(source), "--output", str(tmp_path / "out"), "--set", "model.dtype=float32"]) == 1
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].endswith(": did not start: no memory")

@@ -15,7 +15,7 @@ from jobs.budget import Budget
 from jobs.fan_out import fan_out_to_containers
 from jobs.meter import ContainerMeter
 from jobs.pool import choose_pool, idle_s, usd_per_s
-from jobs.rate import found_rate, sized
+from jobs.rate import found_rate, paced
 from jobs.request import Request, check_code, configured, find_input
 from jobs.volume import ModalVolume
 from pipeline.console import keep_notes
@@ -56,8 +56,11 @@ def _plan(request: Request) -> dict[str, Any]:
     config, _ = configured(request, is_run=False)
     resources.output.reload()
     rate = found_rate(request, config)
-    config, store = sized(config, rate), Store(root=resources.OUTPUT / request.output)
-    return {"exit_code": 0, **estimate(make_plan(source, store, config, request.options), store, config, rate)}
+    store = Store(root=resources.OUTPUT / request.output)
+    return {
+        "exit_code": 0,
+        **estimate(make_plan(source, store, config, paced(request, config, rate)), store, config, rate),
+    }
 
 
 def _drive(request: Request, began_at: float) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
     config, on_dtype = configured(request)
     volume = ModalVolume()
     volume.reload()
-    config = sized(config, found_rate(request, config))
+    options = paced(request, config, found_rate(request, config))
     store = Store(root=resources.OUTPUT / request.output, volume=volume)
     until = began_at + config.modal.driver_hours * resources.HOURS
     gpu = request.gpu or config.modal.gpu
@@ -86,7 +89,7 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
         )
         lock = volume.lock(store.root)
         fan_out = fan_out_to_containers(request, lambda: choose_pool(request, config), store, lock, budget, until)
-        outcome = run(source, store, config, fan_out=saying(on_dtype, fan_out), options=request.options, meter=meter)
+        outcome = run(source, store, config, fan_out=saying(on_dtype, fan_out), options=options, meter=meter)
     record = outcome.run
     shortfall = outcome.shortfall()
     if record.missing_chunks and not budget.fits_one_more():

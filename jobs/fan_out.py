@@ -113,7 +113,7 @@ def fan_out_to_containers(
     """
 
     def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
-        n_rows = sum(chunk.span.n_rows for chunk in chunks)
+        n_rows = sum(chunk.n_rows for chunk in chunks)
         rows, tokens = 0, 0
         committed_at = time.monotonic()
         found = pool()

@@ -1,4 +1,4 @@
-"""What a preflight found of the engine of a run: its rate, the chunks that follow, and whether a snapshot pays."""
+"""What a preflight found of the engine of a run: its rate, which the size of chunks follows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobs.checks.record import CheckRecord, measured
 from jobs.pool import idle_s, usd_per_s
 from jobs.request import Request
 from pipeline.config import Config
-from pipeline.driver import Rate
+from pipeline.driver import Rate, RunOptions, assumed_tokens_per_s
 
 
 def found_rate(request: Request, config: Config) -> Rate | None:
@@ -27,11 +27,10 @@ def found_rate(request: Request, config: Config) -> Rate | None:
     )
 
 
-def sized(config: Config, rate: Rate | None) -> Config:
-    """Return a config whose chunks take about as long as they should at a rate, where one is known."""
-    if rate is None:
-        return config
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, chunk_tokens=rate.chunk_tokens))
+def paced(request: Request, config: Config, rate: Rate | None) -> RunOptions:
+    """Return the options of a run with the speed of its engine: as a preflight found it, else as it is assumed."""
+    assumed = assumed_tokens_per_s(request.gpu or config.modal.gpu, config.model.flop_per_token)
+    return dataclasses.replace(request.options, tokens_per_s=rate.tokens_per_s if rate else assumed)
 
 
 def _day(check: CheckRecord) -> str:

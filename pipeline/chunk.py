@@ -6,11 +6,10 @@ import bisect
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-MAX_CHUNK_ROWS = 16_384
-MAX_CHUNK_BYTES = 64 << 20
+MAX_CHUNK_SPANS = 4_096  # a chunk travels with their names, and its receipt back
 MAX_LINE_BYTES = 16 << 20  # a tokenizer may need 300 times as much
 
 
@@ -47,21 +46,67 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """Rows of one shard that travel together: the unit of the map, of durability and of retry."""
+class ChunkSize:
+    """How large a chunk may become, by whichever of these it meets first."""
 
-    id: str
+    tokens: int
+    rows: int = 16_384
+    size_bytes: int = 64 << 20  # of text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSpan:
+    """A span, of which shard it is, and whether the shard ends with it."""
+
     shard: Shard
     span: Span
-    last: bool  # whether the shard ends with this chunk
+    last: bool
     salt: str = ""  # see make_chunk
+
+    @property
+    def source(self) -> str:
+        """POSIX path of the shard below the input."""
+        return self.shard.source
+
+    def __contains__(self, other: ShardSpan) -> bool:
+        """Whether another one is of the same shard, as it was then, and within this one."""
+        return other.shard == self.shard and other.span in self.span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Rows that travel together, in the order of the corpus: the unit of the map, of durability and of retry."""
+
+    id: str
+    spans: tuple[ShardSpan, ...]  # one at least
     ready: str = ""  # name of the saved vectors that older parts have for some of its rows
+
+    @property
+    def n_rows(self) -> int:
+        """Number of physical rows."""
+        return sum(each.span.n_rows for each in self.spans)
+
+    @property
+    def source(self) -> str:
+        """The first of its shards, and in words how many others there are."""
+        return in_words([each.source for each in self.spans])
 
     @property
     def part_name(self) -> str:
         """File name of the part this chunk becomes; names sort in the order of sources and rows."""
-        slug = re.sub(r"[^A-Za-z0-9]+", "_", PurePosixPath(self.shard.source).name.split(".")[0])[:40]
-        return f"part-{slug or 'shard'}-{self.span.row_start:010d}-{self.id}.parquet"
+        first = self.spans[0]
+        slug = re.sub(r"[^A-Za-z0-9]+", "_", PurePosixPath(first.source).name.split(".")[0])[:40]
+        return f"part-{slug or 'shard'}-{first.span.row_start:010d}-{self.id}.parquet"
+
+    def __contains__(self, other: Chunk) -> bool:
+        """Whether all rows of another chunk are in this one."""
+        return all(any(inner in outer for outer in self.spans) for inner in other.spans)
+
+
+def in_words(sources: Sequence[str]) -> str:
+    """Return the first of some sources, and how many others there are."""
+    others = len(set(sources)) - 1
+    return f"{sources[0]} and {others:,} more" if others else sources[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +125,54 @@ class Density:
         return n_bytes * self.tokens_per_byte if n_bytes else span.n_rows * self.tokens_per_row
 
 
-def make_chunk(shard: Shard, span: Span, fingerprint: str, *, last: bool, salt: str = "") -> Chunk:
+def make_chunk(spans: Iterable[ShardSpan], fingerprint: str) -> Chunk:
     """Return the chunk whose id is the digest of what it holds and of the recipe, not of its position in a run.
 
-    `salt` tells it from a chunk of the same shard and span that holds something else.
+    The salt of a span tells it from the same rows of the same shard that say something else.
     """
-    identity = f"{shard.source}\0{shard.size_bytes}\0{shard.mtime_ns}\0{span.row_start}\0{span.row_stop}\0{fingerprint}"
-    identity += salt and f"\0{salt}"
-    digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-    return Chunk(id=digest, shard=shard, span=span, last=last, salt=salt)
+    held = tuple(spans)
+    identity = "\n".join(
+        f"{each.source}\0{each.shard.size_bytes}\0{each.shard.mtime_ns}\0{each.span.row_start}\0{each.span.row_stop}\0"
+        f"{fingerprint}{each.salt and f'{chr(0)}{each.salt}'}"
+        for each in held
+    )
+    return Chunk(id=hashlib.blake2b(identity.encode(), digest_size=8).hexdigest(), spans=held)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Open:
+    """A chunk that is being filled."""
+
+    spans: list[ShardSpan] = field(default_factory=list)
+    tokens: float = 0.0
+    rows: int = 0
+    size_bytes: float = 0.0
+
+    def has_room(self, tokens: float, rows: int, size_bytes: float, most: ChunkSize) -> bool:
+        within = len(self.spans) < MAX_CHUNK_SPANS and self.rows + rows <= most.rows
+        within = within and self.size_bytes + size_bytes <= most.size_bytes
+        return not self.spans or (within and self.tokens + tokens <= most.tokens)
+
+
+def fill_chunks(spans: Iterable[ShardSpan], density: Density, size: ChunkSize, fingerprint: str) -> Iterator[Chunk]:
+    """Yield chunks of about a size, each of spans that follow one another in the order given.
+
+    A span is never cut here. The bytes of a span are reckoned from those of its shard.
+    """
+    being_filled = _Open()
+    for each in spans:
+        span, shard = each.span, each.shard
+        tokens = density.n_tokens(span)
+        size_bytes = (span.byte_stop - span.byte_start) or shard.size_bytes * span.n_rows / max(1, span.row_stop)
+        if not being_filled.has_room(tokens, span.n_rows, size_bytes, size):
+            yield make_chunk(being_filled.spans, fingerprint)
+            being_filled = _Open()
+        being_filled.spans.append(each)
+        being_filled.tokens += tokens
+        being_filled.rows += span.n_rows
+        being_filled.size_bytes += size_bytes
+    if being_filled.spans:
+        yield make_chunk(being_filled.spans, fingerprint)
 
 
 def cut_rows(start: int, stop: int, rows_per_chunk: int) -> Iterator[Span]:
@@ -115,25 +199,39 @@ def gaps(done: Iterable[tuple[Span, bool]]) -> list[tuple[Span, bool]]:
     return found
 
 
-def rows_per_chunk(n_tokens: int, n_rows: int, size_bytes: int, chunk_tokens: int) -> int:
-    """Return how many rows hold about `chunk_tokens`, within the limits on rows and bytes of a chunk."""
-    by_tokens = chunk_tokens * n_rows // max(n_tokens, 1)
-    by_bytes = MAX_CHUNK_BYTES * n_rows // max(size_bytes, 1)
-    return max(1, min(by_tokens, by_bytes, MAX_CHUNK_ROWS))
+def rows_per_chunk(n_tokens: int, n_rows: int, size_bytes: int, size: ChunkSize) -> int:
+    """Return how many of such rows make a chunk of about a size."""
+    by_tokens = size.tokens * n_rows // max(n_tokens, 1)
+    by_bytes = size.size_bytes * n_rows // max(size_bytes, 1)
+    return max(1, min(by_tokens, by_bytes, size.rows))
+
+
+@dataclass(slots=True)
+class Taken:
+    """Rows of one shard that are spoken for, as spans that share no row."""
+
+    _starts: list[int] = field(default_factory=list)
+    _spans: list[Span] = field(default_factory=list)
+
+    def meets(self, span: Span) -> bool:
+        """Whether a span shares a row with one that was added."""
+        at = bisect.bisect(self._starts, span.row_start)
+        before = at > 0 and self._spans[at - 1].row_stop > span.row_start
+        return before or (at < len(self._spans) and self._spans[at].row_start < span.row_stop)
+
+    def add(self, span: Span) -> None:
+        """Add a span that meets no other."""
+        at = bisect.bisect(self._starts, span.row_start)
+        self._starts.insert(at, span.row_start)
+        self._spans.insert(at, span)
 
 
 def overlapping(spans: Sequence[Span]) -> list[int]:
     """Return the indices of spans that share a row with an earlier one in the sequence; the earlier one stays."""
-    starts: list[int] = []
-    kept: list[Span] = []
-    dropped: list[int] = []
+    taken, dropped = Taken(), []
     for index, span in enumerate(spans):
-        at = bisect.bisect(starts, span.row_start)
-        before = at > 0 and kept[at - 1].row_stop > span.row_start
-        after = at < len(kept) and kept[at].row_start < span.row_stop
-        if before or after:
+        if taken.meets(span):
             dropped.append(index)
         else:
-            starts.insert(at, span.row_start)
-            kept.insert(at, span)
+            taken.add(span)
     return dropped

@@ -101,7 +101,7 @@ class RunConfig:
     """What one run makes and in which steps."""
 
     dim: int = 0
-    chunk_tokens: Positive = 65_536
+    chunk_tokens: Size = 0  # 0 = follows the corpus
     max_removed: Annotated[float, Meta(ge=0, le=1)] = 0.1  # share of a dataset's rows that a run may remove unasked
 
 

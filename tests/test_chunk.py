@@ -10,17 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.chunk import (
-    MAX_CHUNK_BYTES,
-    MAX_CHUNK_ROWS,
     Chunk,
+    ChunkSize,
     Shard,
     Span,
     cut_rows,
     gaps,
-    make_chunk,
     overlapping,
     rows_per_chunk,
 )
+from tests.support import one_span
 
 SHARD = Shard(source="a/b.jsonl", size_bytes=100, mtime_ns=5)
 SPAN = Span(row_start=10, row_stop=20, byte_start=100, byte_stop=200)
@@ -31,7 +30,7 @@ spans = st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda s: Span(row
 
 
 def chunk(source: str = "a/b.jsonl", span: Span = SPAN, fingerprint: str = "f") -> Chunk:
-    return make_chunk(Shard(source=source, size_bytes=100, mtime_ns=5), span, fingerprint, last=False)
+    return one_span(Shard(source=source, size_bytes=100, mtime_ns=5), span, fingerprint)
 
 
 def consecutive(points: list[int]) -> list[Span]:
@@ -90,24 +89,26 @@ def test_overlapping_leaves_disjoint_spans_of_which_none_could_stay(found: list[
     n_tokens=st.integers(0, 10**12),
     n_rows=st.integers(0, 10**9),
     size_bytes=st.integers(0, 10**13),
-    chunk_tokens=st.integers(1, 10**7),
+    size=st.builds(
+        ChunkSize, tokens=st.integers(1, 10**7), rows=st.integers(1, 10**5), size_bytes=st.integers(1, 10**9)
+    ),
 )
 def test_a_chunk_has_at_least_one_row_and_keeps_its_limits(
-    n_tokens: int, n_rows: int, size_bytes: int, chunk_tokens: int
+    n_tokens: int, n_rows: int, size_bytes: int, size: ChunkSize
 ) -> None:
-    found = rows_per_chunk(n_tokens, n_rows, size_bytes, chunk_tokens)
-    assert 1 <= found <= MAX_CHUNK_ROWS
+    found = rows_per_chunk(n_tokens, n_rows, size_bytes, size)
+    assert 1 <= found <= size.rows
     if found > 1:
-        assert found * n_tokens <= chunk_tokens * n_rows
-        assert found * size_bytes <= MAX_CHUNK_BYTES * n_rows
+        assert found * n_tokens <= size.tokens * n_rows
+        assert found * size_bytes <= size.size_bytes * n_rows
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        make_chunk(Shard(source="a/c.jsonl", size_bytes=100, mtime_ns=5), SPAN, "f", last=False),
-        make_chunk(Shard(source="a/b.jsonl", size_bytes=101, mtime_ns=5), SPAN, "f", last=False),
-        make_chunk(Shard(source="a/b.jsonl", size_bytes=100, mtime_ns=6), SPAN, "f", last=False),
+        one_span(Shard(source="a/c.jsonl", size_bytes=100, mtime_ns=5), SPAN, "f"),
+        one_span(Shard(source="a/b.jsonl", size_bytes=101, mtime_ns=5), SPAN, "f"),
+        one_span(Shard(source="a/b.jsonl", size_bytes=100, mtime_ns=6), SPAN, "f"),
         chunk(span=Span(row_start=11, row_stop=20)),
         chunk(span=Span(row_start=10, row_stop=21)),
         chunk(fingerprint="g"),

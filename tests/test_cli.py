@@ -57,7 +57,7 @@ def test_plan_meets_the_tokens_of_the_run(tmp_path: Path) -> None:
     [
         (("--set", "model.dtpye=float32"), "unknown key model.dtpye; did you mean model.dtype?"),
         (("--set", "engine.max_num_seqs=many"), "engine.max_num_seqs"),
-        (("--set", "run.chunk_tokens=0"), "run.chunk_tokens expected int >= 1, found 0"),
+        (("--set", "run.chunk_tokens=-1"), "run.chunk_tokens expected int >= 0, found -1"),
         (("--set", "nonsense"), "expected table.key=value"),
         (("--config", "no/such.toml"), "no/such.toml: expected a readable TOML file"),
         (("--dim", "100"), "was trained for 384"),

@@ -5,12 +5,13 @@ from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of
 from pipeline.corpus.record import Kinds
-from pipeline.corpus.rows import Columns, Reject, Rows, as_text
+from pipeline.corpus.rows import ChunkRows, Columns, Reject, Rows, as_text
 from pipeline.corpus.shards import Corpus, find_files, find_shards, open_corpus
 
 __all__ = [
     "READERS",
     "ChunkReader",
+    "ChunkRows",
     "Columns",
     "Corpus",
     "Kinds",

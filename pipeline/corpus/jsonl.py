@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.chunk import MAX_CHUNK_BYTES, MAX_LINE_BYTES, Density, Span
+from pipeline.chunk import MAX_LINE_BYTES, ChunkSize, Density, Span
 from pipeline.corpus.lines import first_span, is_blank, read_head, read_lines, row_numbers, scan
 from pipeline.corpus.misnamed import check_kind
 from pipeline.corpus.record import UTF8_BOM, Kinds, add_kinds, has_value_at, parse, value_at
@@ -54,11 +54,19 @@ class JsonlReader:
         return rows, span.byte_stop - span.byte_start
 
     def cut(
-        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds
+        self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds
     ) -> Iterator[tuple[Span, bool]]:
-        """Yield spans of about `n_tokens`, each with whether it ends the file; reads the file once."""
-        target_bytes = min(MAX_CHUNK_BYTES, max(1, int(n_tokens / density.tokens_per_byte)))
-        return scan(self._path, gap, open_end=is_open, target_bytes=target_bytes, limit=limit, kinds=kinds)
+        """Yield spans of about the size of a chunk, each with whether it ends the file; reads the file once."""
+        target_bytes = min(size.size_bytes, max(1, int(size.tokens / density.tokens_per_byte)))
+        return scan(
+            self._path,
+            gap,
+            open_end=is_open,
+            target_bytes=target_bytes,
+            max_rows=size.rows,
+            limit=limit,
+            kinds=kinds,
+        )
 
     def byte_of(self, span: Span, row: int) -> int:
         """Return the byte where a row inside a span begins; raises CorpusError when the file has no such row."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.chunk import MAX_CHUNK_ROWS, MAX_LINE_BYTES, Span
+from pipeline.chunk import MAX_LINE_BYTES, Span
 from pipeline.corpus import stream
 from pipeline.corpus.record import UTF8_BOM, Kinds, watched
 from pipeline.corpus.rows import Reject
@@ -77,9 +77,16 @@ def read_raw_head(path: Path) -> Head:
 
 
 def scan(
-    path: Path, gap: Span, *, open_end: bool, target_bytes: int, limit: int | None = None, kinds: Kinds | None = None
+    path: Path,
+    gap: Span,
+    *,
+    open_end: bool,
+    target_bytes: int,
+    max_rows: int = sys.maxsize,
+    limit: int | None = None,
+    kinds: Kinds | None = None,
 ) -> Iterator[tuple[Span, bool]]:
-    """Cut the lines of a gap into spans of about `target_bytes`, each with whether it ends the file.
+    """Cut the lines of a gap into spans of about `target_bytes`, or of `max_rows`, each with whether it ends the file.
 
     A line over MAX_LINE_BYTES is a span of its own. What the lines of the spans have is added to `kinds`, if there are
     any columns in it. Raises CorpusError for a stream that cannot be read.
@@ -89,7 +96,7 @@ def scan(
         blocks = watched(blocks, kinds, limit, MAX_LINE_BYTES)
     row_limit = gap.row_start + limit if limit is not None else sys.maxsize
     held: Span | None = None
-    for span in _spans(blocks, gap, target_bytes, row_limit):
+    for span in _spans(blocks, gap, target_bytes, max_rows, row_limit):
         if held:
             yield held, False
         held = span
@@ -159,7 +166,7 @@ def _whole(data: bytes, *, is_all: bool) -> tuple[bytes, ...]:
     return tuple(line for line in (lines if is_all else lines[:-1]) if not is_blank(line))
 
 
-def _spans(blocks: Iterable[bytes], gap: Span, target_bytes: int, row_limit: int) -> Iterator[Span]:
+def _spans(blocks: Iterable[bytes], gap: Span, target_bytes: int, max_rows: int, row_limit: int) -> Iterator[Span]:
     row, byte, n_rows, n_blank = gap.row_start, gap.byte_start, 0, 0  # of the span being collected
     line_start = byte
     for ends, blank in _line_ends(blocks, byte):
@@ -171,7 +178,7 @@ def _spans(blocks: Iterable[bytes], gap: Span, target_bytes: int, row_limit: int
             yield Span(row_start=row, row_stop=row + 1, byte_start=line_start, byte_stop=byte, n_blank=int(blank[0]))
             row, at = row + 1, 1
         while at < len(ends) and row < row_limit:
-            full = at + min(MAX_CHUNK_ROWS, row_limit - row) - n_rows - 1
+            full = at + min(max_rows, row_limit - row) - n_rows - 1
             cut = min(int(np.searchsorted(ends, byte + target_bytes)), full)
             n_rows += min(cut + 1, len(ends)) - at
             n_blank += int(np.count_nonzero(blank[at : cut + 1]))

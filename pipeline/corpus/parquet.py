@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.chunk import Density, Span, cut_rows, rows_per_chunk
+from pipeline.chunk import ChunkSize, Density, Span, cut_rows, rows_per_chunk
 from pipeline.corpus.arrow import column_of, field_type, is_text, to_ids, to_kept, to_strings
 from pipeline.corpus.int96 import check_int96, int96_columns
 from pipeline.corpus.record import Kinds
@@ -62,11 +62,11 @@ class ParquetReader:
         return rows, 0
 
     def cut(
-        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds
+        self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds
     ) -> Iterator[tuple[Span, bool]]:
-        """Yield spans of about `n_tokens`, each with whether it ends the file; reads the footer alone."""
+        """Yield spans of about the size of a chunk, each with whether it ends the file; reads the footer alone."""
         n_rows, n_bytes = self._size()
-        step = rows_per_chunk(int(n_rows * density.tokens_per_row), n_rows, n_bytes, n_tokens)
+        step = rows_per_chunk(int(n_rows * density.tokens_per_row), n_rows, n_bytes, size)
         stop = n_rows if is_open else gap.row_stop
         for span in cut_rows(gap.row_start, stop if limit is None else min(stop, gap.row_start + limit), step):
             yield span, span.row_stop == n_rows

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.chunk import Chunk, Density, Shard, Span
+from pipeline.chunk import ChunkSize, Density, Shard, ShardSpan, Span
 from pipeline.corpus import jsonl
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.record import Kinds
-from pipeline.corpus.rows import Columns, Rows
+from pipeline.corpus.rows import ChunkRows, Columns, Rows
 from pipeline.errors import CorpusError
 from pipeline.files import on_volumes
 
@@ -44,9 +44,9 @@ class Reader(Protocol):
         ...
 
     def cut(
-        self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds
+        self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds
     ) -> Iterator[tuple[Span, bool]]:
-        """Yield spans of about `n_tokens` that fill a gap, each with whether it ends the shard.
+        """Yield spans of about the size of a chunk that fill a gap, each with whether it ends the shard.
 
         An open gap goes on to the end of the shard; `limit` bounds its rows. Adds to `kinds` what the rows of the spans
         have in the columns that are its keys, where `column_types` has no type for them.
@@ -99,23 +99,34 @@ class ChunkReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def read(self, root: Path, columns: Columns, chunk: Chunk) -> Rows:
-        """Return the rows of a chunk; raises CorpusError when its shard changes, before or while it is read."""
+    def read(self, root: Path, columns: Columns, spans: Sequence[ShardSpan]) -> ChunkRows:
+        """Return the rows of spans, one after the other; raises CorpusError when a shard changes, before or while it
+        is read."""
+        found = ChunkRows(sources=tuple(dict.fromkeys(each.source for each in spans)))
         with self._reading():
-            return self._read(root, columns, chunk)
+            for each in spans:
+                found.add(each.source, self._read(root, columns, each))
+        return found
 
-    def _read(self, root: Path, columns: Columns, chunk: Chunk) -> Rows:
-        key = (root, chunk.shard)
-        _check_unchanged(root, chunk.shard)
-        reader = self._last.pop(key, None) or reader_of(root, chunk.shard.source)
+    def _read(self, root: Path, columns: Columns, wanted: ShardSpan) -> Rows:
+        key = (root, wanted.shard)
+        _check_unchanged(root, wanted.shard)
+        with self._turns:
+            reader = self._last.pop(key, None) or reader_of(root, wanted.source)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(reader.close)
-            rows = reader.read(chunk.span, columns)
-            _check_unchanged(root, chunk.shard)
+            rows = reader.read(wanted.span, columns)
+            _check_unchanged(root, wanted.shard)
             on_failure.pop_all()
-        self.close()
-        self._last[key] = reader
+        self._keep({key: reader})
         return rows
+
+    def _keep(self, readers: dict[tuple[Path, Shard], Reader]) -> None:
+        """Keep these alone, and close the others; another thread may have put one of the same shard there."""
+        with self._turns:
+            left, self._last = self._last, readers
+        for reader in left.values():
+            reader.close()
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[None]:
@@ -147,10 +158,7 @@ class ChunkReader:
 
     def close(self) -> None:
         """Close the file that is open; a later read opens it again."""
-        for key in list(self._last):
-            reader = self._last.pop(key, None)  # another thread may have taken it
-            if reader is not None:
-                reader.close()
+        self._keep({})
 
 
 def shard_at(root: Path, source: str) -> Shard:

@@ -67,6 +67,42 @@ class Rows:
         return len(self.row) + len(self.rejects)
 
 
+@dataclass(slots=True, kw_only=True)
+class ChunkRows:
+    """The rows of all spans of a chunk, one after the other, like those of one."""
+
+    sources: tuple[str, ...]  # of its shards, in their order, each once
+    source: list[str] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    id: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    kept: pa.Table = field(default_factory=lambda: pa.table({}))
+    rejects: list[tuple[str, int, str, Reject]] = field(default_factory=list)  # source, row, id, why
+    kinds: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows read, embeddable or not."""
+        return len(self.row) + len(self.rejects)
+
+    def add(self, source: str, rows: Rows) -> None:
+        """Add the rows of the next span."""
+        self.source += [source] * len(rows.row)
+        self.row += rows.row
+        self.id += rows.id
+        self.text += rows.text
+        self.rejects += [(source, *reject) for reject in rows.rejects]
+        if rows.kept.num_columns:
+            self.kept = pa.concat_tables([self.kept, rows.kept]) if self.kept.num_columns else rows.kept
+        for name, found in rows.kinds.items():
+            self.kinds.setdefault(name, set()).update(found)
+
+    def in_order(self) -> list[tuple[str, int, str, Reject]]:
+        """Return the rejected rows in the order of the corpus."""
+        order = {source: at for at, source in enumerate(self.sources)}
+        return sorted(self.rejects, key=lambda reject: (order[reject[0]], reject[1]))
+
+
 def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
     """Return the columns that `corpus.text` names, and itself when it is a template such as "{title}\\n{body}".
 

@@ -1,6 +1,7 @@
 """A dataset: its manifest, its parts, the volume it is kept on, and the transaction that changes it."""
 
 from pipeline.dataset.card import write_card
+from pipeline.dataset.copy import copy_spans
 from pipeline.dataset.describe import (
     describe_plan,
     describe_run,
@@ -23,7 +24,7 @@ from pipeline.dataset.ours import (
     sweep,
     temporaries,
 )
-from pipeline.dataset.parts import count_duplicate_ids, open_part, open_rejects
+from pipeline.dataset.parts import count_duplicate_ids, open_part, open_rejects, rows_within
 from pipeline.dataset.rejects import describe_reject, iter_rejects
 from pipeline.dataset.store import Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
@@ -47,6 +48,7 @@ __all__ = [
     "Volume",
     "check_layout",
     "check_ours",
+    "copy_spans",
     "count_duplicate_ids",
     "deaths_of",
     "describe_plan",
@@ -64,6 +66,7 @@ __all__ = [
     "output_folder",
     "parse_receipt",
     "read_dataset",
+    "rows_within",
     "save_prefilled",
     "status",
     "sweep",

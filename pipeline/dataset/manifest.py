@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pipeline.chunk import Shard, Span
+from pipeline.chunk import Shard, ShardSpan, Span
 
 FORMAT_VERSION = 1
 
@@ -41,11 +41,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     part: PartName
     has_rejects: bool  # whether rejects/ holds a file of the part's name
     fingerprint: str
-    source: str
-    shard_size_bytes: Count
-    shard_mtime_ns: Date
-    span: Span
-    last: bool  # whether the shard ends with this chunk
+    spans: tuple[ShardSpan, ...] = ()  # of the rows of its chunk, in their order; one at least
     input_rows: Count
     embedded_rows: Count
     rejected_rows: Count
@@ -69,19 +65,47 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     rejects_checksum: str = ""  # blake2b of the file in rejects/; "" when there is none
     size_bytes: Count = 0  # of the part; 0 in its own footer, which cannot know
     checksum: str = ""  # blake2b of the part; likewise
+    # Of parts of earlier versions, which have rows of one shard; read as the only one of `spans`.
+    source: str | msgspec.UnsetType = msgspec.UNSET
+    shard_size_bytes: Count | msgspec.UnsetType = msgspec.UNSET
+    shard_mtime_ns: Date | msgspec.UnsetType = msgspec.UNSET
+    span: Span | msgspec.UnsetType = msgspec.UNSET
+    last: bool | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        """Raise ValueError, for a decoder msgspec.ValidationError, for a span that is none."""
-        span = self.span
-        of_rows = 0 <= span.row_start <= span.row_stop < END and 0 <= span.n_blank < END
-        if not of_rows or not 0 <= span.byte_start <= span.byte_stop < END:
-            raise ValueError(f"expected a span of rows and bytes, found {span}")
+        """Raise ValueError, for a decoder msgspec.ValidationError, for spans that are none."""
+        if not self.spans and isinstance(self.source, str) and isinstance(self.span, Span):
+            size_bytes, mtime_ns = self.shard_size_bytes or 0, self.shard_mtime_ns or 0
+            shard = Shard(source=self.source, size_bytes=size_bytes, mtime_ns=mtime_ns)
+            only = ShardSpan(shard=shard, span=self.span, last=self.last is True)
+            msgspec.structs.force_setattr(self, "spans", (only,))
+        for name in ("source", "shard_size_bytes", "shard_mtime_ns", "span", "last"):
+            msgspec.structs.force_setattr(self, name, msgspec.UNSET)
+        if not self.spans or not all(map(_is_span, self.spans)):
+            raise ValueError(f"expected spans of rows and bytes, found {self.spans}")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The shards that it has rows of, in their order, each once."""
+        return tuple(dict.fromkeys(each.source for each in self.spans))
+
+    @property
+    def n_rows(self) -> int:
+        """Number of physical rows of its chunk."""
+        return sum(each.span.n_rows for each in self.spans)
 
     @property
     def is_consistent(self) -> bool:
         """Whether its rows are those embedded and those rejected, and no more than its span has."""
         n_rows = self.embedded_rows + self.rejected_rows
-        return self.input_rows == n_rows <= self.span.n_rows and self.passages >= self.embedded_rows
+        return self.input_rows == n_rows <= self.n_rows and self.passages >= self.embedded_rows
+
+
+def _is_span(each: ShardSpan) -> bool:
+    shard, span = each.shard, each.span
+    of_rows = 0 <= span.row_start <= span.row_stop < END and 0 <= span.n_blank < END
+    of_file = 0 <= shard.size_bytes < END and -END <= shard.mtime_ns < END
+    return of_rows and of_file and 0 <= span.byte_start <= span.byte_stop < END
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="seen"):
@@ -136,11 +160,9 @@ class Manifest:
     run: Run | None = None
     n_unreadable: int = 0
 
-    def is_current(self, receipt: Receipt, shard: Shard) -> bool:
-        """Whether a part was made of a shard as it is now, or a later run saw that it might have been."""
-        if (receipt.shard_size_bytes, receipt.shard_mtime_ns) == (shard.size_bytes, shard.mtime_ns):
-            return True
-        return receipt.part in self.receipts and self.seen.get(shard.source) == Seen.of(shard)
+    def is_current(self, receipt: Receipt, span: ShardSpan, shard: Shard) -> bool:
+        """Whether a span of a part was made of its shard as it is now, or a later run saw that it might have been."""
+        return span.shard == shard or (receipt.part in self.receipts and self.seen.get(shard.source) == Seen.of(shard))
 
 
 def format_line(line: Line) -> bytes:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.chunk import ShardSpan
 from pipeline.errors import CorpusError, DamageError
 from pipeline.files import open_own_parquet
 from pipeline.schema import REJECTS, find_fault, width_in
@@ -31,6 +33,13 @@ def open_part(path: Path, width: int | None = None) -> Iterator[pq.ParquetFile]:
         if fault := find_fault(file.schema_arrow, width_in(file.schema_arrow) if width is None else width):
             raise DamageError(f"{path}: {fault}; {MENDING}")
         yield file
+
+
+def rows_within(table: pa.Table, each: ShardSpan) -> pa.Table:
+    """Return what a part, or its rejects, has of the rows of a span."""
+    row, span = table.column("row"), each.span
+    is_inside = pc.and_(pc.greater_equal(row, span.row_start), pc.less(row, span.row_stop))
+    return table.filter(pc.and_(is_inside, pc.equal(table.column("source"), each.source)))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ def iter_rejects(store: Store, receipts: Iterable[Receipt]) -> Iterator[dict[str
 
     One batch is in memory at a time. Raises DamageError for a file that cannot be read or has other columns.
     """
-    for receipt in sorted(receipts, key=lambda receipt: (receipt.source, receipt.span.row_start)):
+    for receipt in sorted(receipts, key=lambda receipt: (receipt.sources[0], receipt.spans[0].span.row_start)):
         if not receipt.has_rejects:
             continue
         with open_rejects(store.rejects_path(receipt.part)) as file:

@@ -6,7 +6,7 @@ from pipeline.driver.fan_out import FanOut, fan_out_here, saying
 from pipeline.driver.inventory import RunOptions, kept_dtype
 from pipeline.driver.plan import make_plan
 from pipeline.driver.prices import NONPREEMPTIBLE, container_usd_per_s, is_listed
-from pipeline.driver.rate import Rate
+from pipeline.driver.rate import Rate, assumed_tokens_per_s
 from pipeline.driver.run import Outcome, run
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Outcome",
     "Rate",
     "RunOptions",
+    "assumed_tokens_per_s",
     "container_usd_per_s",
     "dispatch",
     "estimate",

@@ -1,16 +1,20 @@
-"""Compare the parts of a shard with its file: ids, kept columns and text hashes."""
+"""Compare parts with the files of their shards: ids, kept columns and text hashes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.chunk import Shard, make_chunk
-from pipeline.corpus import ChunkReader, Columns, Corpus, Rows
-from pipeline.dataset import Receipt, Store, open_part, open_rejects
+from pipeline.chunk import ShardSpan
+from pipeline.corpus import ChunkReader, Columns, Corpus, Reader
+from pipeline.dataset import Receipt, Store, open_part, open_rejects, rows_within
 from pipeline.errors import CorpusError, DamageError
 from pipeline.schema import EMBEDDING, LATER_REASONS, PASSAGE, REJECTS, kept_name
 from pipeline.worker import content_hashes, rejects_table
@@ -18,37 +22,64 @@ from pipeline.worker import content_hashes, rejects_table
 FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
 
 
-def unchanged(
-    corpus: Corpus, shard: Shard, receipts: Sequence[Receipt], store: Store, reader: ChunkReader
-) -> Iterator[str]:
-    """Yield the names of parts whose rows equal the file's: ids, kept columns, text hashes.
+def unchanged(corpus: Corpus, suspects: Sequence[Receipt], store: Store, reader: ChunkReader) -> Iterator[str]:
+    """Yield the names of parts, given in the order of the corpus, whose rows equal the files': ids, kept columns, text
+    hashes. Of files that are not in the corpus nothing is read.
 
-    Lines have no fixed place: from the first difference on, a file of lines has no unchanged part.
+    Lines have no fixed place: from the first difference on, a file of lines has no unchanged rows.
     """
-    rows_have_places = corpus.reader(shard).rows_have_places
-    next_row = 0
-    for receipt in sorted(receipts, key=lambda receipt: receipt.span.row_start):
-        in_place = rows_have_places or receipt.span.row_start == next_row
-        if in_place and _is_unchanged(corpus, shard, receipt, store, reader):
-            next_row = receipt.span.row_stop
-            yield receipt.part
-        elif not rows_have_places:
-            return
+    shards = {shard.source: shard for shard in corpus.shards}
+    next_row: dict[str, int] = defaultdict(int)
+    for receipt in suspects:
+        spans = [replace(each, shard=shards[each.source]) for each in receipt.spans if each.source in shards]
+        kinds: dict[str, set[str]] = defaultdict(set)
+        is_same = True
+        with contextlib.suppress(DamageError):  # a damaged part is not what the files say
+            part = _Part.read(store, receipt, corpus.columns) if spans else None
+            for each in spans:
+                own = corpus.reader(each.shard)
+                in_place = own.rows_have_places or each.span.row_start == next_row[each.source]
+                if part is not None and in_place and _holds(part, each, corpus.root, own, reader, kinds):
+                    next_row[each.source] = each.span.row_stop
+                else:
+                    is_same = False
+            if is_same and _has_kinds(receipt, kinds, is_all=len(spans) == len(receipt.spans)):
+                yield receipt.part
 
 
-def _is_unchanged(corpus: Corpus, shard: Shard, receipt: Receipt, store: Store, reader: ChunkReader) -> bool:
-    chunk = make_chunk(shard, receipt.span, receipt.fingerprint, last=receipt.last)
-    try:
-        rows = reader.read(corpus.root, _columns_of(receipt, corpus.columns, store), chunk)
-        if rows.n_rows != receipt.input_rows or receipt.last != corpus.reader(shard).ends_at(receipt.span):
-            return False
-        if {name: sorted(found) for name, found in rows.kinds.items()} != receipt.kinds:
-            return False
-        return _holds(receipt, rows, store)
-    except CorpusError:  # the file is shorter now, or damaged: the worker reports it
-        return False
-    except DamageError:  # a damaged part is not what the file says
-        return False
+def _has_kinds(receipt: Receipt, found: Mapping[str, set[str]], *, is_all: bool) -> bool:
+    said = {name: set(kinds) for name, kinds in receipt.kinds.items()}
+    if is_all:
+        return said == dict(found)
+    return all(found[name] <= said.get(name, set()) for name in found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What a part says, without its vectors."""
+
+    columns: Columns  # with the types that it has the kept ones in
+    entries: pa.Table
+    rejected: pa.Table
+    has_one_span: bool
+
+    @classmethod
+    def read(cls, store: Store, receipt: Receipt, columns: Columns) -> _Part:
+        with open_part(store.data_path(receipt.part)) as file:
+            names = [name for name in file.schema_arrow.names if name != EMBEDDING]
+            entries = file.read(names, use_threads=False)
+        rejected = REJECTS.empty_table()
+        if receipt.has_rejects:
+            with open_rejects(store.rejects_path(receipt.part)) as file:
+                rejected = file.read(use_threads=False)
+        columns = _columns_of(receipt, columns, store)
+        return cls(columns=columns, entries=entries, rejected=rejected, has_one_span=len(receipt.spans) == 1)
+
+    def of(self, each: ShardSpan) -> tuple[pa.Table, pa.Table]:
+        """Return the entries and the rejected rows of a span."""
+        if self.has_one_span:
+            return self.entries, self.rejected
+        return rows_within(self.entries, each), rows_within(self.rejected, each)
 
 
 def _columns_of(receipt: Receipt, columns: Columns, store: Store) -> Columns:
@@ -62,15 +93,20 @@ def _columns_of(receipt: Receipt, columns: Columns, store: Store) -> Columns:
     return columns.typed(dict(zip(schema.names, schema.types, strict=True)))
 
 
-def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:
-    with open_part(store.data_path(receipt.part)) as file:
-        names = [name for name in file.schema_arrow.names if name != EMBEDDING]
-        entries = file.read(names, use_threads=False)
-    rejected = REJECTS.empty_table()
-    if receipt.has_rejects:
-        with open_rejects(store.rejects_path(receipt.part)) as file:
-            rejected = file.read(use_threads=False)
-    early = rejects_table(receipt.source, rows.rejects) or REJECTS.empty_table()
+def _holds(
+    part: _Part, each: ShardSpan, root: Path, own: Reader, reader: ChunkReader, kinds: dict[str, set[str]]
+) -> bool:
+    """Whether a part has a span's rows as its file has them; adds what they have in kept columns to `kinds`."""
+    try:
+        rows = reader.read(root, part.columns, [each])
+        if each.last != own.ends_at(each.span):
+            return False
+    except CorpusError:  # the file is shorter now, or damaged: the worker reports it
+        return False
+    for name, found in rows.kinds.items():
+        kinds[name].update(found)
+    entries, rejected = part.of(each)
+    early = rejects_table(rows.in_order()) or REJECTS.empty_table()
     is_later = pc.invert(pc.is_in(rejected.column("row"), value_set=early.column("row")))
     if not rejected.filter(pc.invert(is_later)).select(FOUND_BY_THE_READER).equals(early.select(FOUND_BY_THE_READER)):
         return False
@@ -86,7 +122,7 @@ def _holds(receipt: Receipt, rows: Rows, store: Store) -> bool:
             **{name: rows.kept.column(name) for name in rows.kept.column_names},
         }
     ).filter(pa.array(is_embedded))
-    found = entries.filter(pc.equal(entries.column("passage"), 0))
+    found_rows = entries.filter(pc.equal(entries.column("passage"), 0))
     others = [(rows.id[at], rows.text[at]) for at in np.flatnonzero(~is_embedded)]
     named = list(zip(later.column("id").to_pylist(), later.column("text").to_pylist(), strict=True))
-    return others == named and found.drop_columns(["source", *PASSAGE.names]).equals(expected)
+    return others == named and found_rows.drop_columns(["source", *PASSAGE.names]).equals(expected)

@@ -23,11 +23,12 @@ def estimate(plan: Plan, store: Store, config: Config, rate: Rate | None = None)
     """
     job = Job(root=plan.corpus.root, columns=plan.corpus.columns, config=config)
     shares = share_missing(plan.chunks, job, reusable_vectors(plan, store))
-    tokens = sum(plan.density.n_tokens(chunk.span) * share for chunk, share in zip(plan.chunks, shares, strict=True))
+    n_tokens = [sum(plan.density.n_tokens(each.span) for each in chunk.spans) for chunk in plan.chunks]
+    tokens = sum(n * share for n, share in zip(n_tokens, shares, strict=True))
     leaving = removal(plan, store)
     margin = 2 * plan.density.spread * tokens
     return {
-        "input_rows": sum(chunk.span.n_rows - chunk.span.n_blank for chunk in plan.chunks),
+        "input_rows": sum(each.span.n_rows - each.span.n_blank for chunk in plan.chunks for each in chunk.spans),
         "chunks": len(plan.chunks),
         "tokens": round(tokens),
         "tokens_low": round(max(0.0, tokens - margin)),

@@ -8,21 +8,20 @@ embedded.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from pipeline.chunk import Chunk, Span, make_chunk
-from pipeline.corpus import ChunkReader, reader_of
+from pipeline.chunk import Chunk, Shard
+from pipeline.corpus import ChunkReader
 from pipeline.dataset import Attempt, Attempts, Receipt, Store, deaths_of
+from pipeline.driver.cut import halves, pieces
 from pipeline.engines import Embedded, MadeBy
 from pipeline.errors import CorpusError
-from pipeline.recipe import fingerprint, recipe
 from pipeline.worker import Failure, Job, embed_or_fail
 
 ISOLATE_AFTER = 2  # deaths; one may well be the fault of another chunk, of a preemption or of a reset
@@ -136,14 +135,16 @@ def divide(chunks: Sequence[Chunk], job: Job, attempts: Sequence[Attempt]) -> tu
 
     A chunk is cut where one that was attempted begins or ends, so that what is known of its pieces counts.
     """
-    of_shard: dict[str, list[Attempt]] = {}
+    of_shard: dict[Shard, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
-        of_shard.setdefault(attempt.chunk.shard.source, []).append(attempt)
+        for shard in {each.shard for each in attempt.chunk.spans}:
+            of_shard[shard].append(attempt)
     usual: list[Chunk] = []
     isolated: list[Chunk] = []
     for chunk in chunks:
-        known = [a for a in of_shard.get(chunk.shard.source, ()) if a.chunk.shard == chunk.shard]
-        for piece in _cut_at(chunk, _borders(known), job) if known else [chunk]:
+        found = {a.chunk.id: a for each in chunk.spans for a in of_shard.get(each.shard, ())}
+        known = list(found.values())
+        for piece in pieces(chunk, known, job) if known else [chunk]:
             suspect = deaths_of(piece, known) >= ISOLATE_AFTER or _is_half_of_poison_chunk(piece, known)
             (isolated if suspect else usual).append(piece)
     return usual, isolated
@@ -169,12 +170,12 @@ def embed_isolated(
     while waiting and in_a_row < GIVE_UP_AFTER:
         chunk = waiting.popleft()
         deaths = deaths_of(chunk, known)
-        if deaths >= (1 if chunk.span.n_rows > 1 and _is_half_of_poison_chunk(chunk, known) else MAX_DEATHS):
-            if chunk.span.n_rows > 1:
+        if deaths >= (1 if chunk.n_rows > 1 and _is_half_of_poison_chunk(chunk, known) else MAX_DEATHS):
+            if chunk.n_rows > 1:
                 try:
                     waiting.extend(halves(chunk, job))
                 except CorpusError as error:
-                    yield Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
+                    yield Failure(chunk=chunk.id, source=chunk.source, error=str(error))
             else:
                 why = f"the process died {deaths} times with this row alone"
                 with ChunkReader() as reader:
@@ -195,47 +196,11 @@ def embed_isolated(
             attempts.put(attempt.chunk, 0)
     for chunk in waiting:
         why = f"died {deaths_of(chunk, known)} times, as did all others lately: not for its rows, it seems"
-        yield Failure(chunk=chunk.id, source=chunk.shard.source, error=why)
-
-
-def halves(chunk: Chunk, job: Job) -> list[Chunk]:
-    """Return the two chunks of half the rows; raises CorpusError when the shard has changed."""
-    middle = chunk.span.row_start + chunk.span.n_rows // 2
-    return _cut_at(chunk, {middle: reader_of(job.root, chunk.shard.source).byte_of(chunk.span, middle)}, job)
+        yield Failure(chunk=chunk.id, source=chunk.source, error=why)
 
 
 def _is_half_of_poison_chunk(chunk: Chunk, attempts: Sequence[Attempt]) -> bool:
     return any(
-        attempt.deaths >= MAX_DEATHS
-        and attempt.chunk.shard == chunk.shard
-        and chunk.span in attempt.chunk.span
-        and chunk.span != attempt.chunk.span
+        attempt.deaths >= MAX_DEATHS and chunk in attempt.chunk and chunk.n_rows < attempt.chunk.n_rows
         for attempt in attempts
     )
-
-
-def _borders(attempts: Sequence[Attempt]) -> dict[int, int]:
-    spans = [attempt.chunk.span for attempt in attempts]
-    return {span.row_start: span.byte_start for span in spans} | {span.row_stop: span.byte_stop for span in spans}
-
-
-def _cut_at(chunk: Chunk, borders: Mapping[int, int], job: Job) -> list[Chunk]:
-    """Cut a chunk at those rows inside it, each given with the byte where it begins."""
-    span = chunk.span
-    rows = [span.row_start, *sorted(row for row in borders if span.row_start < row < span.row_stop), span.row_stop]
-    if len(rows) == 2:
-        return [chunk]
-    at = {**borders, span.row_start: span.byte_start, span.row_stop: span.byte_stop}
-    return [
-        replace(
-            make_chunk(
-                chunk.shard,
-                Span(row_start=start, row_stop=stop, byte_start=at[start], byte_stop=at[stop]),
-                fingerprint(recipe(job.config)),
-                last=chunk.last and stop == span.row_stop,
-                salt=chunk.salt,
-            ),
-            ready=chunk.ready,
-        )
-        for start, stop in itertools.pairwise(rows)
-    ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Literal, get_args
 
-from pipeline.chunk import Shard, Span, gaps, overlapping
+from pipeline.chunk import Shard, ShardSpan, Span, Taken, gaps
 from pipeline.config import Config, Dtype, portable, to_tables
 from pipeline.corpus import Corpus, folders_below, root_key
 from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
@@ -27,6 +27,7 @@ class RunOptions:
     rehash: bool = False  # read every shard again, whatever its date says
     keep_missing: bool = False  # keep the rows of shards that are gone
     prune: bool = False  # let any number of rows leave
+    tokens_per_s: float = 0.0  # of the engine, as it was measured before; 0 = as the output's own parts say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Inventory:
     stale: tuple[Receipt, ...]  # that the finished dataset will not have
     staged: frozenset[str]  # names of parts that wait for the swap
     damaged: tuple[str, ...]  # names of parts that are not there in their full size
+    unread: Mapping[str, frozenset[str]]  # by part: sources that are not at hand, or not readable, whose rows stay
 
     def done(self) -> dict[str, list[tuple[Span, bool]]]:
         """Return the finished spans of each source, and whether each ends its shard."""
@@ -58,21 +60,27 @@ class Inventory:
     def reusable(self, shards: Iterable[Shard]) -> list[str]:
         """Return the names of parts that leave, or whose shard is gone: their texts may be in other shards now."""
         at_hand = {shard.source for shard in shards}
-        gone = (receipt for receipt in self.kept.values() if receipt.source not in at_hand)
+        gone = (receipt for receipt in self.kept.values() if not at_hand.issuperset(receipt.sources))
         return [receipt.part for receipt in (*self.stale, *gone) if receipt.fingerprint == self.dataset.fingerprint]
 
-    def settled(self, unchanged: Collection[str]) -> Inventory:
-        """Return the inventory with the unconfirmed of these part names kept and the others stale."""
+    def settled(self, unchanged: Collection[str], skipped: Collection[str] = ()) -> Inventory:
+        """Return the inventory with the unconfirmed of these part names kept and the others stale.
+
+        `skipped` names sources that turned out not to be readable.
+        """
         kept = _disjoint([*self.kept.values(), *(suspect for suspect in self.unconfirmed if suspect.part in unchanged)])
         stale = tuple(suspect for suspect in self.unconfirmed if suspect.part not in kept)
-        return replace(self, kept=kept, unconfirmed=(), stale=(*self.stale, *stale))
+        bad = frozenset(skipped)
+        unread = {part: sources | bad for part, sources in self.unread.items()}
+        return replace(self, kept=kept, unconfirmed=(), stale=(*self.stale, *stale), unread=unread)
 
     def seen(self, shards: Iterable[Shard]) -> list[Seen]:
         """Return a line for each shard whose parts are of an earlier date than the file."""
-        stamps: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        found: dict[str, set[Shard]] = defaultdict(set)
         for receipt in self.kept.values():
-            stamps[receipt.source].add((receipt.shard_size_bytes, receipt.shard_mtime_ns))
-        return [Seen.of(shard) for shard in shards if stamps[shard.source] - {(shard.size_bytes, shard.mtime_ns)}]
+            for each in receipt.spans:
+                found[each.source].add(each.shard)
+        return [Seen.of(shard) for shard in shards if found[shard.source] - {shard}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,26 +131,35 @@ def take_inventory(
     settings = column_settings(config, types)
     at_hand, here = {shard.source: shard for shard in shards}, root_key(corpus.root)
     below = folders_below(corpus.root, shards, found.roots - {here})
-    current, unconfirmed = [], []
-    for receipt in (*named, *unnamed, *staged):
-        shard, is_of_here = at_hand.get(receipt.source), receipt.root in ("", here)
-        if receipt.fingerprint != dataset.fingerprint:
-            continue
+
+    def state_of(receipt: Receipt, each: ShardSpan) -> Literal["current", "unconfirmed", "stale"]:
+        shard, is_of_here = at_hand.get(each.source), receipt.root in ("", here)
         if shard is None:  # its rows cannot be made again, whatever their column settings are
-            is_renamed = f"{below.get(receipt.root)}/{receipt.source}" in at_hand
-            current += [receipt] if options.keep_missing and not is_renamed else []
-        elif shard.source not in corpus.skipped and not (
+            is_renamed = f"{below.get(receipt.root)}/{each.source}" in at_hand
+            return "current" if options.keep_missing and not is_renamed else "stale"
+        if shard.source not in corpus.skipped and not (
             receipt.kinds.keys() <= set(config.corpus.keep)
             and (receipt.column_settings == settings if types else has_columns_of(receipt.column_settings, config))
         ):
+            return "stale"
+        is_current = not options.rehash and manifest.is_current(receipt, each, shard)
+        return "current" if is_current and (is_of_here or not options.keep_missing) else "unconfirmed"
+
+    current, unconfirmed, unread = [], [], {}
+    for receipt in (*named, *unnamed, *staged):
+        if receipt.fingerprint != dataset.fingerprint:
             continue
-        elif not options.rehash and manifest.is_current(receipt, shard) and (is_of_here or not options.keep_missing):
+        unread[receipt.part] = frozenset(
+            each.source for each in receipt.spans if each.source not in at_hand and state_of(receipt, each) == "current"
+        )
+        states = {state_of(receipt, each) for each in receipt.spans}
+        if states == {"current"}:
             current.append(receipt)
-        elif receipt.part not in waiting:
+        elif "stale" not in states and receipt.part not in waiting:
             unconfirmed.append(receipt)
     kept = _disjoint(current)
     done = _spans(kept.values())
-    unconfirmed = [suspect for suspect in unconfirmed if gaps(done[suspect.source])]
+    unconfirmed = [suspect for suspect in unconfirmed if any(gaps(done[source]) for source in suspect.sources)]
     left = kept.keys() | {suspect.part for suspect in unconfirmed}
     return Inventory(
         dataset=dataset,
@@ -152,6 +169,7 @@ def take_inventory(
         stale=tuple(receipt for receipt in (*named, *unnamed, *staged) if receipt.part not in left),
         staged=waiting,
         damaged=tuple(part for part in manifest.receipts if part not in whole),
+        unread=unread,
     )
 
 
@@ -174,7 +192,8 @@ def kept_dtype(config: Config, store: Store, *, rebuild: bool = False) -> Dtype 
 def _spans(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:
     spans: dict[str, list[tuple[Span, bool]]] = defaultdict(list)
     for receipt in receipts:
-        spans[receipt.source].append((receipt.span, receipt.last))
+        for each in receipt.spans:
+            spans[each.source].append((each.span, each.last))
     return spans
 
 
@@ -193,13 +212,13 @@ def _there(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receip
 
 def _disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
     """Return receipts by part name, without those that share a row with an earlier one."""
-    by_source: dict[str, list[Receipt]] = defaultdict(list)
-    for receipt in receipts:
-        by_source[receipt.source].append(receipt)
+    taken: dict[str, Taken] = defaultdict(Taken)
     kept: dict[str, Receipt] = {}
-    for found in by_source.values():
-        dropped = set(overlapping([receipt.span for receipt in found]))
-        kept |= {receipt.part: receipt for index, receipt in enumerate(found) if index not in dropped}
+    for receipt in receipts:
+        if not any(taken[each.source].meets(each.span) for each in receipt.spans):
+            kept[receipt.part] = receipt
+            for each in receipt.spans:
+                taken[each.source].add(each.span)
     return kept
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from pipeline.chunk import Chunk, Density, Shard, Span, gaps, make_chunk
+from pipeline.chunk import Chunk, ChunkSize, Density, Shard, ShardSpan, Span, fill_chunks, gaps
 from pipeline.config import Config
 from pipeline.console import note
 from pipeline.corpus import (
@@ -28,6 +27,7 @@ from pipeline.dataset import Receipt, Store, check_ours
 from pipeline.driver.changes import unchanged
 from pipeline.driver.inventory import Contents, Inventory, RunOptions, contents_of, take_inventory
 from pipeline.driver.measure import measure, skipping
+from pipeline.driver.size import chunk_size, measured_speed
 from pipeline.errors import CorpusError, UsageError
 from pipeline.recipe import column_settings, fingerprint, recipe
 
@@ -99,7 +99,7 @@ def _survey(
         corpus = look([shard for shard in shards if shard.source in is_open])
     if len(corpus.skipped) == len(shards):
         raise CorpusError("; ".join(corpus.skipped.values()) + ". Mend these: there is no other file")
-    inventory = inventory.settled(_unchanged(corpus, inventory, store))
+    inventory = inventory.settled(_unchanged(corpus, inventory, store), corpus.skipped)
     if options.keep_missing:
         _check_names(inventory, shards, root)
     kinds: Kinds = {name: set() for name in config.corpus.keep}
@@ -107,7 +107,7 @@ def _survey(
     plan = _plan(corpus, shards, config, inventory, options, kinds, found_bad)
     if config.corpus.keep:
         readable = {shard.source for shard in corpus.shards}
-        kept = [receipt for receipt in plan.inventory.kept.values() if receipt.source in readable]
+        kept = [receipt for receipt in plan.inventory.kept.values() if readable.intersection(receipt.sources)]
         for receipt in kept:
             for name, of_rows in receipt.kinds.items():
                 kinds[name].update(of_rows)
@@ -117,7 +117,7 @@ def _survey(
             plan = replace(plan, corpus=replace(corpus, shards=plan.corpus.shards))
         else:  # their rows are cut again, and made with the types of now
             inventory = take_inventory(store, there, config, corpus, options, shards)
-            inventory = inventory.settled(_unchanged(corpus, inventory, store))
+            inventory = inventory.settled(_unchanged(corpus, inventory, store), corpus.skipped)
             plan = _plan(corpus, shards, config, inventory, options, {}, found_bad)
     return plan, list(notices(corpus, kinds)) if plan.chunks else []
 
@@ -142,12 +142,11 @@ def _plan(
     # Over all shards: a resumed run then cuts where the first one did.
     sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
     density = measure(corpus, sampled, config, bad)
-    replaced = {
-        (stale.source, stale.shard_size_bytes, stale.shard_mtime_ns): stale.checksum for stale in inventory.stale
-    }
-    salts = {s.source: replaced.get((s.source, s.size_bytes, s.mtime_ns), "") for s in corpus.shards}
+    speed = options.tokens_per_s or measured_speed(inventory.kept.values())
+    size = chunk_size(config, density, sampled, speed)
+    salts = {each.shard: stale.checksum for stale in inventory.stale for each in stale.spans}
     chunks = tuple(
-        plan_chunks(corpus, inventory.done(), density, config, limit=limit, salts=salts, kinds=kinds, bad=bad)
+        plan_chunks(corpus, inventory.done(), density, config, size, limit=limit, salts=salts, kinds=kinds, bad=bad)
     )
     return Plan(
         shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=chunks, options=options
@@ -159,10 +158,10 @@ def _check_names(inventory: Inventory, shards: Sequence[Shard], root: Path) -> N
     at_hand, here = {shard.source for shard in shards}, ("", root_key(root))
     for receipt in inventory.stale:
         is_other = receipt.fingerprint == inventory.dataset.fingerprint and receipt.root not in here
-        if is_other and receipt.source in at_hand:
+        for source in at_hand.intersection(receipt.sources) if is_other else ():
             raise UsageError(
-                f"--keep-missing: expected files with names of their own, found {receipt.source}, and the output has "
-                "rows of another file of this name; name a folder above both as --input"
+                f"--keep-missing: expected files with names of their own, found {source}, and the output has rows of "
+                "another file of this name; name a folder above both as --input"
             )
 
 
@@ -172,15 +171,15 @@ def _open_ones(shards: Sequence[Shard], inventory: Inventory) -> set[str]:
 
 
 def _unchanged(corpus: Corpus, inventory: Inventory, store: Store) -> set[str]:
-    """Return the unconfirmed parts that are unchanged; parts of skipped files are kept unread."""
-    of_source: dict[str, list[Receipt]] = defaultdict(list)
-    for suspect in inventory.unconfirmed:
-        of_source[suspect.source].append(suspect)
-    found = {suspect.part for source in corpus.skipped for suspect in of_source[source]}
+    """Return the unconfirmed parts that are unchanged; rows of skipped files are kept unread."""
+    order = {shard.source: at for at, shard in enumerate(corpus.shards)}
+
+    def place(receipt: Receipt) -> tuple[int, int]:
+        known = (each for each in receipt.spans if each.source in order)
+        return min(((order[each.source], each.span.row_start) for each in known), default=(-1, 0))
+
     with ChunkReader() as reader:
-        for shard in corpus.shards:
-            found.update(unchanged(corpus, shard, of_source[shard.source], store, reader))
-    return found
+        return set(unchanged(corpus, sorted(inventory.unconfirmed, key=place), store, reader))
 
 
 def plan_chunks(  # noqa: PLR0913  all but the first four have a default
@@ -188,30 +187,43 @@ def plan_chunks(  # noqa: PLR0913  all but the first four have a default
     done: Done,
     density: Density,
     config: Config,
+    size: ChunkSize,
     *,
     limit: int | None = None,
-    salts: Mapping[str, str] = MappingProxyType({}),
+    salts: Mapping[Shard, str] = MappingProxyType({}),
     kinds: Kinds | None = None,
     bad: dict[str, str] | None = None,
 ) -> Iterator[Chunk]:
-    """Yield the chunks still to be made, shard by shard; a line file is read once, to find where its lines end.
+    """Yield the chunks still to be made, in the order of the corpus; a line file is read once, to find where its lines
+    end.
 
-    `limit` counts rows over the whole corpus, finished ones included. A salt, by source, tells the chunks of a shard
-    from parts of the same shard, by size and date, that say something else. What the lines of the chunks have in kept
+    `limit` counts rows over the whole corpus, finished ones included. A salt tells the chunks of a shard from parts of
+    the same shard, by size and date, that say something else. What the lines of the chunks have in kept
     columns is added to `kinds`. Where `bad` is given, a shard that turns out unreadable goes there, with why.
     """
-    mark, left, kinds = fingerprint(recipe(config)), limit, {} if kinds is None else kinds
+    found = _cut_shards(corpus, done, density, size, limit, salts, {} if kinds is None else kinds, bad)
+    yield from fill_chunks(found, density, size, fingerprint(recipe(config)))
+
+
+def _cut_shards(  # noqa: PLR0913  those of `plan_chunks`
+    corpus: Corpus,
+    done: Done,
+    density: Density,
+    size: ChunkSize,
+    left: int | None,
+    salts: Mapping[Shard, str],
+    kinds: Kinds,
+    bad: dict[str, str] | None,
+) -> Iterator[ShardSpan]:
     if left is not None:
         left -= sum(span.n_rows for spans in done.values() for span, _ in spans)
     for shard in corpus.shards:
         for gap, is_open in gaps(done.get(shard.source, ())):
             if left is not None and left <= 0:
                 return
-            spans = corpus.reader(shard).cut(
-                gap, density, config.run.chunk_tokens, is_open=is_open, limit=left, kinds=kinds
-            )
+            spans = corpus.reader(shard).cut(gap, density, size, is_open=is_open, limit=left, kinds=kinds)
             with skipping(shard, bad):
                 for span, last in spans:
                     if left is not None:
                         left -= span.n_rows
-                    yield make_chunk(shard, span, mark, last=last, salt=salts.get(shard.source, ""))
+                    yield ShardSpan(shard=shard, span=span, last=last, salt=salts.get(shard, ""))

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.chunk import ShardSpan
 from pipeline.corpus import ChunkReader
-from pipeline.dataset import Receipt, Store, open_part
+from pipeline.dataset import Receipt, Store, open_part, rows_within
+from pipeline.driver.carry import carried
 from pipeline.driver.plan import Plan
 from pipeline.errors import CorpusError, DamageError, RemovalError
+from pipeline.schema import PART
 from pipeline.worker import content_hashes
 
 Keys = NDArray[np.uint64]  # hashes of ids
@@ -61,13 +66,20 @@ def removal(plan: Plan, store: Store, *, is_exact: bool = True) -> Removal:
     inventory, members = plan.inventory, _members(plan)
     shards = {shard.source: shard for shard in plan.readable}
 
-    def is_made_again(receipt: Receipt) -> bool:
-        shard = shards.get(receipt.source)
-        return shard is not None and not plan.options.rehash and inventory.manifest.is_current(receipt, shard)
+    def stays(receipt: Receipt, each: ShardSpan) -> bool:
+        shard = shards.get(each.source)
+        if shard is None:
+            return each.source in inventory.unread.get(receipt.part, ())
+        return not plan.options.rehash and inventory.manifest.is_current(receipt, each, shard)
 
-    suspects = [receipt for receipt in inventory.stale if receipt.part in members and not is_made_again(receipt)]
-    rows = sum(receipt.embedded_rows for receipt in suspects)
-    sources = sorted({receipt.source for receipt in suspects if receipt.embedded_rows})
+    leaving = {
+        receipt.part: [each for each in receipt.spans if not stays(receipt, each)]
+        for receipt in inventory.stale
+        if receipt.part in members and receipt.embedded_rows
+    }
+    suspects = [receipt for receipt in inventory.stale if leaving.get(receipt.part)]
+    rows = sum(min(receipt.embedded_rows, _n_rows(leaving[receipt.part])) for receipt in suspects)
+    sources = sorted({each.source for receipt in suspects for each in leaving[receipt.part]})
     if is_exact and rows:
         rows, sources = _gone(suspects, plan, store)
     return Removal(
@@ -90,15 +102,15 @@ def _members(plan: Plan) -> dict[str, Receipt]:
 def _gone(suspects: Sequence[Receipt], plan: Plan, store: Store) -> tuple[int, list[str]]:
     """Return how many rows of these parts are nowhere in the dataset to be, and the files that they are of."""
     found = [_of_part(store, receipt) for receipt in suspects]
-    ids, id_of = np.unique(np.concatenate([ids for ids, _ in found]), return_inverse=True)
-    texts, text_of = np.unique(np.concatenate([texts for _, texts in found]), return_inverse=True)
+    ids, id_of = np.unique(np.concatenate([_keys(rows.column("id")) for rows in found]), return_inverse=True)
+    texts, text_of = np.unique(np.concatenate([_texts(rows) for rows in found]), return_inverse=True)
+    source_of = np.concatenate([rows.column("source").to_numpy() for rows in found])
     has_id, has_text = np.zeros(len(ids), bool), np.zeros(len(texts), bool)
     for new_ids, new_texts in _coming(plan, store):
         _mark(has_id, ids, new_ids)
         _mark(has_text, texts, new_texts)
     is_gone = ~has_id[id_of] & ~has_text[text_of]
-    of_part = np.repeat(np.arange(len(found)), [len(ids) for ids, _ in found])
-    return int(is_gone.sum()), sorted({suspects[at].source for at in np.unique(of_part[is_gone])})
+    return int(is_gone.sum()), sorted(set(source_of[is_gone]))
 
 
 def _coming(plan: Plan, store: Store) -> Iterator[tuple[Keys, NDArray[np.bytes_]]]:
@@ -107,31 +119,45 @@ def _coming(plan: Plan, store: Store) -> Iterator[tuple[Keys, NDArray[np.bytes_]
     staging = store.staging(inventory.dataset.fingerprint)
     for receipt in inventory.kept.values():
         if receipt.part not in members:
-            yield _of_part(staging if receipt.part in inventory.staged else store, receipt)
+            rows = _of_part(staging if receipt.part in inventory.staged else store, receipt)
+            yield _keys(rows.column("id")), _texts(rows)
+    for receipt, spans in carried(inventory):
+        table = _of_part(staging if receipt.part in inventory.staged else store, receipt)
+        for each in spans:
+            rows = rows_within(table, each)
+            yield _keys(rows.column("id")), _texts(rows)
     with ChunkReader() as reader:
         for chunk in plan.chunks:
             try:
-                rows = reader.read(plan.corpus.root, plan.corpus.columns, chunk)
+                coming = reader.read(plan.corpus.root, plan.corpus.columns, chunk.spans)
             except CorpusError:  # the worker meets the same error and reports it
                 continue
-            yield _keys(rows.id), np.array(content_hashes(rows.text), "S16")
+            yield _keys(pa.array(coming.id, pa.string())), np.array(content_hashes(coming.text), "S16")
 
 
-def _of_part(store: Store, receipt: Receipt) -> tuple[Keys, NDArray[np.bytes_]]:
-    """Return ids and texts of the rows of a part; none of a damaged one, whose rows are lost already."""
+def _of_part(store: Store, receipt: Receipt) -> pa.Table:
+    """Return the rows of a part, without their vectors; none of a damaged one, whose rows are lost already."""
+    names = ["id", "source", "row", "passage", "content_hash"]
     try:
         with open_part(store.data_path(receipt.part)) as file:
-            table = file.read(["id", "passage", "content_hash"], use_threads=False)
+            table = file.read(names, use_threads=False)
     except DamageError:
-        return _keys([]), np.empty(0, "S16")
-    rows = table.filter(np.asarray(table.column("passage")) == 0)
-    return _keys(rows.column("id").to_pylist()), np.array(rows.column("content_hash").to_pylist(), "S16")
+        return pa.schema([PART.field(name) for name in names]).empty_table()
+    return table.filter(pc.equal(table.column("passage"), 0))
 
 
-def _keys(ids: Iterable[str]) -> Keys:
+def _n_rows(spans: Iterable[ShardSpan]) -> int:
+    return sum(each.span.n_rows for each in spans)
+
+
+def _texts(rows: pa.Table) -> NDArray[np.bytes_]:
+    return np.array(rows.column("content_hash").to_pylist(), "S16")
+
+
+def _keys(ids: pa.ChunkedArray | pa.Array) -> Keys:
     from pandas.util import hash_array
 
-    return hash_array(np.array([*ids], object), categorize=False)
+    return hash_array(np.array(ids.to_pylist(), object), categorize=False)
 
 
 def _mark(is_there: NDArray[np.bool_], distinct: NDArray[np.generic], values: NDArray[np.generic]) -> None:

@@ -99,7 +99,7 @@ def share_missing(chunks: Sequence[Chunk], job: Job, index: VectorIndex) -> list
     shares = []
     with ChunkReader() as reader:
         for chunk in chunks:
-            distinct = np.unique(np.array(content_hashes(reader.read(job.root, job.columns, chunk).text), "S16"))
+            distinct = np.unique(np.array(content_hashes(reader.read(job.root, job.columns, chunk.spans).text), "S16"))
             shares.append(1.0 - len(index.find(distinct)) / max(1, len(distinct)))
     return shares
 
@@ -114,7 +114,7 @@ def reuse(
     with ChunkReader() as reader:
         for chunk in chunks:
             try:
-                rows = reader.read(job.root, job.columns, chunk)
+                rows = reader.read(job.root, job.columns, chunk.spans)
             except CorpusError:  # the worker meets the same error and reports it
                 yield chunk
                 continue

@@ -27,7 +27,9 @@ from pipeline.dataset import (
     totals,
     write_card,
 )
+from pipeline.driver.carry import carry
 from pipeline.driver.cost import Held, Meter
+from pipeline.driver.cut import count_missing
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.inventory import RunOptions
 from pipeline.driver.plan import DEFAULT, Plan, check_place, make_plan
@@ -94,7 +96,9 @@ def run(
         seen = {line.source: line for line in inventory.seen(plan.readable)}
         change.begin(inventory.manifest, record, inventory.kept, seen, adds=bool(plan.chunks))
         job = Job(root=plan.corpus.root, columns=plan.corpus.columns, config=config, staged=inventory.replaces)
-        made, remaining = _reuse(plan, job, change)
+        made = carry(plan.inventory, change)
+        reused, remaining = _reuse(plan, job, change)
+        made += reused
         store.commit()
         embedded, failures, held = _embed(remaining, job, change, fan_out)
         store.reload()
@@ -102,7 +106,7 @@ def run(
         made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
         made += _unreported(chunks, made, change)
         receipts = inventory.kept | {receipt.part: receipt for receipt in made}
-        missing = _count_missing(chunks, made)
+        missing = count_missing(chunks, made)
         record = msgspec.structs.replace(
             _counted(record, made, missing),
             kept_rows=sum(receipt.embedded_rows for receipt in inventory.kept.values()),
@@ -164,7 +168,7 @@ def _embed(
     failures: list[Failure] = []
     held = Held(time.time())
     if chunks:
-        with Progress(sum(chunk.span.n_rows for chunk in chunks)) as progress:
+        with Progress(sum(chunk.n_rows for chunk in chunks)) as progress:
             for outcome in fan_out(chunks, job):
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
@@ -196,18 +200,6 @@ def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], change: Transa
     for receipt in there:
         change.add(receipt)
     return there
-
-
-def _count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
-    """Return how many chunks lack a row; one that was halved is there in pieces."""
-    planned, reported = {chunk.id for chunk in chunks}, {receipt.chunk for receipt in made}
-    pieces = [receipt for receipt in made if receipt.chunk not in planned]
-
-    def is_missing(chunk: Chunk) -> bool:
-        inside = (p.span.n_rows for p in pieces if p.source == chunk.shard.source and p.span in chunk.span)
-        return chunk.id not in reported and sum(inside) < chunk.span.n_rows
-
-    return sum(map(is_missing, chunks))
 
 
 def _finish(

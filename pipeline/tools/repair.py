@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from pipeline.chunk import overlapping
+from pipeline.chunk import Shard, Taken
 from pipeline.dataset import TRASH, Manifest, Receipt, Run, Store, discard, discard_file, sweep
 from pipeline.files import remove_file
 from pipeline.tools.verify import LEFT_BY_A_RUN, Problem, part_problems, trusted
@@ -99,6 +99,9 @@ class _Repair:
 
 
 def _fits(receipt: Receipt, store: Store, manifest: Manifest, kept: Mapping[str, Receipt]) -> bool:
-    shard = (receipt.source, receipt.shard_size_bytes, receipt.shard_mtime_ns)
-    same = [r.span for r in kept.values() if (r.source, r.shard_size_bytes, r.shard_mtime_ns) == shard]
-    return not overlapping([*same, receipt.span]) and not any(part_problems(store, manifest, receipt))
+    taken: dict[Shard, Taken] = defaultdict(Taken)
+    for each in (each for other in kept.values() for each in other.spans):
+        if not taken[each.shard].meets(each.span):
+            taken[each.shard].add(each.span)
+    meets = any(taken[each.shard].meets(each.span) for each in receipt.spans)
+    return not meets and not any(part_problems(store, manifest, receipt))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from typing import Any
 
 import msgspec
 
-from pipeline.chunk import Shard, make_chunk
+from pipeline.chunk import make_chunk
 from pipeline.config import portable
 from pipeline.dataset import (
     Dataset,
@@ -82,7 +83,9 @@ def _check_destination(place: Store, manifest: Manifest, dataset: Dataset) -> No
     there = place.read_manifest()
     if there.dataset is None and not there.receipts and not place.part_sizes():
         return
-    ours, theirs = ({receipt.source for receipt in found.receipts.values()} for found in (manifest, there))
+    ours, theirs = (
+        {source for receipt in found.receipts.values() for source in receipt.sources} for found in (manifest, there)
+    )
     stranger = ours and theirs and not ours & theirs
     if there.dataset is None or there.dataset.fingerprint != dataset.fingerprint or stranger:
         raise RecipeError(f"{place.root}: expected an empty folder or an earlier slice of this dataset, found another")
@@ -97,8 +100,7 @@ def _narrowed(wide: Dataset, dim: int) -> Dataset:
 
 def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
     """Return the receipt that a run of the narrower recipe would make, so that such a run finds it done."""
-    shard = Shard(source=receipt.source, size_bytes=receipt.shard_size_bytes, mtime_ns=receipt.shard_mtime_ns)
-    chunk = make_chunk(shard, receipt.span, fingerprint, last=receipt.last, salt=receipt.checksum)
+    chunk = make_chunk((dataclasses.replace(each, salt=receipt.checksum) for each in receipt.spans), fingerprint)
     return msgspec.structs.replace(
         receipt,
         chunk=chunk.id,

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.chunk import overlapping
+from pipeline.chunk import Shard, Taken
 from pipeline.dataset import (
     RECEIPT_KEY,
     Manifest,
@@ -30,6 +30,7 @@ from pipeline.errors import CorpusError
 from pipeline.files import file_checksum, open_own_parquet
 from pipeline.recipe import fingerprint
 from pipeline.schema import PART, REASONS, REJECTS, dim_of, find_fault, width_in
+from pipeline.tools.places import Places
 from pipeline.vectors import invalid_rows
 
 BATCH_BYTES = 2 << 20  # of vectors
@@ -125,12 +126,12 @@ def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt
         yield "schema", fault
         return
     sums = dict.fromkeys(("passages", "tokens", "embedded_rows", "truncated"), 0)
-    before = (-1, -1)
+    places, before = Places(receipt.spans), (-1, -1)
     for batch in file.iter_batches(max(1, BATCH_BYTES // (2 * dim)), use_threads=False):
         batch.validate(full=True)
-        yield from _value_problems(batch, receipt, sums["passages"], before)
-        row, passage = _numbers(batch, "row"), _numbers(batch, "passage")
-        before = (int(row[-1]), int(passage[-1])) if len(batch) else before
+        yield from _value_problems(batch, places, sums["passages"], before)
+        place, passage = places.of(batch), _numbers(batch, "passage")
+        before = (int(place[-1]), int(passage[-1])) if len(batch) else before
         sums["passages"] += len(batch)
         sums["tokens"] += int(_numbers(batch, "n_tokens").sum())
         sums["embedded_rows"] += int(np.count_nonzero(passage == 0))
@@ -149,19 +150,19 @@ def _says(own: bytes, receipt: Receipt) -> bool:
 
 
 def _value_problems(
-    batch: pa.RecordBatch, receipt: Receipt, first: int, before: tuple[int, int]
+    batch: pa.RecordBatch, places: Places, first: int, before: tuple[int, int]
 ) -> Iterator[tuple[str, str]]:
     for name in PART.names:
         if batch.column(name).null_count:
             yield "null", f"{batch.column(name).null_count} nulls in column {name}"
     if pc.any(pc.equal(batch.column("id"), "")).as_py():
         yield "id", "an id is empty"
-    row, passage = _numbers(batch, "row"), _numbers(batch, "passage")
-    outside = (row < receipt.span.row_start) | (row >= receipt.span.row_stop)
-    if outside.any() or pc.any(pc.not_equal(batch.column("source"), receipt.source)).as_py():
+    row, passage, place = _numbers(batch, "row"), _numbers(batch, "passage"), places.of(batch)
+    outside = place < 0
+    if outside.any():
         yield "row", f"entry {first + int(outside.argmax())} is of another chunk"
-    row_step, passage_step = np.diff(row, prepend=before[0]), np.diff(passage, prepend=before[1])
-    falls = np.where(row_step == 0, passage_step != 1, (row_step < 0) | (passage != 0))
+    step, passage_step = np.diff(place, prepend=before[0]), np.diff(passage, prepend=before[1])
+    falls = np.where(step == 0, passage_step != 1, (step < 0) | (passage != 0))
     if falls.any():
         at = int(falls.argmax())
         yield "row", f"entry {first + at} has row {row[at]}, passage {passage[at]}, after one that it cannot follow"
@@ -188,16 +189,16 @@ def _rejects_problems(store: Store, receipt: Receipt) -> Iterator[tuple[str, str
                 return
             if file.metadata.num_rows != receipt.rejected_rows:
                 yield "count", f"expected {receipt.rejected_rows:,} rejected rows, found {file.metadata.num_rows:,}"
-            before, reasons, found_reasons = receipt.span.row_start - 1, pa.array(REASONS), Counter[str]()
+            places, before, reasons, found_reasons = Places(receipt.spans), -1, pa.array(REASONS), Counter[str]()
             for batch in file.iter_batches(use_threads=False):
                 batch.validate(full=True)
-                row = _numbers(batch, "row")
-                if (np.diff(row, prepend=before) <= 0).any() or (row >= receipt.span.row_stop).any():
+                place = places.of(batch)
+                if (np.diff(place, prepend=before) <= 0).any():
                     yield "row", "a row is there twice or is of another chunk"
                 if not pc.all(pc.is_in(batch.column("reason"), reasons)).as_py():
                     yield "reason", f"expected {', '.join(REASONS)}"
                 found_reasons.update(batch.column("reason").to_pylist())
-                before = int(row[-1]) if len(row) else before
+                before = int(place[-1]) if len(place) else before
             if receipt.reasons and receipt.reasons != found_reasons:
                 yield "reason", f"expected {receipt.reasons}, found {dict(found_reasons)}"
     except (OSError, CorpusError) as error:
@@ -210,12 +211,15 @@ def _unreadable(error: OSError | CorpusError) -> tuple[str, str]:
 
 
 def _overlaps(receipts: Iterable[Receipt]) -> Iterator[Problem]:
-    shards: dict[tuple[str, int, int], list[Receipt]] = defaultdict(list)
+    taken: dict[Shard, Taken] = defaultdict(Taken)
     for receipt in receipts:
-        shards[receipt.source, receipt.shard_size_bytes, receipt.shard_mtime_ns].append(receipt)
-    for group in shards.values():
-        for index in overlapping([receipt.span for receipt in group]):
-            yield Problem(kind="overlap", path=f"data/{group[index].part}", detail="has rows that another part has")
+        apart = [each for each in receipt.spans if not taken[each.shard].meets(each.span)]
+        for each in apart:
+            if taken[each.shard].meets(each.span):
+                continue  # of two spans of this very part
+            taken[each.shard].add(each.span)
+        if len(apart) < len(receipt.spans):
+            yield Problem(kind="overlap", path=f"data/{receipt.part}", detail="has rows that another part has")
 
 
 def _strangers(store: Store, manifest: Manifest) -> Iterator[Problem]:

@@ -116,7 +116,7 @@ class Service:
         wanted, attempts = msgspec.convert(chunk, Chunk), self._volume.attempts(store.root)
         if not ID.fullmatch(wanted.id) or wanted.ready not in ("", wanted.id):
             raise UsageError(f"embed_chunk: expected a chunk with an id of 16 hex digits, found {wanted.id!r}")
-        failed = partial(Failure, chunk=wanted.id, source=wanted.shard.source)
+        failed = partial(Failure, chunk=wanted.id, source=wanted.source)
         if (found := deaths_of(wanted, attempts.read())) > deaths:
             return pack(failed(error=f"its container died, {found} times by now", deaths=found))
         if place_of(asked, store).data_path(wanted.part_name).exists():

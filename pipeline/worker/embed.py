@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.corpus import ChunkReader, Columns, Reject, Rows, root_key
+from pipeline.corpus import ChunkReader, ChunkRows, Columns, Reject, root_key
 from pipeline.dataset import Receipt, Store, load_prefilled
 from pipeline.engines import Embedded, Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
@@ -69,12 +69,14 @@ def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: Ch
     place = place_of(job, store)
     if (found := place.republish(chunk.part_name)) is not None:
         return found
-    rows = reader.read(job.root, job.columns, chunk)
+    rows = reader.read(job.root, job.columns, chunk.spans)
     known = load_prefilled(_staging(job, store), chunk.ready) if chunk.ready else None
     return embed_rows(chunk, rows, known, job, engine, place)
 
 
-def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engine: Engine, place: Store) -> Receipt:
+def embed_rows(
+    chunk: Chunk, rows: ChunkRows, known: pa.Table | None, job: Job, engine: Engine, place: Store
+) -> Receipt:
     """Tokenise and embed the texts of a chunk that are not among the `known` passages, and publish its part.
 
     Four numberings, each from 0; an array `x_of_y` gives for each y the number of its x:
@@ -83,7 +85,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
     passage  a passage of these texts: the new ones, then those reused
     entry    a line of the part: a row's passages one after the other, in the order of the rows
     """
-    config, source, n_rows = job.config, chunk.shard.source, rows.n_rows
+    config, n_rows = job.config, rows.n_rows
     hashes = content_hashes(rows.text)
     first_row, text_of_row = _distinct(hashes)  # (n_texts,) and (n_rows,)
     reused, reused_vectors = _reused(known, [hashes[row] for row in first_row], config.dim)
@@ -99,28 +101,26 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
     why_not = _rejects(passages, new, embedded, config.model.max_tokens)
     for row, text in enumerate(text_of_row):
         if text in why_not:
-            rows.rejects.append((rows.row[row], rows.id[row], replace(why_not[text], text=rows.text[row])))
+            rows.rejects.append(
+                (rows.source[row], rows.row[row], rows.id[row], replace(why_not[text], text=rows.text[row]))
+            )
     columns = pa.concat_tables([passage_table(passages, new), reused])
     text_of_passage, number = columns.column("text").to_numpy(), columns.column("passage").to_numpy()
     n_passages = np.bincount(text_of_passage, minlength=len(first_row))  # (n_texts,)
     row_of_entry, passage_of_entry = _spread(text_of_row, n_passages, without=list(why_not))
     passage_of_entry = np.lexsort((number, text_of_passage))[passage_of_entry]  # from the order of texts to their own
     vectors = np.concatenate([embedded.vectors, reused_vectors])  # (n_passages, dim)
-    table = part_table(source, rows, hashes, columns, row_of_entry, passage_of_entry, vectors)
+    table = part_table(rows, hashes, columns, row_of_entry, passage_of_entry, vectors)
     receipt = Receipt(
         chunk=chunk.id,
         part=chunk.part_name,
         has_rejects=bool(rows.rejects),
         fingerprint=fingerprint(recipe(config)),
-        source=source,
-        shard_size_bytes=chunk.shard.size_bytes,
-        shard_mtime_ns=chunk.shard.mtime_ns,
-        span=chunk.span,
-        last=chunk.last,
+        spans=chunk.spans,
         input_rows=n_rows,
         embedded_rows=n_rows - len(rows.rejects),
         rejected_rows=len(rows.rejects),
-        reasons=dict(sorted(Counter(why.reason for _, _, why in rows.rejects).items())),
+        reasons=dict(sorted(Counter(why.reason for *_, why in rows.rejects).items())),
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
@@ -133,7 +133,7 @@ def embed_rows(chunk: Chunk, rows: Rows, known: pa.Table | None, job: Job, engin
         engine_s=round(embedded.seconds, 3),
         **_origin(engine),
     )
-    return place.publish(receipt, table, rejects_table(source, rows.rejects), json.dumps(recipe(config)))
+    return place.publish(receipt, table, rejects_table(rows.in_order()), json.dumps(recipe(config)))
 
 
 def _origin(engine: Engine) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: 
     except BrokenEngineError:
         raise
     except (CorpusError, EngineError) as error:
-        return Failure(chunk=chunk.id, source=chunk.shard.source, error=str(error))
+        return Failure(chunk=chunk.id, source=chunk.source, error=str(error))
 
 
 def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> NDArray[np.float16]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus import Reject, Rows
+from pipeline.corpus import ChunkRows, Reject
 from pipeline.model import Passages
 from pipeline.schema import EMBEDDING, PART, PASSAGE, REJECTS
 from pipeline.vectors import fixed_size_list
@@ -23,8 +23,7 @@ def content_hashes(texts: Sequence[str]) -> list[bytes]:
 
 
 def part_table(
-    source: str,
-    rows: Rows,
+    rows: ChunkRows,
     hashes: Sequence[bytes],
     passages: pa.Table,
     of_row: NDArray[np.int64],
@@ -34,9 +33,8 @@ def part_table(
     """Return the table of a part: entry i is passage `of_passage[i]`, with vector `vectors[of_passage[i]]`, of row
     `of_row[i]`; `passages` has the columns of PASSAGES and `vectors` the shape (passages, dim)."""
     at_row = pa.array(of_row)
-    of_rows = {"id": rows.id, "row": rows.row, "content_hash": hashes}
+    of_rows = {"id": rows.id, "source": rows.source, "row": rows.row, "content_hash": hashes}
     columns = {name: pa.array(values, PART.field(name).type).take(at_row) for name, values in of_rows.items()}
-    columns["source"] = pa.repeat(pa.scalar(source, pa.string()), len(of_row))
     of_passages = passages.select(PASSAGE.names).combine_chunks().take(pa.array(of_passage))
     columns |= {name: of_passages.column(name) for name in PASSAGE.names}
     table = pa.table(columns).select(PART.names).cast(PART)
@@ -58,14 +56,14 @@ def passage_table(passages: Passages, texts: Sequence[int]) -> pa.Table:
     return pa.table(columns, schema=PASSAGES)
 
 
-def rejects_table(source: str, rejects: Sequence[tuple[int, str, Reject]]) -> pa.Table | None:
-    """Return the table of rejected rows in row order, or None when there is none."""
+def rejects_table(rejects: Sequence[tuple[str, int, str, Reject]]) -> pa.Table | None:
+    """Return the table of rejected rows in the order given, or None when there is none."""
     if not rejects:
         return None
     return pa.Table.from_pylist(
         [
             {"id": i, "source": source, "row": row, "reason": why.reason, "detail": why.detail, "text": why.text}
-            for row, i, why in sorted(rejects, key=lambda reject: reject[0])
+            for source, row, i, why in rejects
         ],
         REJECTS,
     )

@@ -207,9 +207,9 @@ def test_a_limited_scan_can_be_gone_on_with(tmp_path: Path, limit: int) -> None:
     assert sum(span.n_rows for span, _ in rest) == 5 - limit
 
 
-def test_spans_keep_the_limit_on_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MAX_CHUNK_ROWS", 3)
-    assert [span.n_rows for span, _ in cut(write(tmp_path, b"\n" * 8), 1000)] == [3, 3, 2]
+def test_spans_keep_the_limit_on_rows(tmp_path: Path) -> None:
+    found = scan(write(tmp_path, b"\n" * 8), START, open_end=True, target_bytes=1000, max_rows=3)
+    assert [span.n_rows for span, _ in found] == [3, 3, 2]
 
 
 def test_spans_come_near_their_target(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.chunk import Density, Span
+from pipeline.chunk import ChunkSize, Density, Span
 from pipeline.config import CorpusConfig
 from pipeline.corpus import Corpus, Kinds, find_shards, open_corpus, reader_of, settle
 from pipeline.corpus.arrow import to_ids, to_kept
@@ -52,7 +52,7 @@ def surveyed(folder: Path, config: CorpusConfig) -> tuple[Corpus, Kinds]:
     """Return a corpus as a first run finds it, its lines cut."""
     corpus, kinds = open_corpus(*find_shards(str(folder)), config), {name: set[str]() for name in config.keep}
     for shard in corpus.shards:
-        list(corpus.reader(shard).cut(START, DENSITY, 50, is_open=True, limit=None, kinds=kinds))
+        list(corpus.reader(shard).cut(START, DENSITY, ChunkSize(tokens=50), is_open=True, limit=None, kinds=kinds))
     return settle(corpus, kinds), kinds
 
 
@@ -62,7 +62,7 @@ def kept(folder: Path, *, cut: int = 50) -> pa.Table:
     found, seen = [], set[str]()
     for shard in corpus.shards:
         with contextlib.closing(reader_of(corpus.root, shard.source)) as reader:
-            for span, _ in reader.cut(START, DENSITY, cut, is_open=True, limit=None, kinds={}):
+            for span, _ in reader.cut(START, DENSITY, ChunkSize(tokens=cut), is_open=True, limit=None, kinds={}):
                 rows = reader.read(span, corpus.columns)
                 part = io.BytesIO()
                 pq.write_table(rows.kept, part)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.chunk import Density, Span, cut_rows, make_chunk
+from pipeline.chunk import ChunkSize, Density, ShardSpan, Span, cut_rows
 from pipeline.cli import main
 from pipeline.corpus.reader import READERS, ChunkReader, shard_at
 from pipeline.corpus.record import Kinds
@@ -22,6 +22,7 @@ from pipeline.files import VOLUMES_VARIABLE
 from tests.support import HASHING, read_dataset, texts, write_jsonl
 
 COLUMNS = Columns(text=("text",), template=None, id="id")
+SIZE = ChunkSize(tokens=500)
 
 
 class PlainReader:
@@ -95,8 +96,10 @@ def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suf
     path = write_jsonl(tmp_path / f"a{suffix}", texts(300))
     shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
     start = Span(row_start=0, row_stop=0)
-    spans = READERS[suffix](path, path.name).cut(start, density, 500, is_open=True, limit=None, kinds={})
-    chunks = [make_chunk(shard, span, "f", last=last) for span, last in spans]
+    spans = READERS[suffix](path, path.name).cut(
+        start, density, ChunkSize(tokens=500), is_open=True, limit=None, kinds={}
+    )
+    chunks = [[ShardSpan(shard=shard, span=span, last=last)] for span, last in spans]
     assert len(chunks) > 10
     with ChunkReader() as reader, ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda chunk: reader.read(tmp_path, COLUMNS, chunk).id, [*chunks, *chunks[::-1]]))
@@ -111,8 +114,10 @@ def test_while_a_reader_is_kept_closed_no_file_is_open_and_reads_wait(tmp_path: 
     path = write_jsonl(tmp_path / "a.jsonl", texts(300))
     shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
     start = Span(row_start=0, row_stop=0)
-    spans = READERS[".jsonl"](path, path.name).cut(start, density, 500, is_open=True, limit=None, kinds={})
-    chunks = [make_chunk(shard, span, "f", last=last) for span, last in spans] * 5
+    spans = READERS[".jsonl"](path, path.name).cut(
+        start, density, ChunkSize(tokens=500), is_open=True, limit=None, kinds={}
+    )
+    chunks = [[ShardSpan(shard=shard, span=span, last=last)] for span, last in spans] * 5
     with ChunkReader() as reader, ThreadPoolExecutor(3) as pool:
         reading = pool.map(lambda chunk: reader.read(tmp_path, COLUMNS, chunk).n_rows, chunks)
         for _ in range(50):

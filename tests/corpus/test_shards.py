@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.chunk import Chunk, Density, Span
+from pipeline.chunk import Chunk, ChunkSize, Density, Span
 from pipeline.config import Config, load_config
 from pipeline.corpus.keep import settle
 from pipeline.corpus.reader import ChunkReader, shard_at
@@ -30,6 +30,7 @@ from pipeline.errors import CorpusError
 from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet
 
 CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=100")
+SIZE = ChunkSize(tokens=100)
 DENSITY = Density(tokens_per_row=10.0, tokens_per_byte=0.2, spread=0.0)
 numbers = itertools.count()
 
@@ -58,12 +59,18 @@ def opened(root: Path, config: Config = CONFIG, **options: Any) -> Corpus:
 def plan(corpus: Corpus, done: Sequence[Chunk] = (), limit: int | None = None) -> list[Chunk]:
     spans: dict[str, list[tuple[Span, bool]]] = {}
     for chunk in done:
-        spans.setdefault(chunk.shard.source, []).append((chunk.span, chunk.last))
-    return list(plan_chunks(corpus, spans, DENSITY, CONFIG, limit=limit))
+        for each in chunk.spans:
+            spans.setdefault(each.source, []).append((each.span, each.last))
+    return list(plan_chunks(corpus, spans, DENSITY, CONFIG, SIZE, limit=limit))
 
 
 def rows_of(chunks: Sequence[Chunk]) -> list[tuple[str, int]]:
-    return [(c.shard.source, row) for c in chunks for row in range(c.span.row_start, c.span.row_stop)]
+    return [
+        (each.source, row)
+        for chunk in chunks
+        for each in chunk.spans
+        for row in range(each.span.row_start, each.span.row_stop)
+    ]
 
 
 def three_shards(root: Path, n_rows: Mapping[str, int]) -> Corpus:
@@ -234,7 +241,7 @@ def test_a_shard_that_changed_after_the_survey_is_refused(tmp_path: Path, change
     else:
         path.unlink()
     with pytest.raises(CorpusError, match=r"a\.jsonl"), ChunkReader() as reader:
-        reader.read(tmp_path, corpus.columns, chunk)
+        reader.read(tmp_path, corpus.columns, chunk.spans)
 
 
 # Which chunks are still to be made.
@@ -254,8 +261,8 @@ def test_the_chunks_hold_every_row_once_whatever_is_done_already(
     assert rows_of(whole) == everything
     assert sorted(rows_of([*done, *rest])) == sorted(everything)
     assert len({chunk.part_name for chunk in [*done, *rest]}) == len(done) + len(rest)
-    ending = [chunk for chunk in [*done, *rest] if chunk.last]
-    assert {(c.shard.source, c.span.row_stop) for c in ending} == {
+    ending = [each for chunk in [*done, *rest] for each in chunk.spans if each.last]
+    assert {(each.source, each.span.row_stop) for each in ending} == {
         (shard.source, n_rows[Path(shard.source).name[0]]) for shard in corpus.shards
     }
     assert len(ending) == len(corpus.shards)
@@ -318,7 +325,7 @@ def test_chunks_hold_about_the_tokens_that_were_asked_for(tmp_path: Path) -> Non
     write_jsonl(tmp_path / "in/a.jsonl", words)
     write_parquet(tmp_path / "in/b.parquet", words)
     found = make_plan(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG).chunks
-    assert {chunk.span.n_rows for chunk in found} == {10}
+    assert {chunk.n_rows for chunk in found} == {10}
 
 
 def test_a_packed_file_cut_short_is_refused_before_anything_is_embedded(tmp_path: Path) -> None:

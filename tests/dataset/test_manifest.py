@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.chunk import Span
+from pipeline.chunk import Shard, ShardSpan, Span
 from pipeline.dataset.manifest import (
     Count,
     Dataset,
@@ -33,12 +33,14 @@ spans = st.builds(
     ranges,
     ranges,
 )
+OF_EARLIER_VERSIONS = ("source", "shard_size_bytes", "shard_mtime_ns", "span", "last")
 COUNTED = [each.name for each in msgspec.structs.fields(Receipt) if each.type == Count]
+shards = st.builds(Shard, source=st.text(max_size=9), size_bytes=counts, mtime_ns=st.integers(-(2**63), 2**63 - 1))
 receipts = st.builds(
     Receipt,
     part=st.sampled_from(["a", "b", "c"]),
-    span=spans,
-    shard_mtime_ns=st.integers(-(2**63), 2**63 - 1),
+    spans=st.lists(st.builds(ShardSpan, shard=shards, span=spans), min_size=1, max_size=3).map(tuple),
+    **dict.fromkeys(OF_EARLIER_VERSIONS, st.just(msgspec.UNSET)),
     **dict.fromkeys(COUNTED, counts),
 )
 json_values = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text()
@@ -134,7 +136,8 @@ def test_a_line_whose_numbers_count_nothing_is_dropped(receipt: Receipt, name: s
 @pytest.mark.parametrize(("first", "last"), [(5, 4), (-3, -1), (0, 10**30), (0, 2**63), (2**63, 2**63)])
 def test_a_span_of_nothing_that_can_be_is_none(start: str, stop: str, first: int, last: int) -> None:
     line = json.loads(format_line(RECEIPT))
-    forged = json.dumps(line | {"span": line["span"] | {start: first, stop: last}}).encode()
+    [each] = line["spans"]
+    forged = json.dumps(line | {"spans": [each | {"span": each["span"] | {start: first, stop: last}}]}).encode()
     assert fold([forged + b"\n"]) == Manifest(n_unreadable=1)
     with pytest.raises(msgspec.MsgspecError):
         parse_receipt(forged)

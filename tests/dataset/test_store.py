@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.chunk import Span
+from pipeline.chunk import Shard, ShardSpan, Span
 from pipeline.dataset.manifest import Dataset, Receipt, Run
 from pipeline.dataset.ours import sweep
 from pipeline.dataset.store import Store
@@ -40,11 +40,11 @@ RECEIPT = Receipt(
     part="part-a.parquet",
     has_rejects=True,
     fingerprint=MARK,
-    source="é.jsonl",
-    shard_size_bytes=1,
-    shard_mtime_ns=2,
-    span=Span(row_start=0, row_stop=3),
-    last=True,
+    spans=(
+        ShardSpan(
+            shard=Shard(source="é.jsonl", size_bytes=1, mtime_ns=2), span=Span(row_start=0, row_stop=3), last=True
+        ),
+    ),
     input_rows=3,
     embedded_rows=2,
     rejected_rows=1,

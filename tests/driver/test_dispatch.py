@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.chunk import Chunk, Span, make_chunk
+from pipeline.chunk import Chunk, Span
 from pipeline.config import load_config
 from pipeline.corpus.reader import ChunkReader, shard_at
 from pipeline.corpus.shards import open_corpus
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import Attempt, AttemptFiles, deaths_of
-from pipeline.driver.dispatch import GIVE_UP_AFTER, dispatch, embed_isolated, halves
+from pipeline.driver.cut import halves
+from pipeline.driver.dispatch import GIVE_UP_AFTER, dispatch, embed_isolated
 from pipeline.driver.run import run
 from pipeline.engines.hashing import HashingEmbedder
 from pipeline.engines.made_by import MadeBy
@@ -31,7 +32,7 @@ from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.vectors import to_unit_float16
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_or_fail
-from tests.support import REPOSITORY, write_jsonl, write_parquet
+from tests.support import REPOSITORY, one_span, write_jsonl, write_parquet
 
 CONFIG = load_config(REPOSITORY / "configs/hashing.toml")
 
@@ -43,7 +44,15 @@ def job_of(folder: Path) -> Job:
 
 def chunk_of(job: Job, name: str, start: int, stop: int, *bytes_of: int, last: bool = False) -> Chunk:
     span = Span(row_start=start, row_stop=stop, **dict(zip(("byte_start", "byte_stop"), bytes_of, strict=False)))
-    return make_chunk(shard_at(job.root, name), span, "f", last=last)
+    return one_span(shard_at(job.root, name), span, "f", last=last)
+
+
+def row_start(chunk: Chunk) -> int:
+    return chunk.spans[0].span.row_start
+
+
+def rows_of(chunk: Chunk) -> list[int]:
+    return [row for each in chunk.spans for row in range(each.span.row_start, each.span.row_stop)]
 
 
 @given(
@@ -71,19 +80,20 @@ def test_halves_hold_the_rows_of_their_chunk(tmp_path: Path, rows: list[str], ne
     found, waiting = [], [replace(whole, ready="vectors")]
     while waiting:
         chunk = waiting.pop(0)
-        if chunk.span.n_rows == 1:
+        if chunk.n_rows == 1:
             found.append(chunk)
             continue
         one, other = halves(chunk, job)
         assert one.ready == other.ready == "vectors"
-        assert (one.span.row_start, other.span.row_stop) == (chunk.span.row_start, chunk.span.row_stop)
-        assert abs(one.span.n_rows - other.span.n_rows) <= 1
-        assert (one.last, other.last) == (False, chunk.last)
+        [first], [second], [of_both] = one.spans, other.spans, chunk.spans
+        assert (first.span.row_start, second.span.row_stop) == (of_both.span.row_start, of_both.span.row_stop)
+        assert abs(one.n_rows - other.n_rows) <= 1
+        assert (first.last, second.last) == (False, of_both.last)
         waiting += [one, other]
-    found.sort(key=lambda chunk: chunk.span.row_start)
-    assert [chunk.span.row_start for chunk in found] == list(range(len(rows)))
+    found.sort(key=row_start)
+    assert [row_start(chunk) for chunk in found] == list(range(len(rows)))
     with ChunkReader() as reader:
-        read = [reader.read(job.root, job.columns, chunk) for chunk in found]
+        read = [reader.read(job.root, job.columns, chunk.spans) for chunk in found]
     assert [of_row.text[0] if of_row.text else None for of_row in read] == [t if t.strip() else None for t in rows]
 
 
@@ -111,7 +121,7 @@ def test_only_the_rows_that_kill_are_rejected(
     def embed(chunk: Chunk, deaths: int, job: Job, beside: Chunk | None = None) -> Receipt | Failure:
         nonlocal n_deaths
         attempts.put(chunk, deaths + 1)
-        if killers & set(range(chunk.span.row_start, chunk.span.row_stop)):
+        if killers & set(rows_of(chunk)):
             n_deaths += 1
             if beside is not None:  # the other one in flight dies with it
                 attempts.put(beside, deaths_of(beside, attempts.read()) + 1)
@@ -189,7 +199,7 @@ class Mortal:
     def _embed(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
         if deaths < self.n:
             self.store.volume.attempts(self.store.root).put(chunk, deaths + 1)
-            return Failure(chunk=chunk.id, source=chunk.shard.source, error="died", deaths=deaths + 1)
+            return Failure(chunk=chunk.id, source=chunk.source, error="died", deaths=deaths + 1)
         with ChunkReader() as reader:
             return embed_or_fail(chunk, self.job, Fine(), self.store, reader)
 

@@ -105,7 +105,9 @@ def test_a_run_embeds_what_is_new_and_nothing_else(tmp_path: Path, embedded: lis
     corpus.write("added.parquet", texts(50, start=n_rows))
     told = cost()
     assert sum(embedded) == 50
-    assert (told["reused_rows"], told["removed_rows"]) == (4 * per_file, 2 * per_file)
+    assert told["removed_rows"] == 2 * per_file
+    assert told["reused_rows"] >= 4 * per_file, "and their neighbours in a part"
+    assert told["reused_rows"] + told["kept_rows"] == 18 * per_file
     check_as_from_nothing(corpus, output, tmp_path / "edited")
 
 

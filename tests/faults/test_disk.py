@@ -240,7 +240,7 @@ def test_other_lines_under_the_same_size_and_time_are_noticed(tmp_path: Path) ->
     path.write_bytes(path.read_bytes().replace(b"\n", b" ", 1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(CorpusError, match=r"a\.jsonl rows .* expected .* lines, found"), ChunkReader() as reader:
-        reader.read(found.corpus.root, found.corpus.columns, found.chunks[0])
+        reader.read(found.corpus.root, found.corpus.columns, found.chunks[0].spans)
 
 
 def test_a_part_that_lost_bytes_in_its_middle_is_made_again_although_its_footer_is_whole(

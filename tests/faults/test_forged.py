@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.chunk import Shard, Span, make_chunk
+from pipeline.chunk import Shard, Span
 from pipeline.cli import main
 from pipeline.config import ENGINES, REPOSITORY, Config, load_config, to_tables
 from pipeline.dataset.volume import Attempt
@@ -27,7 +27,7 @@ from pipeline.model import hub
 from pipeline.model.files import locate
 from pipeline.recipe import fingerprint, recipe
 from pipeline.vectors import fixed_size_list
-from tests.support import HASHING, texts, write_jsonl
+from tests.support import HASHING, one_span, texts, write_jsonl
 from tests.support.crash import hashing_run
 from tests.support.many import Call, run_all
 
@@ -226,7 +226,7 @@ def with_line(output: Path, **values: Any) -> None:
 
 def with_attempt(output: Path, name: str) -> None:
     """Put down an attempt whose chunk has a name of ours in the form of a path."""
-    chunk = make_chunk(Shard(source="a.jsonl", size_bytes=1, mtime_ns=1), Span(row_start=0, row_stop=1), "f", last=True)
+    chunk = one_span(Shard(source="a.jsonl", size_bytes=1, mtime_ns=1), Span(row_start=0, row_stop=1), "f", last=True)
     attempt = Attempt(chunk=replace(chunk, id=name), deaths=5)
     (output / ".attempts").mkdir(exist_ok=True)
     (output / ".attempts/1.json").write_bytes(msgspec.json.encode(attempt))

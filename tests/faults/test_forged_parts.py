@@ -166,7 +166,7 @@ def test_a_sound_part_is_adopted(sound: Sound, tmp_path: Path) -> None:
 Lines = list[dict[str, Any]]
 
 
-def set_in(kind: str, *path: str, to: Any) -> Callable[[Lines], None]:
+def set_in(kind: str, *path: str | int, to: Any) -> Callable[[Lines], None]:
     """Return a change of the lines of one kind: what is at a path of keys becomes something else; None removes it."""
 
     def change(lines: Lines) -> None:
@@ -203,9 +203,9 @@ MANIFESTS: dict[str, Callable[[Lines], None]] = {
     "10**30 rows": set_in("receipt", "input_rows", to=10**30),
     "2**62 rows": set_in("receipt", "input_rows", to=2**62),
     "a negative number of rows": set_in("receipt", "rejected_rows", to=-1),
-    "a negative span": set_in("receipt", "span", "row_start", to=-9),
-    "a span of 10**30": set_in("receipt", "span", "row_stop", to=10**30),
-    "bytes of 2**63": set_in("receipt", "span", "byte_stop", to=2**63),
+    "a negative span": set_in("receipt", "spans", 0, "span", "row_start", to=-9),
+    "a span of 10**30": set_in("receipt", "spans", 0, "span", "row_stop", to=10**30),
+    "bytes of 2**63": set_in("receipt", "spans", 0, "span", "byte_stop", to=2**63),
     "a date of 10**30": set_in("receipt", "shard_mtime_ns", to=10**30),
     "reasons of 10**30": set_in("receipt", "reasons", to={"empty_text": 10**30}),
     "10**30 duplicate ids": set_in("run", "duplicate_ids", to=10**30),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chunk import Shard, Span, make_chunk
+from pipeline.chunk import Shard, Span
 from pipeline.dataset import lock
 from pipeline.dataset.store import Store
 from pipeline.dataset.transaction import save_prefilled
@@ -22,7 +22,7 @@ from pipeline.dataset.volume import LocalVolume
 from pipeline.errors import OutputLockedError
 from tests.dataset.test_ours import tree
 from tests.dataset.test_store import RECEIPT, RECIPE, REJECTS, TABLE
-from tests.support import HASHING, embed_corpus, ids, texts, write_jsonl
+from tests.support import HASHING, embed_corpus, ids, one_span, texts, write_jsonl
 from tests.support.sabotage import FakedCommand
 
 N_ROWS = 400
@@ -164,7 +164,7 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "a staged part": lambda store: store.staging("f").without_commits().publish(RECEIPT, TABLE, None, RECIPE),
     "kept vectors": lambda store: save_prefilled(store.staging("f"), "c", TABLE),
     "an attempt": lambda store: store.volume.attempts(store.root).put(
-        make_chunk(Shard(source="a", size_bytes=1, mtime_ns=1), Span(row_start=0, row_stop=1), "f", last=True), 1
+        one_span(Shard(source="a", size_bytes=1, mtime_ns=1), Span(row_start=0, row_stop=1), "f", last=True), 1
     ),
     "nothing more": lambda store: None,
 }

@@ -363,7 +363,7 @@ def test_rows_that_a_part_lacks_or_has_too_many_of_are_found(
     corpus: Path, store: Store, block: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(parquet, "BLOCK_ROWS", block)
-    receipt = next(r for r in store.read_manifest().receipts.values() if r.span.row_start == 0)
+    receipt = next(r for r in store.read_manifest().receipts.values() if r.spans[0].span.row_start == 0)
     lacking = msgspec.structs.replace(
         receipt, embedded_rows=receipt.embedded_rows - 1, passages=receipt.passages - 1,
         input_rows=receipt.input_rows - 1, size_bytes=0, checksum="",
@@ -393,8 +393,8 @@ def test_a_part_that_is_gone_with_its_line_is_missed(
     store.remove(part.name)
     assert problems(store) == []
     [found] = told(capfd, 6, store.root, "--input", corpus)["problems"]
-    assert (found["kind"], found["path"]) == ("lost", str(corpus / receipt.source))
-    assert f"{receipt.input_rows} rows from row {receipt.span.row_start}" in found["detail"]
+    assert (found["kind"], found["path"]) == ("lost", str(corpus / receipt.sources[0]))
+    assert f"{receipt.input_rows} rows from row {receipt.spans[0].span.row_start}" in found["detail"]
     told(capfd, 3, store.root, "--input", corpus, "--repair")
     embed(corpus, store.root)
     assert told(capfd, 0, store.root, "--input", corpus)["problems"] == []

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.chunk import Span, make_chunk
+from pipeline.chunk import ShardSpan, Span
 from pipeline.corpus import stream
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.lines import scan
@@ -85,7 +85,7 @@ def fuzz_parquet(data: bytes) -> None:
         assert n_rows >= 0
         for start in range(0, min(n_rows, MAX_ROWS), MAX_ROWS // 2):
             span = Span(row_start=start, row_stop=min(n_rows, start + MAX_ROWS // 2))
-            rows = chunks.read(root, corpus.columns, make_chunk(shards[0], span, "f", last=True))
+            rows = chunks.read(root, corpus.columns, [ShardSpan(shard=shards[0], span=span, last=True)])
             assert rows.n_rows == span.n_rows
             assert len(rows.kept) == len(rows.text) == len(rows.id)
             "".join((*rows.text, *rows.id)).encode()

@@ -36,7 +36,7 @@ def billed_usd_per_s(resources: Any) -> float:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[House]:
     """Yield a house in which a preflight has fewer files to write and fewer starts to wait for."""
-    with house(tmp_path, usd_per_s=billed_usd_per_s, scaledown_factor=0.2) as home:
+    with house(tmp_path, chunk_tokens=0, usd_per_s=billed_usd_per_s, scaledown_factor=0.2) as home:
         shorten_preflight(home)
         yield home
 

@@ -14,12 +14,13 @@ import pytest
 
 from jobs import resources
 from jobs.volume import ModalVolume, OutputLock
-from pipeline.chunk import Shard, Span, make_chunk
+from pipeline.chunk import Shard, Span
 from pipeline.dataset.lock import BEAT_S, STALE_S
 from pipeline.dataset.manifest import Run
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import Attempt
 from pipeline.errors import OutputLockedError
+from tests.support import one_span
 
 
 class Shared:
@@ -226,7 +227,7 @@ def test_a_volume_locks_an_output_by_its_name_and_keeps_its_attempts_apart(share
     with volume.hold(root), pytest.raises(OutputLockedError, match=r"^output wiki/en: "), ModalVolume().hold(root):
         pass
     assert shared.entries == {}
-    chunk = make_chunk(Shard(source="a", size_bytes=1, mtime_ns=1), Span(row_start=0, row_stop=1), "f", last=True)
+    chunk = one_span(Shard(source="a", size_bytes=1, mtime_ns=1), Span(row_start=0, row_stop=1), "f", last=True)
     attempts = volume.attempts(root)
     attempts.put(chunk, 2)
     assert shared.entries[("wiki/en", chunk.id)]["deaths"] == 2  # what a service of older code reads

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chunk import Span, make_chunk
+from pipeline.chunk import Span
 from pipeline.config import to_tables
 from pipeline.corpus.reader import shard_at
 from pipeline.dataset.manifest import Dataset, Receipt, Run
 from pipeline.dataset.store import Store
 from pipeline.recipe import column_settings, fingerprint, recipe
-from tests.support import HASHING, local_config
+from tests.support import HASHING, local_config, one_span
 
 OPENS_NO_PART = """
 import sys
@@ -46,7 +46,7 @@ def write_finished(folder: Path, n_shards: int, n_parts: int) -> None:
             shard = shard_at(folder / "in", name)
             for j in range(n_parts):
                 span = Span(row_start=1000 * j, row_stop=1000 * (j + 1))
-                chunk = make_chunk(shard, span, mark, last=j == n_parts - 1)
+                chunk = one_span(shard, span, mark, last=j == n_parts - 1)
                 store.data_path(chunk.part_name).write_bytes(b"part")
                 receipt = Receipt(
                     chunk=chunk.id,
@@ -54,11 +54,7 @@ def write_finished(folder: Path, n_shards: int, n_parts: int) -> None:
                     has_rejects=False,
                     fingerprint=mark,
                     column_settings=column_settings(config, {}),
-                    source=name,
-                    shard_size_bytes=shard.size_bytes,
-                    shard_mtime_ns=shard.mtime_ns,
-                    span=span,
-                    last=chunk.last,
+                    spans=chunk.spans,
                     input_rows=1000,
                     embedded_rows=1000,
                     rejected_rows=0,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chunk import Shard, Span, make_chunk
+from pipeline.chunk import Shard, ShardSpan, Span, make_chunk
 from pipeline.config import load_config
 from pipeline.dataset.layout import NEXT
 from pipeline.dataset.store import Store
@@ -149,14 +149,14 @@ def test_a_slice_touches_no_file_that_it_did_not_make(corpus: Corpus, tmp_path: 
 
 def test_a_chunk_that_is_cut_keeps_its_salt() -> None:
     from pipeline.corpus.rows import Columns
-    from pipeline.driver.dispatch import _cut_at
+    from pipeline.driver.cut import halves
     from pipeline.worker.embed import Job
 
     config = load_config(REPOSITORY / "configs/hashing.toml")
     job = Job(root=Path(), columns=Columns(text=("text",), template=None, id=None), config=config)
-    mark = fingerprint(recipe(config))
     shard = Shard(source="a.parquet", size_bytes=1, mtime_ns=1)
-    salted = make_chunk(shard, Span(row_start=0, row_stop=10), mark, last=True, salt="s")
-    assert _cut_at(salted, {}, job) == [salted]
-    first, _ = _cut_at(salted, {5: 0}, job)
-    assert first.id != make_chunk(shard, Span(row_start=0, row_stop=5), mark, last=False).id
+    whole = ShardSpan(shard=shard, span=Span(row_start=0, row_stop=10), last=True, salt="s")
+    first, second = halves(make_chunk([whole], fingerprint(recipe(config))), job)
+    assert [each.salt for half in (first, second) for each in half.spans] == ["s", "s"]
+    half = ShardSpan(shard=shard, span=Span(row_start=0, row_stop=5), last=False)
+    assert first.id != make_chunk([half], fingerprint(recipe(config))).id

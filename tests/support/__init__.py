@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipeline.chunk import Chunk, Shard, ShardSpan, Span, make_chunk
 from pipeline.config import Config, load_config
 from pipeline.dataset.store import Store
 from pipeline.model.dtype import settle_dtype, this_device
@@ -97,3 +98,8 @@ def ids(output: Path) -> list[str]:
     table = ds.dataset(output / "data", format="parquet").to_table(columns=["id", "passage"])
     found: list[str] = table.column("id").filter(pc.equal(table.column("passage"), 0)).to_pylist()
     return found
+
+
+def one_span(shard: Shard, span: Span, fingerprint: str, *, last: bool = False) -> Chunk:
+    """Return a chunk of rows of one shard."""
+    return make_chunk([ShardSpan(shard=shard, span=span, last=last)], fingerprint)

@@ -111,7 +111,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 def test_a_damaged_file_is_named_after_what_comes_before_it(output: Path, tmp_path: Path) -> None:
     for name, damage in DAMAGES.items():
         store = Store(root=shutil.copytree(output, tmp_path / name))
-        last = max((r for r in store.read_manifest().receipts.values() if r.has_rejects), key=lambda r: r.source)
+        last = max((r for r in store.read_manifest().receipts.values() if r.has_rejects), key=lambda r: r.sources[0])
         damage(store.rejects_path(last.part))
         rows = list_rejects(store, store.read_manifest())
         assert [next(rows) for _ in range(5)] == listed(output)[:5]  # one file is open at a time

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import pipeline.engines.thread
-from pipeline.chunk import Chunk, Shard, Span, make_chunk
+from pipeline.chunk import Chunk, Shard, Span
 from pipeline.config import load_config
 from pipeline.corpus import Columns
 from pipeline.dataset.volume import LocalVolume
@@ -24,7 +24,7 @@ from pipeline.errors import EngineError, UsageError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.worker.container import Service, _unpack_job, pack
 from pipeline.worker.embed import Job
-from tests.support import REPOSITORY, texts, write_jsonl
+from tests.support import REPOSITORY, one_span, texts, write_jsonl
 
 CONFIG = load_config(REPOSITORY / "configs/hashing.toml")
 
@@ -132,7 +132,7 @@ def wanted(folder: Path) -> tuple[Chunk, Job]:
     stat = path.stat()
     shard = Shard(source="a.jsonl", size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
     span = Span(row_start=0, row_stop=3, byte_start=0, byte_stop=stat.st_size)
-    chunk = make_chunk(shard, span, fingerprint(recipe(CONFIG)), last=True)
+    chunk = one_span(shard, span, fingerprint(recipe(CONFIG)), last=True)
     columns = Columns(text=("text",), template=None, id="id", keep=())
     return chunk, Job(root=path.parent, columns=columns, config=CONFIG)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.corpus.rows import Reject, Rows
+from pipeline.corpus.rows import ChunkRows, Reject
 from pipeline.model.tokens import Passages
 from pipeline.schema import PART, REJECTS
 from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
@@ -17,7 +17,14 @@ from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_
 
 def a_table(kept: pa.Table | None = None) -> pa.Table:
     """Return the part of three rows: the first and the last share a text of two passages."""
-    rows = Rows(row=[4, 6, 7], id=["x", "y", "z"], text=["long", "short", "long"], kept=kept or pa.table({}))
+    rows = ChunkRows(
+        sources=("s",),
+        source=["s"] * 3,
+        row=[4, 6, 7],
+        id=["x", "y", "z"],
+        text=["long", "short", "long"],
+        kept=kept or pa.table({}),
+    )
     passages = Passages(
         text=[0, 0, 1],
         passage=[0, 1, 0],
@@ -29,7 +36,7 @@ def a_table(kept: pa.Table | None = None) -> pa.Table:
     vectors = np.arange(12, dtype=np.float16).reshape(3, 4)
     of_row, of_passage = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 2, 0, 1])
     table = passage_table(passages, [0, 1])
-    return part_table("s", rows, content_hashes(rows.text), table, of_row, of_passage, vectors)
+    return part_table(rows, content_hashes(rows.text), table, of_row, of_passage, vectors)
 
 
 def test_every_entry_has_the_values_of_its_row_and_of_its_passage() -> None:
@@ -76,7 +83,9 @@ def test_kept_columns_follow_their_rows() -> None:
 def test_a_chunk_without_embedded_rows_is_a_table_of_the_same_schema() -> None:
     none = np.array([], np.int64)
     kept = pa.table({"year": pa.array([], pa.int64())})
-    empty = part_table("s", Rows(kept=kept), [], PASSAGES.empty_table(), none, none, np.empty((0, 4), np.float16))
+    empty = part_table(
+        ChunkRows(sources=("s",), kept=kept), [], PASSAGES.empty_table(), none, none, np.empty((0, 4), np.float16)
+    )
     assert len(empty) == 0
     assert empty.schema == a_table(pa.table({"year": [1, 2, 3]})).schema
 
@@ -90,18 +99,21 @@ def test_a_hash_depends_on_the_text_alone(texts: list[str]) -> None:
 
 
 def test_rejects_stand_in_the_order_of_their_rows() -> None:
-    rejects = [
-        (9, "b", Reject(reason="too_long", detail="over", text="t")),
-        (3, "a", Reject(reason="null_text", detail="text is null")),
+    rows = ChunkRows(sources=("s", "a"))
+    rows.rejects += [
+        ("a", 1, "c", Reject(reason="null_text", detail="text is null")),
+        ("s", 9, "b", Reject(reason="too_long", detail="over", text="t")),
+        ("s", 3, "a", Reject(reason="null_text", detail="text is null")),
     ]
-    table = rejects_table("s", rejects)
+    table = rejects_table(rows.in_order())
     assert table is not None
     assert table.schema == REJECTS
     assert table.to_pylist() == [
         {"id": "a", "source": "s", "row": 3, "reason": "null_text", "detail": "text is null", "text": None},
         {"id": "b", "source": "s", "row": 9, "reason": "too_long", "detail": "over", "text": "t"},
+        {"id": "c", "source": "a", "row": 1, "reason": "null_text", "detail": "text is null", "text": None},
     ]
 
 
 def test_no_rejects_are_no_table() -> None:
-    assert rejects_table("s", []) is None
+    assert rejects_table([]) is None

@@ -1,0 +1,74 @@
+"""Copy rows of parts into a new part, vectors and all, without the input and without an engine."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from pipeline.chunk import ShardSpan, make_chunk
+from pipeline.dataset.manifest import Receipt
+from pipeline.dataset.parts import open_part, open_rejects, rows_within
+from pipeline.dataset.store import Store
+
+Taken = Sequence[tuple[Receipt, Sequence[ShardSpan]]]  # parts, each with the spans of it that are copied
+
+
+def copy_spans(store: Store, taken: Taken, place: Store) -> Receipt:
+    """Publish one part with these spans of parts of one recipe, in the order given, and return its receipt.
+
+    The parts have their kept columns in the same types. Raises DamageError for one that cannot be read.
+    """
+    spans = [replace(each, salt=receipt.checksum) for receipt, of_part in taken for each in of_part]
+    first = taken[0][0]
+    tables, rejects = [], []
+    for receipt, of_part in taken:
+        with open_part(store.data_path(receipt.part)) as file:
+            tables += _within(file.read(use_threads=False), receipt, of_part)
+        if receipt.has_rejects:
+            with open_rejects(store.rejects_path(receipt.part)) as file:
+                rejects += _within(file.read(use_threads=False), receipt, of_part)
+    table = pa.concat_tables(tables)
+    rejected = pa.concat_tables(rejects) if rejects else None
+    n_embedded = int(np.count_nonzero(table.column("passage").to_numpy() == 0))
+    n_rejected = len(rejected) if rejected is not None else 0
+    chunk = make_chunk(spans, first.fingerprint)
+    copied = msgspec.structs.replace(
+        first,
+        chunk=chunk.id,
+        part=chunk.part_name,
+        has_rejects=n_rejected > 0,
+        spans=chunk.spans,
+        input_rows=n_embedded + n_rejected,
+        embedded_rows=n_embedded,
+        rejected_rows=n_rejected,
+        reasons=dict(sorted(Counter(rejected.column("reason").to_pylist()).items())) if rejected is not None else {},
+        passages=len(table),
+        truncated=int(np.count_nonzero(table.column("truncated"))),
+        tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
+        kinds=_united([receipt.kinds for receipt, _ in taken]),
+        reused_rows=n_embedded,
+        engine_calls=0,
+        engine_texts=0,
+        engine_s=0.0,
+        engine_ready_at=0.0,
+        rejects_checksum="",
+        size_bytes=0,
+        checksum="",
+    )
+    return place.publish(copied, table, rejected if n_rejected else None, json.dumps(store.recipe_of(first.part)))
+
+
+def _within(table: pa.Table, receipt: Receipt, spans: Sequence[ShardSpan]) -> list[pa.Table]:
+    table = table.replace_schema_metadata(None)
+    return [table] if tuple(spans) == receipt.spans else [rows_within(table, each) for each in spans]
+
+
+def _united(kinds: Sequence[dict[str, list[str]]]) -> dict[str, list[str]]:
+    names = dict.fromkeys(name for of_part in kinds for name in of_part)
+    return {name: sorted({kind for of_part in kinds for kind in of_part.get(name, ())}) for name in names}

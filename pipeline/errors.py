@@ -35,7 +35,9 @@ class ConfigError(UsageError):
 
 
 class CorpusError(UsageError):
-    """An input that cannot be read."""
+    """An input that cannot be read; `source` names the shard, where rows of it alone were asked for."""
+
+    source = ""
 
 
 class IncompleteError(PipelineError):

@@ -179,7 +179,7 @@ def test_a_malformed_override_is_refused(override: str) -> None:
         "engine.max_num_batched_tokens=0",
         "engine.batch_passages=-1",
         "engine.kind=onnx",
-        "run.chunk_tokens=0",
+        "run.chunk_tokens=-1",
         "run.max_removed=1.1",
         "modal.max_containers=0",
         "corpus.keep=year",

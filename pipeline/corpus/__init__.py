@@ -3,7 +3,7 @@
 from pipeline.corpus.apart import check_input
 from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
-from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of
+from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of, shard_at
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import ChunkRows, Columns, Reject, Rows, as_text
 from pipeline.corpus.shards import Corpus, find_files, find_shards, open_corpus
@@ -29,4 +29,5 @@ __all__ = [
     "rebased",
     "root_key",
     "settle",
+    "shard_at",
 ]

@@ -105,7 +105,11 @@ class ChunkReader:
         found = ChunkRows(sources=tuple(dict.fromkeys(each.source for each in spans)))
         with self._reading():
             for each in spans:
-                found.add(each.source, self._read(root, columns, each))
+                try:
+                    found.add(each.source, self._read(root, columns, each))
+                except CorpusError as error:
+                    error.source = each.source
+                    raise
         return found
 
     def _read(self, root: Path, columns: Columns, wanted: ShardSpan) -> Rows:

@@ -1,9 +1,10 @@
 """A run: plan, reuse, dispatch, reconcile."""
 
+from pipeline.driver.contents import kept_dtype
 from pipeline.driver.cost import Held, Meter, estimate
 from pipeline.driver.dispatch import dispatch
 from pipeline.driver.fan_out import FanOut, fan_out_here, saying
-from pipeline.driver.inventory import RunOptions, kept_dtype
+from pipeline.driver.inventory import RunOptions
 from pipeline.driver.plan import make_plan
 from pipeline.driver.prices import NONPREEMPTIBLE, container_usd_per_s, is_listed
 from pipeline.driver.rate import Rate, assumed_tokens_per_s

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.chunk import Chunk, ShardSpan, Span, make_chunk
-from pipeline.corpus import reader_of
+from pipeline.corpus import reader_of, shard_at
 from pipeline.dataset import Attempt, Receipt
+from pipeline.errors import CorpusError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.worker import Job
 
@@ -39,6 +41,21 @@ def pieces(chunk: Chunk, attempts: Sequence[Attempt], job: Job) -> list[Chunk]:
 
     groups = [list(group) for _, group in itertools.groupby(spans, attempted_in)]
     return [chunk] if len(groups) == 1 else [_chunk_like(chunk, group, job) for group in groups]
+
+
+def without_unreadable(chunk: Chunk, source: str, job: Job) -> Chunk | None:
+    """Return the chunk without a shard that could not be read, and without any that has changed; None where nothing
+    is left, or where it has no such shard."""
+    if source not in (sources := {each.source for each in chunk.spans}):
+        return None
+
+    def is_sound(each: ShardSpan) -> bool:
+        with contextlib.suppress(CorpusError):
+            return each.source != source and shard_at(job.root, each.source) == each.shard
+        return False
+
+    sound = [each for each in chunk.spans if is_sound(each)] if len(sources) > 1 else []
+    return _chunk_like(chunk, sound, job) if sound else None
 
 
 def _borders(each: ShardSpan, tried: Sequence[ShardSpan]) -> dict[int, int]:

@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.chunk import Chunk, Shard
 from pipeline.corpus import ChunkReader
 from pipeline.dataset import Attempt, Attempts, Receipt, Store, deaths_of
-from pipeline.driver.cut import halves, pieces
+from pipeline.driver.cut import halves, pieces, without_unreadable
 from pipeline.engines import Embedded, MadeBy
 from pipeline.errors import CorpusError
 from pipeline.worker import Failure, Job, embed_or_fail
@@ -85,6 +85,9 @@ def dispatch(
                     waiting.append((chunk, outcome.deaths))
             else:
                 died.pop(outcome.chunk, None)
+                if chunk is not None and isinstance(outcome, Failure):
+                    rest = without_unreadable(chunk, outcome.source, job)
+                    waiting += [(rest, 0)] if rest is not None else []
                 yield outcome
             if start.failed:
                 break

@@ -1,20 +1,13 @@
-"""Decide which existing parts can be kept: check the recipe, then match each receipt to a shard of the input."""
+"""The inventory: which parts a dataset keeps, which leave it, and which may have changed."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
-from pipeline.chunk import Shard, ShardSpan, Span, Taken, gaps
-from pipeline.config import Config, Dtype, portable, to_tables
-from pipeline.corpus import Corpus, folders_below, root_key
-from pipeline.dataset import Dataset, Manifest, Receipt, Seen, Store
-from pipeline.errors import RecipeError, UsageError
-from pipeline.recipe import column_settings, fingerprint, has_columns_of, recipe
-from pipeline.schema import dim_of
+from pipeline.chunk import Shard, Span, Taken
+from pipeline.dataset import Dataset, Manifest, Receipt, Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +38,7 @@ class Inventory:
 
     def done(self) -> dict[str, list[tuple[Span, bool]]]:
         """Return the finished spans of each source, and whether each ends its shard."""
-        return _spans(self.kept.values())
+        return spans_of(self.kept.values())
 
     @property
     def replaces(self) -> bool:
@@ -68,7 +61,7 @@ class Inventory:
 
         `skipped` names sources that turned out not to be readable.
         """
-        kept = _disjoint([*self.kept.values(), *(suspect for suspect in self.unconfirmed if suspect.part in unchanged)])
+        kept = disjoint([*self.kept.values(), *(suspect for suspect in self.unconfirmed if suspect.part in unchanged)])
         stale = tuple(suspect for suspect in self.unconfirmed if suspect.part not in kept)
         bad = frozenset(skipped)
         unread = {part: sources | bad for part, sources in self.unread.items()}
@@ -83,113 +76,8 @@ class Inventory:
         return [Seen.of(shard) for shard in shards if found[shard.source] - {shard}]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """What an output has, before it is held against an input."""
-
-    manifest: Manifest
-    named: list[Receipt]  # of parts that are there, and that the manifest names
-    unnamed: list[Receipt]  # of the other parts of ours
-
-    @property
-    def roots(self) -> set[str]:
-        """Keys of the folders that sources are below."""
-        return {receipt.root for receipt in (*self.named, *self.unnamed)}
-
-
-def contents_of(store: Store) -> Contents:
-    """Read the manifest of an output, and the footers of parts that it does not name."""
-    manifest = store.read_manifest()
-    named, unnamed = _there(store, manifest)
-    return Contents(manifest=manifest, named=named, unnamed=unnamed)
-
-
-def take_inventory(
-    store: Store, found: Contents, config: Config, corpus: Corpus, options: RunOptions, shards: Sequence[Shard]
-) -> Inventory:
-    """Match the parts of an output, and those that wait for the swap, to the shards of an input.
-
-    `corpus` is what is known of the shards so far: which files are unusable, and the types of kept columns, if they are
-    settled; before that, parts of any types count.
-    A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
-    made. Raises RecipeError when the output has another recipe and is not to be rebuilt.
-    """
-    manifest, named, unnamed = found.manifest, found.named, found.unnamed
-    wanted = recipe(config)
-    dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=portable(to_tables(config)))
-    whole = {receipt.part for receipt in named}
-    if options.rebuild and options.keep_missing:
-        raise UsageError(
-            "--rebuild: expected it without --keep-missing, as rows of files that are gone cannot be made again"
-        )
-    if not options.rebuild:
-        _check_recipe(store, dataset, manifest, [*named, *unnamed])
-    staging = store.staging(dataset.fingerprint)
-    staged = [receipt for found in _there(staging, staging.read_manifest()) for receipt in found]
-    waiting = frozenset(receipt.part for receipt in staged)
-    types = corpus.columns.types
-    settings = column_settings(config, types)
-    at_hand, here = {shard.source: shard for shard in shards}, root_key(corpus.root)
-    below = folders_below(corpus.root, shards, found.roots - {here})
-
-    def state_of(receipt: Receipt, each: ShardSpan) -> Literal["current", "unconfirmed", "stale"]:
-        shard, is_of_here = at_hand.get(each.source), receipt.root in ("", here)
-        if shard is None:  # its rows cannot be made again, whatever their column settings are
-            is_renamed = f"{below.get(receipt.root)}/{each.source}" in at_hand
-            return "current" if options.keep_missing and not is_renamed else "stale"
-        if shard.source not in corpus.skipped and not (
-            receipt.kinds.keys() <= set(config.corpus.keep)
-            and (receipt.column_settings == settings if types else has_columns_of(receipt.column_settings, config))
-        ):
-            return "stale"
-        is_current = not options.rehash and manifest.is_current(receipt, each, shard)
-        return "current" if is_current and (is_of_here or not options.keep_missing) else "unconfirmed"
-
-    current, unconfirmed, unread = [], [], {}
-    for receipt in (*named, *unnamed, *staged):
-        if receipt.fingerprint != dataset.fingerprint:
-            continue
-        unread[receipt.part] = frozenset(
-            each.source for each in receipt.spans if each.source not in at_hand and state_of(receipt, each) == "current"
-        )
-        states = {state_of(receipt, each) for each in receipt.spans}
-        if states == {"current"}:
-            current.append(receipt)
-        elif "stale" not in states and receipt.part not in waiting:
-            unconfirmed.append(receipt)
-    kept = _disjoint(current)
-    done = _spans(kept.values())
-    unconfirmed = [suspect for suspect in unconfirmed if any(gaps(done[source]) for source in suspect.sources)]
-    left = kept.keys() | {suspect.part for suspect in unconfirmed}
-    return Inventory(
-        dataset=dataset,
-        manifest=manifest,
-        kept=kept,
-        unconfirmed=tuple(unconfirmed),
-        stale=tuple(receipt for receipt in (*named, *unnamed, *staged) if receipt.part not in left),
-        staged=waiting,
-        damaged=tuple(part for part in manifest.receipts if part not in whole),
-        unread=unread,
-    )
-
-
-def kept_dtype(config: Config, store: Store, *, rebuild: bool = False) -> Dtype | None:
-    """Return the dtype that an output goes on with where its config leaves that open; None for one that may choose.
-
-    A rebuild may choose, unless with that dtype there is nothing to rebuild or parts wait for the swap.
-    """
-    stored = store.read_recipe() if config.model.dtype == "auto" else None
-    if stored is None:
-        return None
-    recipes = {dtype: recipe(replace(config, model=replace(config.model, dtype=dtype))) for dtype in get_args(Dtype)}
-    kept = next((dtype for dtype in recipes if dtype == stored.get("model.dtype")), None)  # a damaged recipe has none
-    if not rebuild or (kept and recipes[kept] == stored):
-        return kept
-    staged = (dtype for dtype in recipes if store.staging(fingerprint(recipes[dtype])).root.exists())
-    return next(staged, None)
-
-
-def _spans(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:
+def spans_of(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:
+    """Return the spans of each source, and whether each ends its shard."""
     spans: dict[str, list[tuple[Span, bool]]] = defaultdict(list)
     for receipt in receipts:
         for each in receipt.spans:
@@ -197,20 +85,7 @@ def _spans(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:
     return spans
 
 
-def _there(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receipt]]:
-    """Return the receipts of the parts in a folder: those that its manifest names, then the others'.
-
-    Where the manifest contradicts itself, it is the part that says what it is.
-    """
-    sizes = store.part_sizes()
-    named = (receipt for receipt in manifest.receipts.values() if sizes.get(receipt.part) == receipt.size_bytes)
-    sound = (receipt if receipt.is_consistent else store.receipt_of(receipt.part) for receipt in named)
-    full = (receipt for receipt in sound if receipt is not None)
-    others = (store.receipt_of(part) for part in sorted(sizes.keys() - manifest.receipts.keys()))
-    return list(filter(store.has_rejects_of, full)), [receipt for receipt in others if receipt is not None]
-
-
-def _disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
+def disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
     """Return receipts by part name, without those that share a row with an earlier one."""
     taken: dict[str, Taken] = defaultdict(Taken)
     kept: dict[str, Receipt] = {}
@@ -220,22 +95,3 @@ def _disjoint(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
             for each in receipt.spans:
                 taken[each.source].add(each.span)
     return kept
-
-
-def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, there: Sequence[Receipt]) -> None:
-    found = manifest.dataset.recipe if manifest.dataset else None
-    if found is None:
-        found = next(filter(None, (store.recipe_of(receipt.part) for receipt in there)), None)
-    if found is None or fingerprint(found) == wanted.fingerprint or not (manifest.receipts or there):
-        return
-    asked = wanted.recipe
-    differing = [key for key in sorted({*found, *asked}) if found.get(key) != asked.get(key)]
-    fields = "; ".join(
-        f"{key} is {json.dumps(found.get(key))}, asked for {json.dumps(asked.get(key))}" for key in differing
-    )
-    advice = "Choose another --output, or let --rebuild replace this one"
-    if differing == ["run.dim"] and asked["run.dim"] < dim_of(found):
-        advice += (
-            f"; `embed-corpus slice {store.root} --dim {asked['run.dim']} DEST` cuts the vectors without an engine"
-        )
-    raise RecipeError(f"output {store.root} was made with another recipe: {fields}. {advice}")

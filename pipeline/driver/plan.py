@@ -25,7 +25,9 @@ from pipeline.corpus import (
 )
 from pipeline.dataset import Receipt, Store, check_ours
 from pipeline.driver.changes import unchanged
-from pipeline.driver.inventory import Contents, Inventory, RunOptions, contents_of, take_inventory
+from pipeline.driver.contents import Contents, contents_of
+from pipeline.driver.inventory import Inventory, RunOptions
+from pipeline.driver.match import take_inventory
 from pipeline.driver.measure import measure, skipping
 from pipeline.driver.size import chunk_size, measured_speed
 from pipeline.errors import CorpusError, UsageError

@@ -19,7 +19,7 @@ from pipeline.engines import EngineThread, MadeBy
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeError, UsageError
 from pipeline.model import pin_and_check
 from pipeline.worker.attempts import attempt
-from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, place_of
+from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, failure, place_of
 
 ID = re.compile(r"[0-9a-f]{16}")  # of a chunk
 
@@ -114,11 +114,12 @@ class Service:
             )
         store = Store(root=output_below(self._outputs, output), volume=self._volume)
         wanted, attempts = msgspec.convert(chunk, Chunk), self._volume.attempts(store.root)
-        if not ID.fullmatch(wanted.id) or wanted.ready not in ("", wanted.id):
-            raise UsageError(f"embed_chunk: expected a chunk with an id of 16 hex digits, found {wanted.id!r}")
-        failed = partial(Failure, chunk=wanted.id, source=wanted.source)
+        for name in (wanted.id, wanted.ready or wanted.id):
+            if not ID.fullmatch(name):
+                raise UsageError(f"embed_chunk: expected a chunk with an id of 16 hex digits, found {name!r}")
         if (found := deaths_of(wanted, attempts.read())) > deaths:
-            return pack(failed(error=f"its container died, {found} times by now", deaths=found))
+            why = f"its container died, {found} times by now"
+            return pack(Failure(chunk=wanted.id, source=wanted.source, error=why, deaths=found))
         if place_of(asked, store).data_path(wanted.part_name).exists():
             store.reload()  # a container that has been warm for long may see a part that is gone
         with attempt(attempts, wanted, deaths, self._engine) as engine:
@@ -135,7 +136,7 @@ class Service:
             except BrokenEngineError:
                 raise
             except (CorpusError, EngineError) as error:
-                return pack(failed(error=str(error)))
+                return pack(failure(wanted, error))
 
 
 def output_below(outputs: Path, name: str) -> Path:

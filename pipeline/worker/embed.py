@@ -50,6 +50,12 @@ class Failure:
     deaths: int = 0  # how often it took its process along; 0 for one that failed without
 
 
+def failure(chunk: Chunk, error: CorpusError | EngineError) -> Failure:
+    """Return that a chunk did not finish; its source is the shard that could not be read, if it was one."""
+    source = (isinstance(error, CorpusError) and error.source) or chunk.source
+    return Failure(chunk=chunk.id, source=source, error=str(error))
+
+
 def place_of(job: Job, store: Store) -> Store:
     """Return where the parts of a job are published: in the output, or where they wait for the swap."""
     return _staging(job, store) if job.staged else store
@@ -158,7 +164,7 @@ def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: 
     except BrokenEngineError:
         raise
     except (CorpusError, EngineError) as error:
-        return Failure(chunk=chunk.id, source=chunk.source, error=str(error))
+        return failure(chunk, error)
 
 
 def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> NDArray[np.float16]:

@@ -57,6 +57,9 @@ def check_line(done: subprocess.CompletedProcess[str]) -> None:
     assert len(done.stderr.splitlines()) <= 2, (done.args, done.stderr)
 
 
+SHARD = {"source": "a.jsonl", "size_bytes": 1, "mtime_ns": 1}
+
+
 def without(name: str) -> Callable[[pa.Table], pa.Table]:
     return lambda table: table.drop_columns([name])
 
@@ -85,6 +88,14 @@ def receipt(**changes: Any) -> Callable[[pa.Table], pa.Table]:
         return table.replace_schema_metadata(table.schema.metadata | {RECEIPT_KEY: json.dumps(found).encode()})
 
     return change
+
+
+def of_span(span: Any) -> Callable[[pa.Table], pa.Table]:
+    return receipt(spans=[{"shard": SHARD, "span": span, "last": True}])
+
+
+def of_one_shard(span: Any) -> Callable[[pa.Table], pa.Table]:
+    return receipt(spans=[], source="a.jsonl", shard_size_bytes=1, shard_mtime_ns=1, span=span, last=True)
 
 
 def recipe(**changes: Any) -> Callable[[pa.Table], pa.Table]:
@@ -128,10 +139,14 @@ PARTS: dict[str, Callable[[pa.Table], pa.Table]] = {
     "with 10**30 rows": receipt(input_rows=10**30, embedded_rows=10**30),
     "with 2**62 rows": receipt(input_rows=2**62, embedded_rows=2**62, rejected_rows=0),
     "with rows that are not the sum": receipt(input_rows=7),
-    "with a negative span": receipt(span={"row_start": -5, "row_stop": 16}),
-    "with a span that is turned around": receipt(span={"row_start": 21, "row_stop": 0}),
-    "with a span of 2**70 rows": receipt(span={"row_start": 0, "row_stop": 2**70}),
-    "with no span": receipt(span=None),
+    "with a negative span": of_span({"row_start": -5, "row_stop": 16}),
+    "with a span that is turned around": of_span({"row_start": 21, "row_stop": 0}),
+    "with a span of 2**70 rows": of_span({"row_start": 0, "row_stop": 2**70}),
+    "with no span": of_span(None),
+    "with no spans": receipt(spans=[]),
+    "with spans that are none": receipt(spans=[None, 1]),
+    "of an earlier version with a negative span": of_one_shard({"row_start": -5, "row_stop": 16}),
+    "of an earlier version with no span": of_one_shard(None),
 }
 
 

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.chunk import Shard, ShardSpan, Span
 from pipeline.cli import main
 from pipeline.corpus import parquet
 from pipeline.dataset.manifest import Receipt
@@ -37,6 +38,9 @@ from tests.support import (
 from tests.support.crash import hashing_run
 
 CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=100")
+OTHER = ShardSpan(
+    shard=Shard(source="b.jsonl", size_bytes=1, mtime_ns=1), span=Span(row_start=0, row_stop=60), last=True
+)
 ROWS = [{"id": row["id"], "text": None if i % 9 == 4 else row["text"]} for i, row in enumerate(texts(60))]
 SEED = 11
 NAME = "part-none-0000000000-0123456789abcdef.parquet"  # a name that only a run gives
@@ -214,7 +218,7 @@ def test_a_repair_of_an_output_that_a_run_holds_is_refused(store: Store) -> None
 
 def rewritten(store: Store, change: Callable[[pa.Table], pa.Table], **claims: Any) -> list[str]:
     """Write a part anew, with a receipt that fits it byte for byte, and return the kinds of problems."""
-    receipt = next(r for r in store.read_manifest().receipts.values() if r.source == "a.parquet" and r.has_rejects)
+    receipt = next(r for r in store.read_manifest().receipts.values() if r.sources == ("a.parquet",) and r.has_rejects)
     table = change(pq.read_table(store.data_path(receipt.part)))
     receipt = msgspec.structs.replace(receipt, size_bytes=0, checksum="", **claims)
     recipe = json.dumps(store.recipe_of(receipt.part))
@@ -286,7 +290,7 @@ def test_a_part_that_was_written_wrong_is_found(
         ({"tokens": 1}, "count"),
         ({"rejected_rows": 0}, "count"),
         ({"input_rows": 1000}, "count"),
-        ({"source": "b.jsonl"}, "row"),
+        ({"spans": (OTHER,)}, "row"),
         ({"reasons": {"too_long": 1}}, "reason"),
     ],
 )
@@ -319,7 +323,7 @@ def test_rejects_that_were_written_wrong_are_found(
 
 
 def test_a_part_of_another_receipt_is_found(store: Store) -> None:
-    receipts = [r for r in store.read_manifest().receipts.values() if r.source == "a.parquet"]
+    receipts = [r for r in store.read_manifest().receipts.values() if r.sources == ("a.parquet",)]
     first, second = receipts[:2]
     shutil.copy(store.data_path(second.part), store.data_path(first.part))
     size, found = store.data_path(first.part).stat().st_size, file_checksum(store.data_path(first.part))

@@ -116,7 +116,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = folder / "out"
     for done in run_all(
         [
-            Call(("run", "--input", folder / "in", "--output", output, *HASHING)),
+            Call(("run", "--input", folder / "in", "--output", output, *HASHING, "--set", "run.chunk_tokens=1")),
             Call(("slice", output, "--dim", "64", "--allow-untrained-dim", folder / "cut")),
             Call(("verify", output, "--input", folder / "in")),
             Call(("verify", folder / "cut")),

@@ -1,0 +1,134 @@
+"""Decide which existing parts can be kept: check the recipe, then match each receipt to the shards of the input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.chunk import Shard, ShardSpan, gaps
+from pipeline.config import Config, portable, to_tables
+from pipeline.corpus import Corpus, folders_below, root_key
+from pipeline.dataset import Dataset, Manifest, Receipt, Store
+from pipeline.driver.contents import Contents, receipts_in
+from pipeline.driver.inventory import Inventory, RunOptions, disjoint, spans_of
+from pipeline.errors import RecipeError, UsageError
+from pipeline.recipe import column_settings, fingerprint, has_columns_of, recipe
+from pipeline.schema import dim_of
+
+State = Literal["current", "unconfirmed", "stale"]
+
+
+def take_inventory(
+    store: Store, found: Contents, config: Config, corpus: Corpus, options: RunOptions, shards: Sequence[Shard]
+) -> Inventory:
+    """Match the parts of an output, and those that wait for the swap, to the shards of an input.
+
+    `corpus` is what is known of the shards so far: which files are unusable, and the types of kept columns, if they are
+    settled; before that, parts of any types count.
+    A part that the manifest names but that is not there in its full size, or not with its rejects, counts as not
+    made. Raises RecipeError when the output has another recipe and is not to be rebuilt.
+    """
+    manifest, wanted = found.manifest, recipe(config)
+    dataset = Dataset(fingerprint=fingerprint(wanted), recipe=wanted, config=portable(to_tables(config)))
+    if options.rebuild and options.keep_missing:
+        raise UsageError(
+            "--rebuild: expected it without --keep-missing, as rows of files that are gone cannot be made again"
+        )
+    if not options.rebuild:
+        _check_recipe(store, dataset, manifest, [*found.named, *found.unnamed])
+    staging = store.staging(dataset.fingerprint)
+    staged = [receipt for each in receipts_in(staging, staging.read_manifest()) for receipt in each]
+    waiting = frozenset(receipt.part for receipt in staged)
+    receipts = [*found.named, *found.unnamed, *staged]
+    here = root_key(corpus.root)
+    match = _Match(
+        manifest=manifest,
+        corpus=corpus,
+        config=config,
+        options=options,
+        here=here,
+        settings=column_settings(config, types) if (types := corpus.columns.types) else "",
+        at_hand={shard.source: shard for shard in shards},
+        below=folders_below(corpus.root, shards, found.roots - {here}),
+    )
+    current, unconfirmed, unread = [], [], {}
+    for receipt in receipts:
+        if receipt.fingerprint != dataset.fingerprint:
+            continue
+        states = match.states_of(receipt)
+        unread[receipt.part] = frozenset(
+            each.source for each, state in states if each.source not in match.at_hand and state == "current"
+        )
+        met = {state for _, state in states}
+        if met == {"current"}:
+            current.append(receipt)
+        elif "stale" not in met and receipt.part not in waiting:
+            unconfirmed.append(receipt)
+    kept = disjoint(current)
+    done = spans_of(kept.values())
+    unconfirmed = [suspect for suspect in unconfirmed if any(gaps(done[source]) for source in suspect.sources)]
+    left = kept.keys() | {suspect.part for suspect in unconfirmed}
+    whole = {receipt.part for receipt in found.named}
+    return Inventory(
+        dataset=dataset,
+        manifest=manifest,
+        kept=kept,
+        unconfirmed=tuple(unconfirmed),
+        stale=tuple(receipt for receipt in receipts if receipt.part not in left),
+        staged=waiting,
+        damaged=tuple(part for part in manifest.receipts if part not in whole),
+        unread=unread,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Match:
+    """What receipts are held against."""
+
+    manifest: Manifest
+    corpus: Corpus
+    config: Config
+    options: RunOptions
+    here: str  # key of the folder of the input
+    settings: str  # of the kept columns, once their types are settled
+    at_hand: Mapping[str, Shard]
+    below: Mapping[str, str]  # see `folders_below`
+
+    def states_of(self, receipt: Receipt) -> list[tuple[ShardSpan, State]]:
+        has_settings = receipt.kinds.keys() <= set(self.config.corpus.keep) and (
+            receipt.column_settings == self.settings
+            if self.settings
+            else has_columns_of(receipt.column_settings, self.config)
+        )
+        return [(each, self._state_of(receipt, each, has_settings)) for each in receipt.spans]
+
+    def _state_of(self, receipt: Receipt, each: ShardSpan, has_settings: bool) -> State:
+        shard, is_of_here = self.at_hand.get(each.source), receipt.root in ("", self.here)
+        if shard is None:  # its rows cannot be made again, whatever their column settings are
+            is_renamed = f"{self.below.get(receipt.root)}/{each.source}" in self.at_hand
+            return "current" if self.options.keep_missing and not is_renamed else "stale"
+        if not has_settings and shard.source not in self.corpus.skipped:
+            return "stale"
+        is_current = not self.options.rehash and self.manifest.is_current(receipt, each, shard)
+        return "current" if is_current and (is_of_here or not self.options.keep_missing) else "unconfirmed"
+
+
+def _check_recipe(store: Store, wanted: Dataset, manifest: Manifest, there: Sequence[Receipt]) -> None:
+    found = manifest.dataset.recipe if manifest.dataset else None
+    if found is None:
+        found = next(filter(None, (store.recipe_of(receipt.part) for receipt in there)), None)
+    if found is None or fingerprint(found) == wanted.fingerprint or not (manifest.receipts or there):
+        return
+    asked = wanted.recipe
+    differing = [key for key in sorted({*found, *asked}) if found.get(key) != asked.get(key)]
+    fields = "; ".join(
+        f"{key} is {json.dumps(found.get(key))}, asked for {json.dumps(asked.get(key))}" for key in differing
+    )
+    advice = "Choose another --output, or let --rebuild replace this one"
+    if differing == ["run.dim"] and asked["run.dim"] < dim_of(found):
+        advice += (
+            f"; `embed-corpus slice {store.root} --dim {asked['run.dim']} DEST` cuts the vectors without an engine"
+        )
+    raise RecipeError(f"output {store.root} was made with another recipe: {fields}. {advice}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,12 +112,11 @@ def fan_out_to_containers(
     manifest and reports progress. Raises OutputLockedError when the lock is lost.
     """
 
-    def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
-        n_rows = sum(chunk.n_rows for chunk in chunks)
+    def fan_out(chunks: Iterable[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         rows, tokens = 0, 0
         committed_at = time.monotonic()
         found = pool()
-        print(f"{len(chunks):,} chunks for {found.in_words}")
+        print(f"about {job.n_rows:,} rows for {found.in_words}")
         containers = Containers(
             pool=found, job=job, output=request.output, lock=lock, budget=budget, began_at=time.time()
         )
@@ -130,7 +129,7 @@ def fan_out_to_containers(
             yield outcome
             if isinstance(outcome, Receipt):
                 rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens
-            lock.report_progress(rows=rows, n_rows=n_rows, tokens=tokens)
+            lock.report_progress(rows=rows, n_rows=job.n_rows, tokens=tokens)
             lock.check_held()
             if time.monotonic() - committed_at > COMMIT_EVERY_S:
                 store.commit()

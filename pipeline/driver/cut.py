@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.chunk import Chunk, ShardSpan, Span, make_chunk
@@ -83,7 +83,7 @@ def _chunk_like(chunk: Chunk, spans: Sequence[ShardSpan], job: Job) -> Chunk:
     return replace(make_chunk(spans, fingerprint(recipe(job.config))), ready=chunk.ready)
 
 
-def count_missing(chunks: Sequence[Chunk], made: Sequence[Receipt]) -> int:
+def count_missing(chunks: Collection[Chunk], made: Sequence[Receipt]) -> int:
     """Return how many chunks lack a row; one that was halved is there in pieces."""
     planned, reported = {chunk.id for chunk in chunks}, {receipt.chunk for receipt in made}
     pieces = [each for receipt in made if receipt.chunk not in planned for each in receipt.spans]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,7 +45,7 @@ class Pool(Protocol):
 
 
 def dispatch(
-    chunks: Sequence[Chunk],
+    chunks: Iterable[Chunk],
     job: Job,
     store: Store,
     pool: Pool,
@@ -55,26 +55,31 @@ def dispatch(
 ) -> Iterator[Receipt | Failure]:
     """Embed chunks and yield what they came to; those that died twice are isolated, at the end.
 
+    A chunk is asked for when the pool has room for it.
     `may_go_on` is asked before each chunk is handed out. What it keeps back waits for those in flight, after which it
     is asked once more. A chunk that dies joins the line again. It becomes a Failure only if the run ends without it:
     where `may_go_on` ends it, or after `max_failures_at_start` without a success, deaths among them.
     """
     attempts = store.volume.attempts(store.root)
     known = attempts.read()
-    usual, isolated = divide(chunks, job, known)
-    waiting = deque((chunk, deaths_of(chunk, known)) for chunk in usual)
+    isolated: list[Chunk] = []
+    fresh = divide(chunks, job, known, isolated)
+    waiting: deque[tuple[Chunk, int]] = deque()  # those that join the line again
     in_flight: dict[str, Chunk] = {}
     died: dict[str, Failure] = {}  # by chunk: those in line again, or to be isolated
     start = _Start(max_failures=max_failures_at_start)
 
-    def line() -> Iterator[tuple[Chunk, int]]:
-        while waiting and may_go_on():
-            chunk, deaths = waiting.popleft()
-            in_flight[chunk.id] = chunk
-            yield chunk, deaths
+    def take() -> tuple[Chunk, int] | None:
+        return next(fresh, None) or (waiting.popleft() if waiting else None)
 
-    while waiting and not start.failed and may_go_on():
-        for outcome in pool.map(line()):
+    def line(each: tuple[Chunk, int] | None) -> Iterator[tuple[Chunk, int]]:
+        while each is not None:
+            in_flight[each[0].id] = each[0]
+            yield each
+            each = take() if may_go_on() else None
+
+    while not start.failed and may_go_on() and (first := take()):
+        for outcome in pool.map(line(first)):
             start.count(outcome)
             chunk = in_flight.pop(outcome.chunk, None)
             if chunk is not None and isinstance(outcome, Failure) and outcome.deaths:
@@ -91,7 +96,7 @@ def dispatch(
                 yield outcome
             if start.failed:
                 break
-    if waiting or start.failed or not may_go_on():
+    if start.failed or not may_go_on():
         yield from died.values()
         return
     for outcome in embed_isolated(isolated, job, store, attempts, pool.one, may_go_on=may_go_on):
@@ -133,8 +138,10 @@ class NoEngine:
         return Embedded(vectors=vectors, refused=dict.fromkeys(range(len(token_ids)), self._why))
 
 
-def divide(chunks: Sequence[Chunk], job: Job, attempts: Sequence[Attempt]) -> tuple[list[Chunk], list[Chunk]]:
-    """Return the chunks to make as usual, and those to isolate.
+def divide(
+    chunks: Iterable[Chunk], job: Job, attempts: Sequence[Attempt], isolated: list[Chunk]
+) -> Iterator[tuple[Chunk, int]]:
+    """Yield the chunks to make as usual, each with its deaths; those to isolate are added to `isolated`.
 
     A chunk is cut where one that was attempted begins or ends, so that what is known of its pieces counts.
     """
@@ -142,15 +149,15 @@ def divide(chunks: Sequence[Chunk], job: Job, attempts: Sequence[Attempt]) -> tu
     for attempt in attempts:
         for shard in {each.shard for each in attempt.chunk.spans}:
             of_shard[shard].append(attempt)
-    usual: list[Chunk] = []
-    isolated: list[Chunk] = []
     for chunk in chunks:
-        found = {a.chunk.id: a for each in chunk.spans for a in of_shard.get(each.shard, ())}
+        found = {a.chunk.id: a for each in chunk.spans for a in of_shard.get(each.shard, ())} if of_shard else {}
         known = list(found.values())
         for piece in pieces(chunk, known, job) if known else [chunk]:
-            suspect = deaths_of(piece, known) >= ISOLATE_AFTER or _is_half_of_poison_chunk(piece, known)
-            (isolated if suspect else usual).append(piece)
-    return usual, isolated
+            deaths = deaths_of(piece, known)
+            if deaths >= ISOLATE_AFTER or _is_half_of_poison_chunk(piece, known):
+                isolated.append(piece)
+            else:
+                yield piece, deaths
 
 
 def embed_isolated(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pipeline.worker import Failure, Job, attempt, embed_or_fail
 
 IN_FLIGHT = 2  # chunks: one in the engine, the other being read, tokenised or written
 
-FanOut = Callable[[Sequence[Chunk], Job], Iterable[Receipt | Failure]]
+FanOut = Callable[[Iterable[Chunk], Job], Iterable[Receipt | Failure]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ def fan_out_here(store: Store) -> FanOut:
     with its EngineError.
     """
 
-    def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
+    def fan_out(chunks: Iterable[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         engine = EngineThread(job.config)
         reader = ChunkReader()
         threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
@@ -73,7 +73,7 @@ def fan_out_here(store: Store) -> FanOut:
 def saying(line: str, fan_out: FanOut) -> FanOut:
     """Return a fan-out that writes a line on stderr first, if there is one; a run that embeds nothing does not."""
 
-    def said(chunks: Sequence[Chunk], job: Job) -> Iterable[Receipt | Failure]:
+    def said(chunks: Iterable[Chunk], job: Job) -> Iterable[Receipt | Failure]:
         if line:
             note(line)
         return fan_out(chunks, job)

@@ -20,6 +20,7 @@ class RunOptions:
     rehash: bool = False  # read every shard again, whatever its date says
     keep_missing: bool = False  # keep the rows of shards that are gone
     prune: bool = False  # let any number of rows leave
+    streams: bool = False  # find the chunks of a long corpus while it is embedded
     tokens_per_s: float = 0.0  # of the engine, as it was measured before; 0 = as the output's own parts say
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 
-from pipeline.chunk import Chunk, ChunkSize, Density, Shard, ShardSpan, Span, fill_chunks, gaps
+from pipeline.chunk import Chunk, Density, Shard, gaps
 from pipeline.config import Config
 from pipeline.console import note
 from pipeline.corpus import (
@@ -25,16 +25,17 @@ from pipeline.corpus import (
 )
 from pipeline.dataset import Receipt, Store, check_ours
 from pipeline.driver.changes import unchanged
+from pipeline.driver.chunks import plan_chunks
 from pipeline.driver.contents import Contents, contents_of
 from pipeline.driver.inventory import Inventory, RunOptions
 from pipeline.driver.match import take_inventory
-from pipeline.driver.measure import measure, skipping
-from pipeline.driver.size import chunk_size, measured_speed
+from pipeline.driver.measure import measure
+from pipeline.driver.size import chunk_size, measured_speed, rows_about
 from pipeline.errors import CorpusError, UsageError
-from pipeline.recipe import column_settings, fingerprint, recipe
+from pipeline.recipe import column_settings
 
 DEFAULT = RunOptions()
-Done = Mapping[str, Sequence[tuple[Span, bool]]]  # source -> finished spans, each with whether it ends the shard
+STREAM_ABOVE_BYTES = 1 << 30  # of files: what is below is read first, so that its faults are known before any cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,11 @@ class Plan:
     corpus: Corpus  # what is to be read of it
     inventory: Inventory
     density: Density
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[Chunk, ...]  # of a long stream the first
     options: RunOptions
+    rest: Iterable[Chunk] = ()  # of a long stream: found as the corpus is read
+    n_rest_rows: int = 0  # about
+    bad: Mapping[str, str] = field(default_factory=dict)  # shards that turned out unreadable in `rest` -> why
 
     @property
     def readable(self) -> list[Shard]:
@@ -147,12 +151,28 @@ def _plan(
     speed = options.tokens_per_s or measured_speed(inventory.kept.values())
     size = chunk_size(config, density, sampled, speed)
     salts = {each.shard: stale.checksum for stale in inventory.stale for each in stale.spans}
-    chunks = tuple(
-        plan_chunks(corpus, inventory.done(), density, config, size, limit=limit, salts=salts, kinds=kinds, bad=bad)
-    )
-    return Plan(
-        shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=chunks, options=options
-    )
+    made = partial(plan_chunks, corpus, inventory.done(), density, config, size, limit=limit, salts=salts, kinds=kinds)
+    plan = Plan(shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=(), options=options)
+    if _is_long(plan, config):
+        found_bad: dict[str, str] = {}
+        rest = made(bad=found_bad)
+        n_rows = rows_about(density, corpus.shards)
+        return replace(
+            plan,
+            chunks=tuple(islice(rest, 1)),
+            rest=rest,
+            n_rest_rows=n_rows if limit is None else min(n_rows, limit),
+            bad=found_bad,
+        )
+    return replace(plan, chunks=tuple(made(bad=bad)))
+
+
+def _is_long(plan: Plan, config: Config) -> bool:
+    """Whether the chunks of a corpus are to be found while it is embedded, and nothing has to know them all before."""
+    inventory, options = plan.inventory, plan.options
+    asks_first = config.corpus.keep or options.skip_bad_files or inventory.replaces or inventory.reusable(plan.shards)
+    n_bytes = sum(shard.size_bytes for shard in plan.corpus.shards)
+    return options.streams and n_bytes > STREAM_ABOVE_BYTES and not asks_first
 
 
 def _check_names(inventory: Inventory, shards: Sequence[Shard], root: Path) -> None:
@@ -182,50 +202,3 @@ def _unchanged(corpus: Corpus, inventory: Inventory, store: Store) -> set[str]:
 
     with ChunkReader() as reader:
         return set(unchanged(corpus, sorted(inventory.unconfirmed, key=place), store, reader))
-
-
-def plan_chunks(  # noqa: PLR0913  all but the first four have a default
-    corpus: Corpus,
-    done: Done,
-    density: Density,
-    config: Config,
-    size: ChunkSize,
-    *,
-    limit: int | None = None,
-    salts: Mapping[Shard, str] = MappingProxyType({}),
-    kinds: Kinds | None = None,
-    bad: dict[str, str] | None = None,
-) -> Iterator[Chunk]:
-    """Yield the chunks still to be made, in the order of the corpus; a line file is read once, to find where its lines
-    end.
-
-    `limit` counts rows over the whole corpus, finished ones included. A salt tells the chunks of a shard from parts of
-    the same shard, by size and date, that say something else. What the lines of the chunks have in kept
-    columns is added to `kinds`. Where `bad` is given, a shard that turns out unreadable goes there, with why.
-    """
-    found = _cut_shards(corpus, done, density, size, limit, salts, {} if kinds is None else kinds, bad)
-    yield from fill_chunks(found, density, size, fingerprint(recipe(config)))
-
-
-def _cut_shards(  # noqa: PLR0913  those of `plan_chunks`
-    corpus: Corpus,
-    done: Done,
-    density: Density,
-    size: ChunkSize,
-    left: int | None,
-    salts: Mapping[Shard, str],
-    kinds: Kinds,
-    bad: dict[str, str] | None,
-) -> Iterator[ShardSpan]:
-    if left is not None:
-        left -= sum(span.n_rows for spans in done.values() for span, _ in spans)
-    for shard in corpus.shards:
-        for gap, is_open in gaps(done.get(shard.source, ())):
-            if left is not None and left <= 0:
-                return
-            spans = corpus.reader(shard).cut(gap, density, size, is_open=is_open, limit=left, kinds=kinds)
-            with skipping(shard, bad):
-                for span, last in spans:
-                    if left is not None:
-                        left -= span.n_rows
-                    yield ShardSpan(shard=shard, span=span, last=last, salt=salts.get(shard, ""))

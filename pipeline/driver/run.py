@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +86,9 @@ def run(
     with store.lock():
         store.reload()
         sweep(store)
-        plan = make_plan(input, store, config, options)
+        plan = make_plan(input, store, config, replace(options, streams=True))
         _say_what_else_happens(plan, store, config)
-        inventory, chunks = plan.inventory, plan.chunks
+        inventory = plan.inventory
         record = msgspec.structs.replace(
             record,
             skipped_files=tuple(plan.corpus.skipped),
@@ -100,13 +102,16 @@ def run(
         reused, remaining = _reuse(plan, job, change)
         made += reused
         store.commit()
-        embedded, failures, held = _embed(remaining, job, change, fan_out)
+        outstanding: dict[str, Chunk] = {}
+        embedded, failures, held = _embed(remaining, plan, job, change, fan_out, outstanding)
         store.reload()
         sizes = change.place.part_sizes()  # what was reported from an old view of a volume may not be there
         made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
-        made += _unreported(chunks, made, change)
+        lost = [receipt for receipt in embedded if sizes.get(receipt.part) != receipt.size_bytes]
+        outstanding |= {receipt.chunk: Chunk(id=receipt.chunk, spans=receipt.spans) for receipt in lost}
+        made += _unreported(outstanding.values(), change)
         receipts = inventory.kept | {receipt.part: receipt for receipt in made}
-        missing = count_missing(chunks, made)
+        missing = count_missing(outstanding.values(), made) + len(plan.bad)
         record = msgspec.structs.replace(
             _counted(record, made, missing),
             kept_rows=sum(receipt.embedded_rows for receipt in inventory.kept.values()),
@@ -162,22 +167,40 @@ def _reuse(plan: Plan, job: Job, change: Transaction) -> tuple[list[Receipt], li
 
 
 def _embed(
-    chunks: Sequence[Chunk], job: Job, change: Transaction, fan_out: FanOut
+    chunks: Sequence[Chunk],
+    plan: Plan,
+    job: Job,
+    change: Transaction,
+    fan_out: FanOut,
+    outstanding: dict[str, Chunk],
 ) -> tuple[list[Receipt], tuple[Failure, ...], Held]:
+    """Embed these chunks and the rest of the plan; leaves those that nobody reported in `outstanding`, by their ids."""
     made: dict[str, Receipt] = {}
     failures: list[Failure] = []
     held = Held(time.time())
+    n_rows = max(sum(chunk.n_rows for chunk in chunks), plan.n_rest_rows)
     if chunks:
-        with Progress(sum(chunk.n_rows for chunk in chunks)) as progress:
-            for outcome in fan_out(chunks, job):
+        with Progress(n_rows) as progress:
+            noted = _noted(chain(chunks, plan.rest), outstanding)
+            for outcome in fan_out(noted, replace(job, n_rows=n_rows)):
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                     continue
                 held.add(outcome, time.time())
                 change.add(outcome)
-                made[outcome.chunk] = outcome
+                chunk = outstanding.pop(outcome.chunk, None)
+                spans = chunk.spans if chunk else outcome.spans  # equal, but the same objects for all of a run
+                made[outcome.chunk] = msgspec.structs.replace(outcome, spans=spans)
                 progress.add(outcome.input_rows, outcome.tokens, outcome.engine_ready_at)
+        deque(islice(noted, len(chunks) + 1), maxlen=0)  # those that were never asked for; of a stream one tells
+    failures += [Failure(chunk="", source=source, error=why) for source, why in plan.bad.items()]
     return list(made.values()), tuple(failures), held
+
+
+def _noted(chunks: Iterable[Chunk], outstanding: dict[str, Chunk]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        outstanding[chunk.id] = chunk
+        yield chunk
 
 
 def _counted(record: Run, made: Sequence[Receipt], missing: int) -> Run:
@@ -192,10 +215,9 @@ def _counted(record: Run, made: Sequence[Receipt], missing: int) -> Run:
     )
 
 
-def _unreported(chunks: Sequence[Chunk], made: Sequence[Receipt], change: Transaction) -> list[Receipt]:
+def _unreported(chunks: Iterable[Chunk], change: Transaction) -> list[Receipt]:
     """Return the receipts of parts that are there although nobody reported them: the store is the truth."""
-    reported = {receipt.chunk for receipt in made}
-    silent = (change.place.receipt_of(chunk.part_name) for chunk in chunks if chunk.id not in reported)
+    silent = (change.place.receipt_of(chunk.part_name) for chunk in chunks)
     there = [receipt for receipt in silent if receipt is not None]
     for receipt in there:
         change.add(receipt)

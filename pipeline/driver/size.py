@@ -25,9 +25,8 @@ def chunk_size(config: Config, density: Density, shards: Sequence[Shard], tokens
     likewise for rows and bytes of text within ROWS and TEXT_BYTES, and its vectors take no more than VECTOR_BYTES. A
     config may say the tokens (`run.chunk_tokens`).
     """
-    n_bytes = sum(shard.size_bytes * _packing(shard) for shard in shards)
-    n_tokens = n_bytes * density.tokens_per_byte
-    n_rows = n_tokens / max(density.tokens_per_row, 1.0)
+    n_bytes = _text_bytes(shards)
+    n_tokens, n_rows = n_bytes * density.tokens_per_byte, rows_about(density, shards)
     least, most = (MIN_S * tokens_per_s, MAX_S * tokens_per_s) if tokens_per_s else UNMEASURED
     most_rows = max(1, min(ROWS[1], VECTOR_BYTES // (2 * config.dim)))
     return ChunkSize(
@@ -35,6 +34,11 @@ def chunk_size(config: Config, density: Density, shards: Sequence[Shard], tokens
         rows=round(_within(n_rows / MAX_PARTS, min(ROWS[0], most_rows), most_rows)),
         size_bytes=round(_within(n_bytes / MAX_PARTS, *TEXT_BYTES)),
     )
+
+
+def rows_about(density: Density, shards: Iterable[Shard]) -> int:
+    """Return how many rows shards have, as far as their sizes tell."""
+    return round(_text_bytes(shards) * density.tokens_per_byte / max(density.tokens_per_row, 1.0))
 
 
 def measured_speed(receipts: Iterable[Receipt]) -> float:
@@ -46,6 +50,10 @@ def measured_speed(receipts: Iterable[Receipt]) -> float:
 
 def _within(value: float, least: float, most: float) -> float:
     return min(max(value, least), most)
+
+
+def _text_bytes(shards: Iterable[Shard]) -> float:
+    return sum(shard.size_bytes * _packing(shard) for shard in shards)
 
 
 def _packing(shard: Shard) -> float:

@@ -38,6 +38,7 @@ class Job:
     columns: Columns
     config: Config
     staged: bool = False  # whether parts wait for the swap instead of joining the dataset at once
+    n_rows: int = 0  # that the run embeds, about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

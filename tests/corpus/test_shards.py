@@ -22,9 +22,10 @@ from pipeline.corpus.keep import settle
 from pipeline.corpus.reader import ChunkReader, shard_at
 from pipeline.corpus.shards import Corpus, find_shards, open_corpus
 from pipeline.dataset.store import Store
+from pipeline.driver.chunks import plan_chunks
 from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.inventory import RunOptions
-from pipeline.driver.plan import make_plan, plan_chunks
+from pipeline.driver.plan import make_plan
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError
 from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet

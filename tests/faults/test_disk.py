@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def test_a_manifest_that_cannot_be_read_is_told_and_the_parts_say_what_they_are(
 def after_one(store: Store, change: Callable[[], object]) -> FanOut:
     """Return the fan-out of this machine, which changes something once the first chunk is finished."""
 
-    def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
+    def fan_out(chunks: Iterable[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         for number, outcome in enumerate(fan_out_here(store)(chunks, job)):
             if number == 0:
                 change()
@@ -223,7 +223,7 @@ def test_an_input_that_changes_while_it_is_read_is_in_no_part(
         rewrite(path)
         return rows
 
-    def fan_out(chunks: Sequence[Chunk], job: Job) -> Iterator[Receipt | Failure]:
+    def fan_out(chunks: Iterable[Chunk], job: Job) -> Iterator[Receipt | Failure]:
         monkeypatch.setattr(kind, "read", read_what_changes)  # now that it is planned
         yield from fan_out_here(store)(chunks, job)
 

@@ -31,8 +31,11 @@ def rebased(root: Path, shards: Sequence[Shard], known: Collection[str]) -> tupl
 
 def folders_below(root: Path, shards: Iterable[Shard], known: Collection[str]) -> Mapping[str, str]:
     """Return, by its key, the path below `root` of each folder of shards whose key is known."""
-    folders = {str(folder) for shard in shards for folder in PurePosixPath(shard.source).parents} - {"."}
-    return {key: folder for folder in sorted(folders) if known and (key := root_key(root / folder)) in known}
+    if not known:
+        return {}
+    nearest = {shard.source.rpartition("/")[0] for shard in shards} - {""}
+    folders = {str(folder) for each in nearest for folder in PurePosixPath(each, "file").parents} - {"."}
+    return {key: folder for folder in sorted(folders) if (key := root_key(root / folder)) in known}
 
 
 def _absolute(path: Path) -> Path:

@@ -80,8 +80,16 @@ READERS: dict[str, type[Reader]] = {".parquet": ParquetReader, **dict.fromkeys(j
 
 def reader_of(root: Path, source: str) -> Reader:
     """Return the reader of a shard, by the ending of its name; it opens no file yet."""
-    kind = next(kind for suffix, kind in READERS.items() if source.lower().endswith(suffix))
-    return kind(root / source, source)
+    return reader_at(root / source, source)
+
+
+def reader_at(path: Path, source: str) -> Reader:
+    """Return the reader of a shard that is at a path."""
+    name = source.lower()
+    for suffix, kind in READERS.items():
+        if name.endswith(suffix):
+            return kind(path, source)
+    raise CorpusError(f"{path}: expected a name ending in {', '.join(READERS)}")
 
 
 class ChunkReader:

@@ -16,7 +16,7 @@ from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
 from pipeline.corpus.listing import describe_left_out, list_input
 from pipeline.corpus.misnamed import misnamed
-from pipeline.corpus.reader import READERS, Reader, reader_of, shard_at
+from pipeline.corpus.reader import READERS, Reader, reader_at, reader_of, shard_at
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.errors import CorpusError
 
@@ -99,7 +99,8 @@ def open_corpus(
     usable: list[Shard] = []
     bad: dict[str, str] = {}
     for shard in shards:
-        path, reader = root / shard.source, reader_of(root, shard.source)
+        path = root / shard.source
+        reader = reader_at(path, shard.source)
         if shard.source in known_bad:
             bad[shard.source] = known_bad[shard.source]
             continue

@@ -70,11 +70,9 @@ class Inventory:
 
     def seen(self, shards: Iterable[Shard]) -> list[Seen]:
         """Return a line for each shard whose parts are of an earlier date than the file."""
-        found: dict[str, set[Shard]] = defaultdict(set)
-        for receipt in self.kept.values():
-            for each in receipt.spans:
-                found[each.source].add(each.shard)
-        return [Seen.of(shard) for shard in shards if found[shard.source] - {shard}]
+        made_of = {each.shard for receipt in self.kept.values() for each in receipt.spans}
+        others = {shard.source for shard in made_of.difference(shards)}
+        return [Seen.of(shard) for shard in shards if shard.source in others]
 
 
 def spans_of(receipts: Iterable[Receipt]) -> dict[str, list[tuple[Span, bool]]]:

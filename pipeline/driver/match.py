@@ -53,22 +53,18 @@ def take_inventory(
         at_hand={shard.source: shard for shard in shards},
         below=folders_below(corpus.root, shards, found.roots - {here}),
     )
-    current, unconfirmed, unread = [], [], {}
-    for receipt in receipts:
-        if receipt.fingerprint != dataset.fingerprint:
-            continue
-        states = match.states_of(receipt)
-        unread[receipt.part] = frozenset(
-            each.source for each, state in states if each.source not in match.at_hand and state == "current"
-        )
-        met = {state for _, state in states}
-        if met == {"current"}:
-            current.append(receipt)
-        elif "stale" not in met and receipt.part not in waiting:
-            unconfirmed.append(receipt)
+    of_recipe = [receipt for receipt in receipts if receipt.fingerprint == dataset.fingerprint]
+    states = {receipt.part: match.states_of(receipt) for receipt in of_recipe}
+    met = {part: {state for _, state in found} for part, found in states.items()}
+    current = [receipt for receipt in of_recipe if met[receipt.part] == {"current"}]
+    suspects = [r for r in of_recipe if "unconfirmed" in met[r.part] and "stale" not in met[r.part]]
     kept = disjoint(current)
     done = spans_of(kept.values())
-    unconfirmed = [suspect for suspect in unconfirmed if any(gaps(done[source]) for source in suspect.sources)]
+    unconfirmed = [
+        suspect
+        for suspect in suspects
+        if suspect.part not in waiting and any(gaps(done[source]) for source in suspect.sources)
+    ]
     left = kept.keys() | {suspect.part for suspect in unconfirmed}
     whole = {receipt.part for receipt in found.named}
     return Inventory(
@@ -79,7 +75,7 @@ def take_inventory(
         stale=tuple(receipt for receipt in receipts if receipt.part not in left),
         staged=waiting,
         damaged=tuple(part for part in manifest.receipts if part not in whole),
-        unread=unread,
+        unread={part: match.unread(found) for part, found in states.items()},
     )
 
 
@@ -103,6 +99,11 @@ class _Match:
             else has_columns_of(receipt.column_settings, self.config)
         )
         return [(each, self._state_of(receipt, each, has_settings)) for each in receipt.spans]
+
+    def unread(self, states: Sequence[tuple[ShardSpan, State]]) -> frozenset[str]:
+        return frozenset(
+            each.source for each, state in states if each.source not in self.at_hand and state == "current"
+        )
 
     def _state_of(self, receipt: Receipt, each: ShardSpan, has_settings: bool) -> State:
         shard, is_of_here = self.at_hand.get(each.source), receipt.root in ("", self.here)

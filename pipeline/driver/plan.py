@@ -189,7 +189,7 @@ def _check_names(inventory: Inventory, shards: Sequence[Shard], root: Path) -> N
 
 def _open_ones(shards: Sequence[Shard], inventory: Inventory) -> set[str]:
     done = inventory.done()
-    return {shard.source for shard in shards if gaps(done[shard.source])}
+    return {shard.source for shard in shards if shard.source not in done or gaps(done[shard.source])}
 
 
 def _unchanged(corpus: Corpus, inventory: Inventory, store: Store) -> set[str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import msgspec
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.console import Progress, note, peak_rss_bytes
+from pipeline.console import note, peak_rss_bytes
 from pipeline.corpus import find_shards
 from pipeline.dataset import (
     Receipt,
@@ -30,10 +28,11 @@ from pipeline.dataset import (
     write_card,
 )
 from pipeline.driver.carry import carry
-from pipeline.driver.cost import Held, Meter
+from pipeline.driver.cost import Meter
 from pipeline.driver.cut import count_missing
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.inventory import RunOptions
+from pipeline.driver.make import make
 from pipeline.driver.plan import DEFAULT, Plan, check_place, make_plan
 from pipeline.driver.removal import check_removal, removal
 from pipeline.driver.reuse import count_removed, reusable_vectors, reuse
@@ -102,28 +101,22 @@ def run(
         reused, remaining = _reuse(plan, job, change)
         made += reused
         store.commit()
-        outstanding: dict[str, Chunk] = {}
-        embedded, failures, held = _embed(remaining, plan, job, change, fan_out, outstanding)
-        store.reload()
-        sizes = change.place.part_sizes()  # what was reported from an old view of a volume may not be there
-        made += [receipt for receipt in embedded if sizes.get(receipt.part) == receipt.size_bytes]
-        lost = [receipt for receipt in embedded if sizes.get(receipt.part) != receipt.size_bytes]
-        outstanding |= {receipt.chunk: Chunk(id=receipt.chunk, spans=receipt.spans) for receipt in lost}
-        made += _unreported(outstanding.values(), change)
+        found = make(remaining, plan, job, change, fan_out)
+        made += found.receipts
         receipts = inventory.kept | {receipt.part: receipt for receipt in made}
-        missing = count_missing(outstanding.values(), made) + len(plan.bad)
+        missing = count_missing(found.outstanding, made) + len(plan.bad)
         record = msgspec.structs.replace(
             _counted(record, made, missing),
             kept_rows=sum(receipt.embedded_rows for receipt in inventory.kept.values()),
-            engine_busy=held.busy,
-            cost_usd=round(meter.spent_usd() if meter else held.cost_usd(config.modal.usd_per_hour), 4),
+            engine_busy=found.held.busy,
+            cost_usd=round(meter.spent_usd() if meter else found.held.cost_usd(config.modal.usd_per_hour), 4),
             peak_rss_bytes=peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
         record, sums = _finish(change, plan, receipts, record)
         store.commit()
     first = "" if missing or sums["embedded_rows"] else _first_reject(store, receipts)
-    return Outcome(run=record, totals=sums, failures=failures, first_reject=first)
+    return Outcome(run=record, totals=sums, failures=found.failures, first_reject=first)
 
 
 def _first_reject(store: Store, receipts: Mapping[str, Receipt]) -> str:
@@ -166,43 +159,6 @@ def _reuse(plan: Plan, job: Job, change: Transaction) -> tuple[list[Receipt], li
     return made, remaining
 
 
-def _embed(
-    chunks: Sequence[Chunk],
-    plan: Plan,
-    job: Job,
-    change: Transaction,
-    fan_out: FanOut,
-    outstanding: dict[str, Chunk],
-) -> tuple[list[Receipt], tuple[Failure, ...], Held]:
-    """Embed these chunks and the rest of the plan; leaves those that nobody reported in `outstanding`, by their ids."""
-    made: dict[str, Receipt] = {}
-    failures: list[Failure] = []
-    held = Held(time.time())
-    n_rows = max(sum(chunk.n_rows for chunk in chunks), plan.n_rest_rows)
-    if chunks:
-        with Progress(n_rows) as progress:
-            noted = _noted(chain(chunks, plan.rest), outstanding)
-            for outcome in fan_out(noted, replace(job, n_rows=n_rows)):
-                if isinstance(outcome, Failure):
-                    failures.append(outcome)
-                    continue
-                held.add(outcome, time.time())
-                change.add(outcome)
-                chunk = outstanding.pop(outcome.chunk, None)
-                spans = chunk.spans if chunk else outcome.spans  # equal, but the same objects for all of a run
-                made[outcome.chunk] = msgspec.structs.replace(outcome, spans=spans)
-                progress.add(outcome.input_rows, outcome.tokens, outcome.engine_ready_at)
-        deque(islice(noted, len(chunks) + 1), maxlen=0)  # those that were never asked for; of a stream one tells
-    failures += [Failure(chunk="", source=source, error=why) for source, why in plan.bad.items()]
-    return list(made.values()), tuple(failures), held
-
-
-def _noted(chunks: Iterable[Chunk], outstanding: dict[str, Chunk]) -> Iterator[Chunk]:
-    for chunk in chunks:
-        outstanding[chunk.id] = chunk
-        yield chunk
-
-
 def _counted(record: Run, made: Sequence[Receipt], missing: int) -> Run:
     return msgspec.structs.replace(
         record,
@@ -213,15 +169,6 @@ def _counted(record: Run, made: Sequence[Receipt], missing: int) -> Run:
         engine_calls=sum(receipt.engine_calls for receipt in made),
         engine_s=round(sum(receipt.engine_s for receipt in made), 3),
     )
-
-
-def _unreported(chunks: Iterable[Chunk], change: Transaction) -> list[Receipt]:
-    """Return the receipts of parts that are there although nobody reported them: the store is the truth."""
-    silent = (change.place.receipt_of(chunk.part_name) for chunk in chunks)
-    there = [receipt for receipt in silent if receipt is not None]
-    for receipt in there:
-        change.add(receipt)
-    return there
 
 
 def _finish(

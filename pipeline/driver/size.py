@@ -14,7 +14,7 @@ UNMEASURED = (65_536, 8 << 20)  # tokens, where nobody knows how fast the engine
 ROWS = (16_384, 65_536)
 TEXT_BYTES = (64 << 20, 256 << 20)
 VECTOR_BYTES = 256 << 20  # of a chunk's vectors in float16
-PACKING = {".jsonl": 1.0, ".parquet": 2.5}  # bytes of text in a byte of a file, by its ending
+PACKING = {"jsonl": 1.0, "ndjson": 1.0, "parquet": 2.5}  # bytes of text in a byte of a file, by its ending
 PACKED = 4.0  # of other files
 
 
@@ -26,7 +26,8 @@ def chunk_size(config: Config, density: Density, shards: Sequence[Shard], tokens
     config may say the tokens (`run.chunk_tokens`).
     """
     n_bytes = _text_bytes(shards)
-    n_tokens, n_rows = n_bytes * density.tokens_per_byte, rows_about(density, shards)
+    n_tokens = n_bytes * density.tokens_per_byte
+    n_rows = n_tokens / max(density.tokens_per_row, 1.0)
     least, most = (MIN_S * tokens_per_s, MAX_S * tokens_per_s) if tokens_per_s else UNMEASURED
     most_rows = max(1, min(ROWS[1], VECTOR_BYTES // (2 * config.dim)))
     return ChunkSize(
@@ -57,4 +58,4 @@ def _text_bytes(shards: Iterable[Shard]) -> float:
 
 
 def _packing(shard: Shard) -> float:
-    return next((factor for ending, factor in PACKING.items() if shard.source.lower().endswith(ending)), PACKED)
+    return PACKING.get(shard.source.rpartition(".")[2].lower(), PACKED)

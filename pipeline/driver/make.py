@@ -1,0 +1,89 @@
+"""Make chunks: hand them to a fan-out, and see what is there in the end."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+
+import msgspec
+
+from pipeline.chunk import Chunk
+from pipeline.console import Progress
+from pipeline.dataset import Receipt, Transaction
+from pipeline.driver.cost import Held
+from pipeline.driver.fan_out import FanOut
+from pipeline.driver.plan import Plan
+from pipeline.worker import Failure, Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of chunks."""
+
+    receipts: list[Receipt]  # of parts that are there
+    failures: tuple[Failure, ...]
+    outstanding: list[Chunk]  # that nobody reported; there may be parts of their pieces, or of themselves
+    held: Held
+
+
+def make(chunks: Sequence[Chunk], plan: Plan, job: Job, change: Transaction, fan_out: FanOut) -> Made:
+    """Embed these chunks and the rest of a plan; what is reported is named in the manifest at once.
+
+    The store is the truth: a part may be there that nobody reported, and what was reported from an old view of a
+    volume may not be.
+    """
+    outstanding: dict[str, Chunk] = {}
+    reported, failures, held = _embed(chunks, plan, job, change, fan_out, outstanding)
+    change.store.reload()
+    sizes = change.place.part_sizes()
+    there = [receipt for receipt in reported if sizes.get(receipt.part) == receipt.size_bytes]
+    for receipt in reported:
+        if sizes.get(receipt.part) != receipt.size_bytes:
+            outstanding[receipt.chunk] = Chunk(id=receipt.chunk, spans=receipt.spans)
+    silent = (change.place.receipt_of(chunk.part_name) for chunk in outstanding.values())
+    adopted = [receipt for receipt in silent if receipt is not None]
+    for receipt in adopted:
+        change.add(receipt)
+    return Made(
+        receipts=[*there, *adopted], failures=tuple(failures), outstanding=list(outstanding.values()), held=held
+    )
+
+
+def _embed(
+    chunks: Sequence[Chunk],
+    plan: Plan,
+    job: Job,
+    change: Transaction,
+    fan_out: FanOut,
+    outstanding: dict[str, Chunk],
+) -> tuple[list[Receipt], list[Failure], Held]:
+    """Leave the chunks that nobody reported in `outstanding`, by their ids."""
+    made: dict[str, Receipt] = {}
+    failures: list[Failure] = []
+    held = Held(time.time())
+    n_rows = max(sum(chunk.n_rows for chunk in chunks), plan.n_rest_rows)
+    if chunks:
+        noted = _noted(chain(chunks, plan.rest), outstanding)
+        with Progress(n_rows) as progress:
+            for outcome in fan_out(noted, replace(job, n_rows=n_rows)):
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    continue
+                held.add(outcome, time.time())
+                change.add(outcome)
+                chunk = outstanding.pop(outcome.chunk, None)
+                spans = chunk.spans if chunk else outcome.spans  # equal, but the same objects for all of a run
+                made[outcome.chunk] = msgspec.structs.replace(outcome, spans=spans)
+                progress.add(outcome.input_rows, outcome.tokens, outcome.engine_ready_at)
+        deque(islice(noted, len(chunks) + 1), maxlen=0)  # those that were never asked for; of a stream one tells
+    failures += [Failure(chunk="", source=source, error=why) for source, why in plan.bad.items()]
+    return list(made.values()), failures, held
+
+
+def _noted(chunks: Iterable[Chunk], outstanding: dict[str, Chunk]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        outstanding[chunk.id] = chunk
+        yield chunk

@@ -6,7 +6,7 @@ from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of, shard_at
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import ChunkRows, Columns, Reject, Rows, as_text
-from pipeline.corpus.shards import Corpus, find_files, find_shards, open_corpus
+from pipeline.corpus.shards import Corpus, Found, find_files, find_shards, open_corpus
 
 __all__ = [
     "READERS",
@@ -14,6 +14,7 @@ __all__ = [
     "ChunkRows",
     "Columns",
     "Corpus",
+    "Found",
     "Kinds",
     "Reader",
     "Reject",

@@ -96,11 +96,16 @@ MAGIC: tuple[tuple[bytes, Kind], ...] = (
 )
 
 
+ANY_MAGIC = re.compile(b"|".join(b"(?:" + magic + b")" for magic, _ in MAGIC), re.DOTALL)
+
+
 def kind_of(data: bytes) -> Kind | None:
     """Return what bytes are that no text begins with; None for others."""
     if data.startswith(TAR_MAGIC, TAR_OFFSET) and b"\0" in data[:TAR_OFFSET]:
         return TAR
-    return next((kind for magic, kind in MAGIC if re.match(magic, data, re.DOTALL)), None)
+    if not ANY_MAGIC.match(data):
+        return None
+    return next(kind for magic, kind in MAGIC if re.match(magic, data, re.DOTALL))
 
 
 def wrong_kind(path: Path, expected: str, kind: Kind, *, unpacked: bool = False) -> CorpusError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -121,15 +122,16 @@ class ChunkReader:
         return found
 
     def _read(self, root: Path, columns: Columns, wanted: ShardSpan) -> Rows:
-        key = (root, wanted.shard)
-        _check_unchanged(root, wanted.shard)
+        key, path = (root, wanted.shard), root / wanted.source
+        _check_unchanged(path, wanted.shard)
         with self._turns:
-            reader = self._last.pop(key, None) or reader_of(root, wanted.source)
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(reader.close)
+            reader = self._last.pop(key, None) or reader_at(path, wanted.source)
+        try:
             rows = reader.read(wanted.span, columns)
-            _check_unchanged(root, wanted.shard)
-            on_failure.pop_all()
+            _check_unchanged(path, wanted.shard)
+        except BaseException:
+            reader.close()
+            raise
         self._keep({key: reader})
         return rows
 
@@ -177,18 +179,26 @@ def shard_at(root: Path, source: str) -> Shard:
     """Return a shard as it is now, on volumes with its date in whole seconds: two containers may see a file with
     another fraction. Raises CorpusError when it is gone.
     """
+    return _now(root / source, source)
+
+
+def shard_of(source: str, found: os.stat_result) -> Shard:
+    """Return a shard from what the system says of its file; see `shard_at`."""
+    fraction_ns = found.st_mtime_ns % 1_000_000_000 if on_volumes() else 0
+    return Shard(source=source, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns - fraction_ns)
+
+
+def _now(path: Path, source: str) -> Shard:
     try:
-        now = (root / source).stat()
+        return shard_of(source, path.stat())
     except OSError as error:
-        raise CorpusError(f"{root / source}: expected a file of the input, found: {error.strerror}") from error
-    fraction_ns = now.st_mtime_ns % 1_000_000_000 if on_volumes() else 0
-    return Shard(source=source, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns - fraction_ns)
+        raise CorpusError(f"{path}: expected a file of the input, found: {error.strerror}") from error
 
 
-def _check_unchanged(root: Path, shard: Shard) -> None:
-    now = shard_at(root, shard.source)
+def _check_unchanged(path: Path, shard: Shard) -> None:
+    now = _now(path, shard.source)
     if now != shard:
         raise CorpusError(
-            f"{root / shard.source}: expected {shard.size_bytes:,} bytes as when the run began, found "
+            f"{path}: expected {shard.size_bytes:,} bytes as when the run began, found "
             f"{now.size_bytes:,} or a newer date; run again to embed it as it is now"
         )

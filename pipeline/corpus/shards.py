@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import stat
 from collections import defaultdict
@@ -16,7 +17,7 @@ from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
 from pipeline.corpus.listing import describe_left_out, list_input
 from pipeline.corpus.misnamed import misnamed
-from pipeline.corpus.reader import READERS, Reader, reader_at, reader_of, shard_at
+from pipeline.corpus.reader import READERS, Reader, reader_at, reader_of, shard_of
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.errors import CorpusError
 
@@ -67,8 +68,7 @@ def find_files(input: str) -> Found:
     for name in listing.names:
         if not _is_unicode(name):
             raise CorpusError(f"input {input}: expected file names in UTF-8, found {name!r}; rename it")
-        no_file = Shard(source=name, size_bytes=0, mtime_ns=0)  # open_corpus refuses it by its name
-        shards.append(no_file if _why_no_file(listing.root / name) else shard_at(listing.root, name))
+        shards.append(_shard(listing.root / name, name))
     left_out = describe_left_out(listing.left_out)
     if not shards and not left_out and not glob.has_magic(input) and not Path(input).exists():
         raise CorpusError(f"input {input}: expected a file, a folder or a glob, found no such file or folder")
@@ -121,6 +121,14 @@ def open_corpus(
     if bad and not skip_bad_files:
         raise CorpusError("; ".join(bad.values()) + ". Mend these, set corpus.text, or try --skip-bad-files")
     return Corpus(root=root, shards=tuple(usable), columns=columns, skipped=bad, names=tuple(names), types=types)
+
+
+def _shard(path: Path, name: str) -> Shard:
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode):
+            return shard_of(name, found)
+    return Shard(source=name, size_bytes=0, mtime_ns=0)  # open_corpus refuses it by its name
 
 
 def _why_no_file(path: Path) -> str:

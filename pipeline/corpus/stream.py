@@ -19,6 +19,7 @@ else:
 BLOCK_BYTES = 4 << 20
 PACKED_BYTES = 1 << 17  # read of a packed file at once
 COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+UNREADABLE = (OSError, EOFError, MemoryError, zlib.error, ZstdError)
 MAX_WINDOW = {int(DecompressionParameter.window_log_max): 31}  # 2 GiB, as `zstd --long=31` writes
 
 
@@ -45,17 +46,23 @@ class Cursor:
         self._path = path
         self._compression = COMPRESSION.get(path.suffix.lower(), "")
         self.is_packed = self._compression != ""
-        with self._translated(), contextlib.ExitStack() as on_failure:
-            self._file = path.open("rb")
-            on_failure.callback(self._file.close)
-            self._stream = self._unpacked()
-            on_failure.pop_all()
         self.position = 0
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise self._unreadable(error) from error
+        try:
+            self._stream = self._unpacked()
+        except UNREADABLE as error:
+            self._file.close()
+            raise self._unreadable(error) from error
 
     def read(self, n_bytes: int) -> bytes:
         """Return the next bytes, fewer at the end of the file; raises CorpusError for a stream that cannot be read."""
-        with self._translated():
+        try:
             data = self._stream.read(n_bytes)
+        except UNREADABLE as error:
+            raise self._unreadable(error) from error
         self.position += len(data)
         return data
 
@@ -78,13 +85,9 @@ class Cursor:
             return ZstdFile(self._file, options=MAX_WINDOW)
         return self._file
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, EOFError, MemoryError, zlib.error, ZstdError) as error:
-            packed = f" packed by {self._compression}" * self.is_packed
-            raise CorpusError(f"{self._path}: expected a readable file of lines{packed}, found: {error}") from error
+    def _unreadable(self, error: Exception) -> CorpusError:
+        packed = f" packed by {self._compression}" * self.is_packed
+        return CorpusError(f"{self._path}: expected a readable file of lines{packed}, found: {error}")
 
 
 class _Gzip:

@@ -14,6 +14,7 @@ from pipeline.console import note
 from pipeline.corpus import (
     ChunkReader,
     Corpus,
+    Found,
     Kinds,
     check_input,
     find_files,
@@ -64,15 +65,17 @@ def check_place(input: str, store: Store) -> None:
     check_ours(store)
 
 
-def make_plan(input: str, store: Store, config: Config, options: RunOptions = DEFAULT) -> Plan:
-    """Find out what there is to do; loads no engine and writes nothing.
+def make_plan(
+    input: str, store: Store, config: Config, options: RunOptions = DEFAULT, found: Found | None = None
+) -> Plan:
+    """Find out what there is to do; loads no engine and writes nothing. `found` is the input, if it was just listed.
 
     Of a shard that may have changed it reads the rows, of the others no texts but a sample. Raises CorpusError for an
     input that cannot be used, RecipeError for an output of another recipe and UsageError for a limit on an output
     that holds parts to replace.
     """
     check_place(input, store)
-    found, there = find_files(input), contents_of(store)
+    found, there = found or find_files(input), contents_of(store)
     if found.left_out:
         note(f"left out {found.left_out}")
     root, shards = rebased(found.root, found.shards, there.roots)

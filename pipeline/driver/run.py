@@ -13,7 +13,7 @@ import msgspec
 from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.console import note, peak_rss_bytes
-from pipeline.corpus import find_shards
+from pipeline.corpus import find_files
 from pipeline.dataset import (
     Receipt,
     Run,
@@ -80,12 +80,11 @@ def run(
     """
     began, record = time.monotonic(), _record(input, options)
     check_place(input, store)
-    if not store.root.exists():
-        find_shards(input)  # what cannot be read leaves no folder behind
+    found = None if store.root.exists() else find_files(input)  # what cannot be read leaves no folder behind
     with store.lock():
         store.reload()
         sweep(store)
-        plan = make_plan(input, store, config, replace(options, streams=True))
+        plan = make_plan(input, store, config, replace(options, streams=True), found)
         _say_what_else_happens(plan, store, config)
         inventory = plan.inventory
         record = msgspec.structs.replace(
@@ -101,22 +100,22 @@ def run(
         reused, remaining = _reuse(plan, job, change)
         made += reused
         store.commit()
-        found = make(remaining, plan, job, change, fan_out)
-        made += found.receipts
+        done = make(remaining, plan, job, change, fan_out)
+        made += done.receipts
         receipts = inventory.kept | {receipt.part: receipt for receipt in made}
-        missing = count_missing(found.outstanding, made) + len(plan.bad)
+        missing = count_missing(done.outstanding, made) + len(plan.bad)
         record = msgspec.structs.replace(
             _counted(record, made, missing),
             kept_rows=sum(receipt.embedded_rows for receipt in inventory.kept.values()),
-            engine_busy=found.held.busy,
-            cost_usd=round(meter.spent_usd() if meter else found.held.cost_usd(config.modal.usd_per_hour), 4),
+            engine_busy=done.held.busy,
+            cost_usd=round(meter.spent_usd() if meter else done.held.cost_usd(config.modal.usd_per_hour), 4),
             peak_rss_bytes=peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
         record, sums = _finish(change, plan, receipts, record)
         store.commit()
     first = "" if missing or sums["embedded_rows"] else _first_reject(store, receipts)
-    return Outcome(run=record, totals=sums, failures=found.failures, first_reject=first)
+    return Outcome(run=record, totals=sums, failures=done.failures, first_reject=first)
 
 
 def _first_reject(store: Store, receipts: Mapping[str, Receipt]) -> str:

@@ -189,7 +189,7 @@ def simulate(n_files: int, n_rows: int, n_containers: int, output: Path) -> dict
     with (
         patch.dict(READERS, {ENDING: Synthetic}),
         patch("pipeline.driver.plan.find_files", lambda _: found),
-        patch("pipeline.driver.run.find_shards", lambda _: (source, shards)),
+        patch("pipeline.driver.run.find_files", lambda _: found),
         patch("pipeline.corpus.shards._why_no_file", lambda _: ""),
         patch("pipeline.driver.run.count_duplicate_ids", lambda _: 0),  # the parts are empty here
     ):

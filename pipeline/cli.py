@@ -153,6 +153,7 @@ def _add_dataset_commands(add: Add, as_json: _Parser) -> None:
     verify.add_argument("--input", metavar="P", help="check too that every row of this input is there or rejected")
     verify.add_argument("--repair", action="store_true", help="drop what is damaged, for the next run to make again")
     add("rejects", commands.rejects, "list the rows that could not be embedded, and why", dataset, as_json)
+    add("compact", commands.compact, "join the small parts of a dataset, without an engine", dataset, as_json)
     narrow = add("slice", commands.slice, "cut a dataset's vectors to fewer components, without an engine", dataset)
     narrow.add_argument("--dim", type=_positive, required=True, help="components of each vector that stay")
     narrow.add_argument(

@@ -13,8 +13,10 @@ import pyarrow as pa
 
 from pipeline.chunk import ShardSpan, make_chunk
 from pipeline.dataset.manifest import Receipt
-from pipeline.dataset.parts import open_part, open_rejects, rows_within
+from pipeline.dataset.parts import MENDING, open_part, open_rejects, rows_within
 from pipeline.dataset.store import Store
+from pipeline.errors import DamageError
+from pipeline.files import file_checksum
 
 Taken = Sequence[tuple[Receipt, Sequence[ShardSpan]]]  # parts, each with the spans of it that are copied
 
@@ -22,12 +24,13 @@ Taken = Sequence[tuple[Receipt, Sequence[ShardSpan]]]  # parts, each with the sp
 def copy_spans(store: Store, taken: Taken, place: Store) -> Receipt:
     """Publish one part with these spans of parts of one recipe, in the order given, and return its receipt.
 
-    The parts have their kept columns in the same types. Raises DamageError for one that cannot be read.
+    The parts have their kept columns in the same types. Raises DamageError for one that is not as it was published.
     """
     spans = [replace(each, salt=receipt.checksum) for receipt, of_part in taken for each in of_part]
     first = taken[0][0]
     tables, rejects = [], []
     for receipt, of_part in taken:
+        _check_whole(store, receipt)
         with open_part(store.data_path(receipt.part)) as file:
             tables += _within(file.read(use_threads=False), receipt, of_part)
         if receipt.has_rejects:
@@ -62,6 +65,22 @@ def copy_spans(store: Store, taken: Taken, place: Store) -> Receipt:
         checksum="",
     )
     return place.publish(copied, table, rejected if n_rejected else None, json.dumps(store.recipe_of(first.part)))
+
+
+def _check_whole(store: Store, receipt: Receipt) -> None:
+    """Raise DamageError for a part with a bit of another value: a copy of it would look sound."""
+    files = {store.data_path(receipt.part): receipt.checksum}
+    if receipt.has_rejects:
+        files[store.rejects_path(receipt.part)] = receipt.rejects_checksum
+    for path, expected in files.items():
+        try:
+            found = file_checksum(path)
+        except OSError as error:
+            raise DamageError(
+                f"{path}: expected a file that can be read, found: {error.strerror}; {MENDING}"
+            ) from error
+        if found != expected:
+            raise DamageError(f"{path}: expected the bytes that were published, found others; {MENDING}")
 
 
 def _within(table: pa.Table, receipt: Receipt, spans: Sequence[ShardSpan]) -> list[pa.Table]:

@@ -131,7 +131,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     keep_missing: bool = False  # whether rows of shards that are gone were to stay
     missing_chunks: Count = 0
     skipped_files: tuple[str, ...] = ()
-    duplicate_ids: Count = 0
+    duplicate_ids: Count | None = 0  # None where they were not counted
     kept_rows: Count = 0  # in parts that stayed as they were
     reused_rows: Count = 0  # in new parts, with the vector of an old one
     embedded_now: Count = 0  # texts that the engine embedded

@@ -42,16 +42,20 @@ class Transaction:
     ) -> None:
         """Write down that a run is at work; a run that replaces nothing also drops what the manifest should not name.
 
-        `found` is the manifest as it was, `kept` and `seen` are what stays of it. A run that adds nothing to a manifest
-        that says just that writes nothing.
+        `found` is the manifest as it was, `kept` and `seen` are what stays of it. A manifest that says just that is
+        added to, by a run that adds parts; it is written anew where it names what is gone or has a torn line.
         """
         if self.replaces and found.dataset is not None and not found.n_unreadable:
             self.store.append(record)
         elif self.replaces:
             lines: list[Line] = [found.dataset or self.dataset, *found.seen.values(), *found.receipts.values()]
             self.store.rewrite_manifest([*lines, record])
-        elif adds or not self._is_current(found, kept, seen):
+        elif not self._is_current(found, kept, seen):
             self.store.rewrite_manifest([self.dataset, *seen.values(), *kept.values(), record])
+        elif adds:
+            if found.dataset != self.dataset:  # a setting that is not of the recipe
+                self.store.append(self.dataset)
+            self.store.append(record)
 
     def add(self, receipt: Receipt) -> None:
         """Name a published part in the manifest of its place."""

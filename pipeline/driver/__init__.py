@@ -1,5 +1,6 @@
 """A run: plan, reuse, dispatch, reconcile."""
 
+from pipeline.driver.compact import Compacted, compact
 from pipeline.driver.contents import kept_dtype
 from pipeline.driver.cost import Held, Meter, estimate
 from pipeline.driver.dispatch import dispatch
@@ -12,6 +13,7 @@ from pipeline.driver.run import Outcome, run
 
 __all__ = [
     "NONPREEMPTIBLE",
+    "Compacted",
     "FanOut",
     "Held",
     "Meter",
@@ -19,6 +21,7 @@ __all__ = [
     "Rate",
     "RunOptions",
     "assumed_tokens_per_s",
+    "compact",
     "container_usd_per_s",
     "dispatch",
     "estimate",

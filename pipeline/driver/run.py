@@ -39,6 +39,8 @@ from pipeline.driver.reuse import count_removed, reusable_vectors, reuse
 from pipeline.errors import PipelineError
 from pipeline.worker import Failure, Job
 
+MAX_COUNTED_ROWS = 2_000_000  # of a dataset whose ids a run counts; of larger ones `verify` does
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -188,10 +190,14 @@ def _finish(
 
     previous = inventory.manifest.run
     if receipts.keys() != inventory.kept.keys() or old or previous is None or previous.state == "started":
-        record = msgspec.structs.replace(record, duplicate_ids=count_duplicate_ids(map(path, receipts)))
+        n_rows = sum(receipt.embedded_rows for receipt in receipts.values())
+        n_duplicates = count_duplicate_ids(map(path, receipts)) if n_rows <= MAX_COUNTED_ROWS else None
+        record = msgspec.structs.replace(record, duplicate_ids=n_duplicates)
     sums = _reconciled(receipts)
     if change.replaces:
-        removed = count_removed([*map(store.data_path, old)], [*map(path, new)])
+        named = inventory.manifest.receipts
+        were_there = (part for part in old if part in named or not named)  # others a crash left beside them
+        removed = count_removed([*map(store.data_path, were_there)], [*map(path, new)])
         record = msgspec.structs.replace(record, removed_rows=removed)
     change.commit(record, receipts.values(), inventory.seen(plan.readable), new=new, old=old)
     write_card(store, inventory.dataset, sums)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pipeline.chunk import ChunkSize, Density, Shard
 from pipeline.config import Config
@@ -19,19 +20,23 @@ PACKED = 4.0  # of other files
 
 
 def chunk_size(config: Config, density: Density, shards: Sequence[Shard], tokens_per_s: float = 0.0) -> ChunkSize:
-    """Return the size of the chunks of a corpus.
-
-    With n tokens in all a chunk has n / MAX_PARTS, but no less than the engine does in MIN_S and no more than in MAX_S;
-    likewise for rows and bytes of text within ROWS and TEXT_BYTES, and its vectors take no more than VECTOR_BYTES. A
-    config may say the tokens (`run.chunk_tokens`).
-    """
+    """Return the size of the chunks of a corpus; a config may say the tokens (`run.chunk_tokens`)."""
     n_bytes = _text_bytes(shards)
     n_tokens = n_bytes * density.tokens_per_byte
-    n_rows = n_tokens / max(density.tokens_per_row, 1.0)
+    found = size_of(n_tokens, n_tokens / max(density.tokens_per_row, 1.0), n_bytes, config.dim, tokens_per_s)
+    return replace(found, tokens=config.run.chunk_tokens or found.tokens)
+
+
+def size_of(n_tokens: float, n_rows: float, n_bytes: float, dim: int, tokens_per_s: float) -> ChunkSize:
+    """Return the size of the chunks of a corpus of so many tokens, rows and bytes of text.
+
+    With n tokens in all a chunk has n / MAX_PARTS, but no less than the engine does in MIN_S and no more than in MAX_S;
+    likewise for rows and bytes of text within ROWS and TEXT_BYTES, and its vectors take no more than VECTOR_BYTES.
+    """
     least, most = (MIN_S * tokens_per_s, MAX_S * tokens_per_s) if tokens_per_s else UNMEASURED
-    most_rows = max(1, min(ROWS[1], VECTOR_BYTES // (2 * config.dim)))
+    most_rows = max(1, min(ROWS[1], VECTOR_BYTES // (2 * dim)))
     return ChunkSize(
-        tokens=config.run.chunk_tokens or round(_within(n_tokens / MAX_PARTS, max(least, 1.0), most)),
+        tokens=round(_within(n_tokens / MAX_PARTS, max(least, 1.0), most)),
         rows=round(_within(n_rows / MAX_PARTS, min(ROWS[0], most_rows), most_rows)),
         size_bytes=round(_within(n_bytes / MAX_PARTS, *TEXT_BYTES)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from tests.support import (
     write_jsonl,
     write_parquet,
 )
+from tests.support.crash import hashing_run
 
 ROWS = texts(3000)
 
@@ -274,6 +276,30 @@ def test_duplicate_ids_are_counted(tmp_path: Path) -> None:
     run(tmp_path / "in", tmp_path / "out")
     assert status(tmp_path / "out")["duplicate_ids"] == 2
     assert json.loads(embed_corpus("verify", tmp_path / "out", "--json").stdout)["duplicate_ids"] == 2
+
+
+def test_duplicate_ids_of_many_rows_are_left_to_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("pipeline.driver.run"), "MAX_COUNTED_ROWS", 1)
+    write_jsonl(tmp_path / "in/a.jsonl", [{"id": "x", "text": "one"}, {"id": "x", "text": "two"}])
+    hashing_run(tmp_path / "in", tmp_path / "out")
+    assert status(tmp_path / "out")["duplicate_ids"] is None
+    assert json.loads(embed_corpus("verify", tmp_path / "out", "--json").stdout)["duplicate_ids"] == 1
+
+
+def test_a_resumed_run_adds_to_the_manifest(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in/a.jsonl", texts(20))
+    hashing_run(tmp_path / "in", tmp_path / "out")
+    before = (tmp_path / "out/manifest.jsonl").read_bytes()
+    write_jsonl(tmp_path / "in/b.jsonl", texts(20, start=20))
+    hashing_run(tmp_path / "in", tmp_path / "out", run__chunk_tokens=99)
+    after = (tmp_path / "out/manifest.jsonl").read_bytes()
+    assert after.startswith(before)
+    kinds = [json.loads(line)["kind"] for line in after[len(before) :].splitlines()]
+    assert kinds == ["dataset", "run", *["receipt"] * (len(kinds) - 3), "run"]
+    folded = Store(root=tmp_path / "out").read_manifest()
+    assert folded.dataset is not None
+    assert folded.dataset.config["run"]["chunk_tokens"] == 99
+    assert folded.receipts.keys() == Store(root=tmp_path / "out").part_sizes().keys()
 
 
 def test_an_output_without_a_part_has_no_recipe_to_keep(tmp_path: Path) -> None:

@@ -1,80 +1,18 @@
-"""The commands: options in, one call into the pipeline, words or JSON out."""
+"""The commands on a dataset."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
-import os
-import signal
-import sys
-import tempfile
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
-
-from pipeline.config import REPOSITORY, Config, load_config
+from pipeline.commands.asked import path_of, say
 from pipeline.console import in_one_line, note
 from pipeline.dataset import Manifest, Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
-
-if TYPE_CHECKING:
-    from pipeline.model import Device
-
-DEFAULT_CONFIG = "configs/local.toml"
-
-
-def plan(options: Namespace) -> None:
-    """Tell what a run would take."""
-    from pipeline.dataset import describe_plan
-    from pipeline.driver import RunOptions, estimate, make_plan
-    from pipeline.model import this_device
-
-    with tempfile.TemporaryDirectory() as empty:
-        store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
-        config = _settled(_config(options), this_device(), store)
-        found = estimate(make_plan(options.input, store, config, RunOptions(limit=options.limit)), store, config)
-    _say(options, found, describe_plan(found))
-
-
-def run(options: Namespace) -> None:
-    """Make the output reflect the input; raises IncompleteError when it does not."""
-    from pipeline import driver
-    from pipeline.dataset import describe_run
-    from pipeline.driver import RunOptions, fan_out_here, saying
-    from pipeline.model import describe_dtype, this_device
-
-    store, device, asked = Store(root=output_folder(options.output)), this_device(), _config(options)
-    config = _settled(asked, device, store, rebuild=options.rebuild)
-    if config.model.licence_notice:
-        note(config.model.licence_notice)
-    outcome = driver.run(
-        options.input,
-        store,
-        config,
-        fan_out=saying(describe_dtype(asked, config, device), fan_out_here(store)),
-        options=RunOptions(
-            limit=options.limit,
-            skip_bad_files=options.skip_bad_files,
-            rebuild=options.rebuild,
-            rehash=options.rehash,
-            keep_missing=options.keep_missing,
-            prune=options.prune,
-        ),
-    )
-    record, sums = outcome.run, outcome.totals
-    for source in record.skipped_files:
-        note(f"skipped {source}")
-    print(in_one_line(describe_run(sums | msgspec.to_builtins(record))))
-    if shortfall := outcome.shortfall():
-        raise IncompleteError(f"output {options.output}: {shortfall}")
-    if options.strict and sums["rejected_rows"]:
-        raise IncompleteError(
-            f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
-            "rejected; `embed-corpus rejects` lists them"
-        )
 
 
 def status(options: Namespace) -> None:
@@ -83,7 +21,7 @@ def status(options: Namespace) -> None:
 
     store = Store(root=Path(options.dataset))
     found = dataset.status(store, dataset.open_dataset(store))
-    _say(options, found, "\n".join(f"{name:<20}{in_one_line(str(value))}" for name, value in found.items()))
+    say(options, found, "\n".join(f"{name:<20}{in_one_line(str(value))}" for name, value in found.items()))
 
 
 def verify(options: Namespace) -> None:
@@ -113,7 +51,7 @@ def verify(options: Namespace) -> None:
     summary = (
         "{state}: {parts:,} parts, {embedded_rows:,} embedded and {rejected_rows:,} rejected of {input_rows:,} rows"
     )
-    _say(options, found, "\n".join([*lines, *map(in_one_line, repaired), summary.format(**found)]))
+    say(options, found, "\n".join([*lines, *map(in_one_line, repaired), summary.format(**found)]))
     is_complete = found["state"] == "complete"
     mended_by_run = ("outdated",) if is_complete else ("outdated", *LEFT_BY_A_RUN)
     damage = [line for line, problem in zip(lines, problems, strict=True) if problem.kind not in mended_by_run]
@@ -177,7 +115,7 @@ def search(options: Namespace) -> None:
 
     if options.k < 1:
         raise UsageError(f"search: expected -k of at least 1, found {options.k}")
-    store, path = Store(root=Path(options.dataset)), _path_of(options.config) if options.config else None
+    store, path = Store(root=Path(options.dataset)), path_of(options.config) if options.config else None
     embed = functools.cache(functools.partial(embed_query, options.query))
 
     def found_in(manifest: Manifest) -> list[dict[str, Any]]:
@@ -188,60 +126,4 @@ def search(options: Namespace) -> None:
 
     hits = read_dataset(store, found_in)
     lines = (f"{hit['score']:.4f}  {hit['id']}  {hit['source']}:{hit['row']}" for hit in hits)
-    _say(options, hits, "\n".join(map(in_one_line, lines)))
-
-
-def golden(options: Namespace) -> None:
-    """Make the file of reference vectors that engines of a model are checked against when they load."""
-    from pipeline.engines import golden_path, make_golden, write_golden
-
-    config = _config(options)
-    path = golden_path(config.model)
-    found = make_golden(config)
-    write_golden(found, path)
-    print(f"{path}: {len(found.vectors)} vectors of {found.model}@{found.revision} by {found.reference}")
-
-
-def serve(options: Namespace) -> None:
-    """Serve embeddings over HTTP until SIGINT or SIGTERM; raises EngineError when the server ends by itself."""
-    from pipeline.model import settle_dtype, this_device
-    from pipeline.serve import Server, read_key
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
-    config = settle_dtype(_config(options), this_device())
-    key = None if options.no_auth else read_key(options.api_key_file, os.environ)
-    with Server(config, host=options.host, port=options.port, key=key) as server:
-        server.wait_until_ready()
-        sizes = ", ".join(map(str, config.model.dims))
-        print(f"ready: {config.model.name} at {server.url}/v1, dimensions {sizes}", flush=True)
-        server.wait()
-
-
-def _config(options: Namespace) -> Config:
-    """Return the config that was asked for, with its revision resolved."""
-    from pipeline.model import pin_and_check
-
-    path = _path_of(options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG)
-    return pin_and_check(
-        load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
-    )
-
-
-def _path_of(config: str) -> Path:
-    path = Path(config)
-    return path if path.exists() or path.is_absolute() else REPOSITORY / path
-
-
-def _settled(asked: Config, device: Device, output: Store, *, rebuild: bool = False) -> Config:
-    """Return the config with the dtype of an output, or of the device where there is none yet."""
-    from pipeline.driver import kept_dtype
-    from pipeline.model import settle_dtype
-
-    return settle_dtype(asked, device, kept=kept_dtype(asked, output, rebuild=rebuild))
-
-
-def _say(options: Namespace, found: Any, words: str) -> None:
-    from pipeline.corpus import as_text  # a kept column may have what JSON has not, such as a time
-
-    print(json.dumps(found, default=as_text) if options.json else words)
+    say(options, hits, "\n".join(map(in_one_line, lines)))

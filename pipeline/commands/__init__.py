@@ -1,0 +1,20 @@
+"""The commands: options in, one call into the pipeline, words or JSON out."""
+
+from pipeline.commands.asked import DEFAULT_CONFIG
+from pipeline.commands.datasets import rejects, search, slice, status, verify
+from pipeline.commands.models import golden, serve
+from pipeline.commands.runs import compact, plan, run
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "compact",
+    "golden",
+    "plan",
+    "rejects",
+    "run",
+    "search",
+    "serve",
+    "slice",
+    "status",
+    "verify",
+]

@@ -1,0 +1,48 @@
+"""What was asked for: the config that the flags give, and the form of the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import REPOSITORY, Config, load_config
+from pipeline.dataset import Store
+
+if TYPE_CHECKING:
+    from pipeline.model import Device
+
+DEFAULT_CONFIG = "configs/local.toml"
+
+
+def config_of(options: Namespace) -> Config:
+    """Return the config that was asked for, with its revision resolved."""
+    from pipeline.model import pin_and_check
+
+    path = path_of(options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG)
+    return pin_and_check(
+        load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
+    )
+
+
+def path_of(config: str) -> Path:
+    """Return the path of a config, which may be below the repository."""
+    path = Path(config)
+    return path if path.exists() or path.is_absolute() else REPOSITORY / path
+
+
+def settled(asked: Config, device: Device, output: Store, *, rebuild: bool = False) -> Config:
+    """Return the config with the dtype of an output, or of the device where there is none yet."""
+    from pipeline.driver import kept_dtype
+    from pipeline.model import settle_dtype
+
+    return settle_dtype(asked, device, kept=kept_dtype(asked, output, rebuild=rebuild))
+
+
+def say(options: Namespace, found: Any, words: str) -> None:
+    """Print what was found, as JSON if that was asked for."""
+    from pipeline.corpus import as_text  # a kept column may have what JSON has not, such as a time
+
+    print(json.dumps(found, default=as_text) if options.json else words)

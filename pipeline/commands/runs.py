@@ -1,0 +1,74 @@
+"""The commands that change an output, and the one that tells what a run would take."""
+
+from __future__ import annotations
+
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+
+import msgspec
+
+from pipeline.commands.asked import config_of, say, settled
+from pipeline.console import in_one_line, note
+from pipeline.dataset import Store, output_folder
+from pipeline.errors import IncompleteError
+
+
+def plan(options: Namespace) -> None:
+    """Tell what a run would take."""
+    from pipeline.dataset import describe_plan
+    from pipeline.driver import RunOptions, estimate, make_plan
+    from pipeline.model import this_device
+
+    with tempfile.TemporaryDirectory() as empty:
+        store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
+        config = settled(config_of(options), this_device(), store)
+        found = estimate(make_plan(options.input, store, config, RunOptions(limit=options.limit)), store, config)
+    say(options, found, describe_plan(found))
+
+
+def run(options: Namespace) -> None:
+    """Make the output reflect the input; raises IncompleteError when it does not."""
+    from pipeline import driver
+    from pipeline.dataset import describe_run
+    from pipeline.driver import RunOptions, fan_out_here, saying
+    from pipeline.model import describe_dtype, this_device
+
+    store, device, asked = Store(root=output_folder(options.output)), this_device(), config_of(options)
+    config = settled(asked, device, store, rebuild=options.rebuild)
+    if config.model.licence_notice:
+        note(config.model.licence_notice)
+    outcome = driver.run(
+        options.input,
+        store,
+        config,
+        fan_out=saying(describe_dtype(asked, config, device), fan_out_here(store)),
+        options=RunOptions(
+            limit=options.limit,
+            skip_bad_files=options.skip_bad_files,
+            rebuild=options.rebuild,
+            rehash=options.rehash,
+            keep_missing=options.keep_missing,
+            prune=options.prune,
+        ),
+    )
+    record, sums = outcome.run, outcome.totals
+    for source in record.skipped_files:
+        note(f"skipped {source}")
+    print(in_one_line(describe_run(sums | msgspec.to_builtins(record))))
+    if shortfall := outcome.shortfall():
+        raise IncompleteError(f"output {options.output}: {shortfall}")
+    if options.strict and sums["rejected_rows"]:
+        raise IncompleteError(
+            f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
+            "rejected; `embed-corpus rejects` lists them"
+        )
+
+
+def compact(options: Namespace) -> None:
+    """Join the small parts of a dataset."""
+    from pipeline import driver
+
+    found = driver.compact(Store(root=Path(options.dataset)))
+    words = f"{found.parts_before:,} parts are {found.parts:,} now" if found.joined else "no part is too small"
+    say(options, msgspec.to_builtins(found), f"{words}: {found.rows:,} rows, no text embedded")

@@ -12,6 +12,16 @@ from pipeline.dataset.describe import (
     width_of,
 )
 from pipeline.dataset.footer import RECEIPT_KEY
+from pipeline.dataset.index import (
+    VectorIndex,
+    first_entries,
+    hashes_in,
+    index_part,
+    index_vectors,
+    joined,
+    keys_of,
+    read_entries,
+)
 from pipeline.dataset.layout import TRASH, check_layout
 from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, heartbeat
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, parse_receipt, totals
@@ -45,6 +55,7 @@ __all__ = [
     "Seen",
     "Store",
     "Transaction",
+    "VectorIndex",
     "Volume",
     "check_layout",
     "check_ours",
@@ -56,9 +67,15 @@ __all__ = [
     "describe_run",
     "discard",
     "discard_file",
+    "first_entries",
     "foreign_files",
+    "hashes_in",
     "heartbeat",
+    "index_part",
+    "index_vectors",
     "iter_rejects",
+    "joined",
+    "keys_of",
     "load_prefilled",
     "open_dataset",
     "open_part",
@@ -66,6 +83,7 @@ __all__ = [
     "output_folder",
     "parse_receipt",
     "read_dataset",
+    "read_entries",
     "rows_within",
     "save_prefilled",
     "status",

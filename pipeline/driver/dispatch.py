@@ -22,7 +22,7 @@ from pipeline.dataset import Attempt, Attempts, Receipt, Store, deaths_of
 from pipeline.driver.cut import halves, pieces, without_unreadable
 from pipeline.engines import Embedded, MadeBy
 from pipeline.errors import CorpusError
-from pipeline.worker import Failure, Job, embed_or_fail
+from pipeline.worker import Failure, Job, Memory, embed_or_fail
 
 ISOLATE_AFTER = 2  # deaths; one may well be the fault of another chunk, of a preemption or of a reset
 MAX_DEATHS = 3
@@ -189,7 +189,7 @@ def embed_isolated(
             else:
                 why = f"the process died {deaths} times with this row alone"
                 with ChunkReader() as reader:
-                    yield embed_or_fail(chunk, job, NoEngine(why), store, reader)
+                    yield embed_or_fail(chunk, job, NoEngine(why), store, reader, Memory())
             continue
         if not may_go_on():
             return

@@ -15,7 +15,7 @@ from pipeline.corpus import ChunkReader
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.dispatch import dispatch
 from pipeline.engines import EngineThread
-from pipeline.worker import Failure, Job, attempt, embed_or_fail
+from pipeline.worker import Failure, Job, Memory, attempt, embed_or_fail
 
 IN_FLIGHT = 2  # chunks: one in the engine, the other being read, tokenised or written
 
@@ -31,6 +31,7 @@ class Threads:
     job: Job
     store: Store
     reader: ChunkReader
+    memory: Memory
 
     def map(self, line: Iterator[tuple[Chunk, int]]) -> Iterator[Receipt | Failure]:
         """Embed chunks, each given with its deaths, and yield what they came to as they finish."""
@@ -46,7 +47,7 @@ class Threads:
     def one(self, chunk: Chunk, deaths: int) -> Receipt | Failure:
         """Embed a chunk; one that kills this process is known to the next run by its attempt."""
         with attempt(self.store.volume.attempts(self.store.root), chunk, deaths, self.engine) as engine:
-            return embed_or_fail(chunk, self.job, engine, self.store, self.reader)
+            return embed_or_fail(chunk, self.job, engine, self.store, self.reader, self.memory)
 
 
 def fan_out_here(store: Store) -> FanOut:
@@ -60,7 +61,7 @@ def fan_out_here(store: Store) -> FanOut:
         engine = EngineThread(job.config)
         reader = ChunkReader()
         threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
-        pool = Threads(threads=threads, engine=engine, job=job, store=store, reader=reader)
+        pool = Threads(threads=threads, engine=engine, job=job, store=store, reader=reader, memory=Memory())
         with ExitStack() as on_leaving:
             on_leaving.push(partial(_end, engine.close))
             on_leaving.callback(reader.close)

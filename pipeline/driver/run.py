@@ -97,7 +97,13 @@ def run(
         change = Transaction(store=store, dataset=inventory.dataset, replaces=inventory.replaces)
         seen = {line.source: line for line in inventory.seen(plan.readable)}
         change.begin(inventory.manifest, record, inventory.kept, seen, adds=bool(plan.chunks))
-        job = Job(root=plan.corpus.root, columns=plan.corpus.columns, config=config, staged=inventory.replaces)
+        job = Job(
+            root=plan.corpus.root,
+            columns=plan.corpus.columns,
+            config=config,
+            staged=inventory.replaces,
+            began_at=record.started_at,
+        )
         made = carry(plan.inventory, change)
         reused, remaining = _reuse(plan, job, change)
         made += reused
@@ -147,7 +153,7 @@ def _record(input: str, options: RunOptions) -> Run:
 def _reuse(plan: Plan, job: Job, change: Transaction) -> tuple[list[Receipt], list[Chunk]]:
     """Make the chunks that need no engine; return their receipts and the other chunks."""
     index = reusable_vectors(plan, change.store)
-    if not len(index.hashes):
+    if not len(index.keys):
         return [], list(plan.chunks)
     made: list[Receipt] = []
     remaining: list[Chunk] = []

@@ -20,6 +20,7 @@ from pipeline.errors import BrokenEngineError, CorpusError, EngineError, RecipeE
 from pipeline.model import pin_and_check
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_chunk, embed_texts, failure, place_of
+from pipeline.worker.memory import Memory
 
 ID = re.compile(r"[0-9a-f]{16}")  # of a chunk
 
@@ -46,6 +47,7 @@ class Service:
         self._volume = volume
         self._engine = EngineThread(config, made_by)
         self._reader = ChunkReader()
+        self._memory = Memory()
         self._sleeps = False
 
     def sleep(self) -> None:
@@ -123,7 +125,7 @@ class Service:
         if place_of(asked, store).data_path(wanted.part_name).exists():
             store.reload()  # a container that has been warm for long may see a part that is gone
         with attempt(attempts, wanted, deaths, self._engine) as engine:
-            made = partial(embed_chunk, wanted, asked, engine, store, self._reader)
+            made = partial(embed_chunk, wanted, asked, engine, store, self._reader, self._memory)
             try:
                 try:
                     return pack(made())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -13,21 +12,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.corpus import ChunkReader, ChunkRows, Columns, Reject, root_key
+from pipeline.corpus import ChunkReader, ChunkRows, Columns, root_key
 from pipeline.dataset import Receipt, Store, load_prefilled
-from pipeline.engines import Embedded, Engine, EngineThread
+from pipeline.engines import Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
-from pipeline.model import RETOKENISATION_MARGIN, OnLong, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.model import OnLong, make_passages
 from pipeline.recipe import column_settings, fingerprint, recipe
-from pipeline.vectors import to_numpy
-from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
-
-NO_TOKEN = Reject(reason="empty_text", detail="the tokenizer leaves no token but special ones")
+from pipeline.worker.memory import Claim, Memory
+from pipeline.worker.passages import find_passages, tokenizers_of
+from pipeline.worker.table import content_hashes, part_table, rejects_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +36,7 @@ class Job:
     config: Config
     staged: bool = False  # whether parts wait for the swap instead of joining the dataset at once
     n_rows: int = 0  # that the run embeds, about
+    began_at: float = 0.0  # in seconds since the epoch; tells a run from others with the same recipe and output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +64,7 @@ def _staging(job: Job, store: Store) -> Store:
     return store.staging(fingerprint(recipe(job.config)))
 
 
-def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: ChunkReader) -> Receipt:
+def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: ChunkReader, memory: Memory) -> Receipt:
     """Read, tokenise, embed and publish a chunk. Equal texts are embedded once; each row keeps its own entry.
 
     A part that is already there, because only its receipt was lost on the way, is left as it is. A row of which the
@@ -78,46 +76,38 @@ def embed_chunk(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: Ch
         return found
     rows = reader.read(job.root, job.columns, chunk.spans)
     known = load_prefilled(_staging(job, store), chunk.ready) if chunk.ready else None
-    return embed_rows(chunk, rows, known, job, engine, place)
+    run = (place.root, fingerprint(recipe(job.config)), job.began_at)
+    with memory.claiming(run) as claim:
+        return embed_rows(chunk, rows, known, job, engine, place, claim)
 
 
 def embed_rows(
-    chunk: Chunk, rows: ChunkRows, known: pa.Table | None, job: Job, engine: Engine, place: Store
+    chunk: Chunk, rows: ChunkRows, known: pa.Table | None, job: Job, engine: Engine, place: Store, claim: Claim
 ) -> Receipt:
     """Tokenise and embed the texts of a chunk that are not among the `known` passages, and publish its part.
+
+    Texts that other chunks of the run claimed earlier are taken from their parts.
 
     Four numberings, each from 0; an array `x_of_y` gives for each y the number of its x:
     row      a row of the chunk that can be embedded, in the order of `rows`
     text     a distinct text of these rows, in the order of its first row
-    passage  a passage of these texts: the new ones, then those reused
+    passage  a passage of these texts: the new ones, then those reused, then those of other chunks
     entry    a line of the part: a row's passages one after the other, in the order of the rows
     """
     config, n_rows = job.config, rows.n_rows
     hashes = content_hashes(rows.text)
     first_row, text_of_row = _distinct(hashes)  # (n_texts,) and (n_rows,)
-    reused, reused_vectors = _reused(known, [hashes[row] for row in first_row], config.dim)
-    is_known = np.isin(np.arange(len(first_row)), reused.column("text").to_numpy())  # (n_texts,)
-    new = np.flatnonzero(~is_known).tolist()  # texts to embed
-    passages = make_passages(
-        [rows.text[first_row[text]] for text in new],
-        *_tokenizers(config),
-        prompt=config.model.document_prompt,
-        on_long=config.corpus.on_long,
-    )
-    embedded = engine.embed(passages.ids, config.dim)
-    why_not = _rejects(passages, new, embedded, config.model.max_tokens)
+    texts = {hashes[row]: rows.text[row] for row in first_row}
+    found = find_passages(texts, known, claim, config, engine, place.volume.writing)
     for row, text in enumerate(text_of_row):
-        if text in why_not:
-            rows.rejects.append(
-                (rows.source[row], rows.row[row], rows.id[row], replace(why_not[text], text=rows.text[row]))
-            )
-    columns = pa.concat_tables([passage_table(passages, new), reused])
-    text_of_passage, number = columns.column("text").to_numpy(), columns.column("passage").to_numpy()
+        if text in found.why_not:
+            why = replace(found.why_not[text], text=rows.text[row])
+            rows.rejects.append((rows.source[row], rows.row[row], rows.id[row], why))
+    text_of_passage, number = found.columns.column("text").to_numpy(), found.columns.column("passage").to_numpy()
     n_passages = np.bincount(text_of_passage, minlength=len(first_row))  # (n_texts,)
-    row_of_entry, passage_of_entry = _spread(text_of_row, n_passages, without=list(why_not))
+    row_of_entry, passage_of_entry = _spread(text_of_row, n_passages, without=list(found.why_not))
     passage_of_entry = np.lexsort((number, text_of_passage))[passage_of_entry]  # from the order of texts to their own
-    vectors = np.concatenate([embedded.vectors, reused_vectors])  # (n_passages, dim)
-    table = part_table(rows, hashes, columns, row_of_entry, passage_of_entry, vectors)
+    table = part_table(rows, hashes, found.columns, row_of_entry, passage_of_entry, found.vectors)
     receipt = Receipt(
         chunk=chunk.id,
         part=chunk.part_name,
@@ -134,13 +124,15 @@ def embed_rows(
         column_settings=column_settings(config, job.columns.types),
         kinds={name: sorted(found) for name, found in rows.kinds.items()},
         root=root_key(job.root),
-        reused_rows=int(np.count_nonzero(is_known[text_of_row])),
-        engine_calls=embedded.calls,
-        engine_texts=len(passages.ids) - len(embedded.refused),
-        engine_s=round(embedded.seconds, 3),
+        reused_rows=int(np.count_nonzero(found.is_known[text_of_row])),
+        engine_calls=found.calls,
+        engine_texts=found.n_embedded,
+        engine_s=round(found.seconds, 3),
         **_origin(engine),
     )
-    return place.publish(receipt, table, rejects_table(rows.in_order()), json.dumps(recipe(config)))
+    receipt = place.publish(receipt, table, rejects_table(rows.in_order()), json.dumps(recipe(config)))
+    claim.publish(place.data_path(receipt.part), table)
+    return receipt
 
 
 def _origin(engine: Engine) -> dict[str, Any]:
@@ -153,15 +145,17 @@ def are_rejected(texts: Sequence[str], config: Config) -> bool:
     Nothing is tokenised behind the first text that would not.
     """
     policy: OnLong = "reject" if config.corpus.on_long == "reject" else "truncate"
-    tokenizer, splitter = _tokenizers(config)
+    tokenizer, splitter = tokenizers_of(config)
     made = partial(make_passages, tokenizer=tokenizer, splitter=splitter, on_long=policy)
     return not any(made([text], prompt=config.model.document_prompt).text for text in texts)
 
 
-def embed_or_fail(chunk: Chunk, job: Job, engine: Engine, store: Store, reader: ChunkReader) -> Receipt | Failure:
+def embed_or_fail(
+    chunk: Chunk, job: Job, engine: Engine, store: Store, reader: ChunkReader, memory: Memory
+) -> Receipt | Failure:
     """Embed and publish a chunk, or say why that is not possible; raises BrokenEngineError alone."""
     try:
-        return embed_chunk(chunk, job, engine, store, reader)
+        return embed_chunk(chunk, job, engine, store, reader, memory)
     except BrokenEngineError:
         raise
     except (CorpusError, EngineError) as error:
@@ -174,7 +168,7 @@ def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> N
     What is too long is truncated, and a text without a token has the vector of the special tokens alone. Raises
     EngineError when the engine refuses one.
     """
-    tokenizer, splitter = _tokenizers(config)
+    tokenizer, splitter = tokenizers_of(config)
     prompt = config.model.document_prompt
     passages = make_passages(texts, tokenizer, splitter, prompt=prompt, on_long="truncate", keep_empty=True)
     embedded = engine.embed(passages.ids, config.dim, checked=False)
@@ -194,25 +188,6 @@ def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
     return first.tolist(), np.array(of_row, np.int64)
 
 
-def _reused(known: pa.Table | None, digests: Sequence[bytes], dim: int) -> tuple[pa.Table, NDArray[np.float16]]:
-    """Return known passages with the numbers of their texts among the distinct ones, and their vectors."""
-    if known is None:
-        return PASSAGES.empty_table(), np.empty((0, dim), np.float16)
-    text = pc.index_in(known.column("content_hash"), value_set=pa.array(digests, pa.binary(16))).cast(pa.int64())
-    known = known.append_column("text", text).filter(pc.is_valid(text))
-    return known.select(PASSAGES.names), to_numpy(known.column("embedding"))
-
-
-def _rejects(passages: Passages, texts: Sequence[int], embedded: Embedded, max_tokens: int) -> dict[int, Reject]:
-    """Return why texts are not embedded; `texts` gives the number of each text by its number in `passages`."""
-    too_long = Reject(reason="too_long", detail=f"over {max_tokens} tokens")
-    why_not = {texts[text]: too_long for text in passages.too_long}
-    why_not |= {texts[text]: NO_TOKEN for text in passages.empty}
-    for passage, why in embedded.refused.items():
-        why_not[texts[passages.text[passage]]] = Reject(reason="engine_error", detail=why)
-    return why_not
-
-
 def _spread(
     text_of_row: NDArray[np.int64], n_passages: NDArray[np.int64], *, without: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -226,13 +201,3 @@ def _spread(
     row_of_entry = np.repeat(np.arange(len(counts)), counts)
     within_row = np.arange(len(row_of_entry)) - row_starts[row_of_entry]
     return row_of_entry, within_row + text_starts[text_of_row[row_of_entry]]
-
-
-@functools.lru_cache(maxsize=2)
-def _tokenizers(config: Config) -> tuple[Tokenizer, Tokenizer]:
-    model = config.model
-    tokenizer = make_tokenizer(config, max_tokens=model.max_tokens)
-    if not model.document_prompt:
-        return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens, overlap=config.corpus.overlap)
-    n_prompt = len(tokenizer.windows([model.document_prompt])[0][0].ids) + RETOKENISATION_MARGIN
-    return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens - n_prompt, overlap=config.corpus.overlap)

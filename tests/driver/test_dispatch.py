@@ -32,6 +32,7 @@ from pipeline.errors import BrokenEngineError, EngineError
 from pipeline.vectors import to_unit_float16
 from pipeline.worker.attempts import attempt
 from pipeline.worker.embed import Failure, Job, embed_or_fail
+from pipeline.worker.memory import Memory
 from tests.support import REPOSITORY, one_span, write_jsonl, write_parquet
 
 CONFIG = load_config(REPOSITORY / "configs/hashing.toml")
@@ -130,7 +131,7 @@ def test_only_the_rows_that_kill_are_rejected(
             raise Died
         attempts.put(chunk, 0)
         with ChunkReader() as reader:
-            return embed_or_fail(chunk, job, Fine(), store, reader)
+            return embed_or_fail(chunk, job, Fine(), store, reader, Memory())
 
     class Deadly:
         def __init__(self, job: Job) -> None:
@@ -201,7 +202,7 @@ class Mortal:
             self.store.volume.attempts(self.store.root).put(chunk, deaths + 1)
             return Failure(chunk=chunk.id, source=chunk.source, error="died", deaths=deaths + 1)
         with ChunkReader() as reader:
-            return embed_or_fail(chunk, self.job, Fine(), self.store, reader)
+            return embed_or_fail(chunk, self.job, Fine(), self.store, reader, Memory())
 
 
 def mortal(folder: Path, deaths: int) -> tuple[list[Chunk], Mortal]:

@@ -24,12 +24,12 @@ from pipeline.corpus.rows import Columns
 from pipeline.corpus.shards import find_shards, open_corpus
 from pipeline.dataset.describe import status
 from pipeline.dataset.footer import RECEIPT_KEY, RECIPE_KEY
+from pipeline.dataset.index import index_vectors
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.inventory import RunOptions
 from pipeline.driver.plan import make_plan
-from pipeline.driver.reuse import index_vectors
 from pipeline.driver.run import run
 from pipeline.errors import CorpusError, PipelineError
 from pipeline.tools.coverage import coverage

@@ -1,0 +1,125 @@
+"""The passages of a chunk's texts: embedded, or taken from a part that has them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.corpus import Reject
+from pipeline.engines import Embedded, Engine
+from pipeline.model import RETOKENISATION_MARGIN, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.vectors import to_numpy
+from pipeline.worker.memory import Claim
+from pipeline.worker.table import PASSAGES, passage_table
+
+NO_TOKEN = Reject(reason="empty_text", detail="the tokenizer leaves no token but special ones")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The passages of distinct texts, and what the engine had to do for them."""
+
+    columns: pa.Table  # PASSAGES
+    vectors: NDArray[np.float16]  # (n_passages, dim)
+    why_not: Mapping[int, Reject]  # by text: those that have no passages
+    is_known: NDArray[np.bool_]  # (n_texts,): whether an older part had them
+    n_embedded: int  # passages
+    calls: int
+    seconds: float
+
+
+def find_passages(
+    texts: Mapping[bytes, str],
+    known: pa.Table | None,
+    claim: Claim,
+    config: Config,
+    engine: Engine,
+    closed: AbstractContextManager[object],
+) -> Found:
+    """Find the passages of distinct texts, given by their content hashes and numbered in this order.
+
+    They are among the `known` ones, or in a part of another chunk of the run, or the engine makes them. Files are open
+    in the context `closed` alone.
+    """
+    hashes = list(texts)
+    embed = partial(_embed, list(texts.values()), config, engine)
+    reused, reused_vectors = _passages_in(known, {digest: text for text, digest in enumerate(hashes)}, config.dim)
+    is_known = np.isin(np.arange(len(texts)), reused.column("text").to_numpy())
+    missing = np.flatnonzero(~is_known)
+    is_new = claim.claim([hashes[text] for text in missing.tolist()])
+    made = [embed(missing[is_new])]
+    others = {hashes[text]: text for text in missing[~is_new].tolist()}
+    recalled, recalled_vectors = _passages_in(claim.recall(closed), others, config.dim)
+    if len(lost := np.setdiff1d(missing[~is_new], recalled.column("text").to_numpy())):
+        made.append(embed(lost))
+    return Found(
+        columns=pa.concat_tables([*(each.columns for each in made), reused, recalled]),
+        vectors=np.concatenate([*(each.embedded.vectors for each in made), reused_vectors, recalled_vectors]),
+        why_not={text: why for each in made for text, why in each.why_not.items()},
+        is_known=is_known,
+        n_embedded=sum(len(each.columns) - len(each.embedded.refused) for each in made),
+        calls=sum(each.embedded.calls for each in made),
+        seconds=sum(each.embedded.seconds for each in made),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What an engine made of some texts."""
+
+    columns: pa.Table  # PASSAGES
+    embedded: Embedded
+    why_not: dict[int, Reject]  # by text
+
+
+def _embed(texts: Sequence[str], config: Config, engine: Engine, numbers: NDArray[np.int64]) -> _Made:
+    """Tokenise and embed those of the texts that have these numbers."""
+    new = numbers.tolist()
+    passages = make_passages(
+        [texts[text] for text in new],
+        *tokenizers_of(config),
+        prompt=config.model.document_prompt,
+        on_long=config.corpus.on_long,
+    )
+    embedded = engine.embed(passages.ids, config.dim)
+    why_not = _rejects(passages, new, embedded, config.model.max_tokens)
+    return _Made(columns=passage_table(passages, new), embedded=embedded, why_not=why_not)
+
+
+def _passages_in(table: pa.Table | None, texts: Mapping[bytes, int], dim: int) -> tuple[pa.Table, NDArray[np.float16]]:
+    """Return the passages that a table has of these texts, numbers by content hash, and their vectors."""
+    if table is None:
+        return PASSAGES.empty_table(), np.empty((0, dim), np.float16)
+    at = pc.index_in(table.column("content_hash"), value_set=pa.array(texts, pa.binary(16)))
+    table = table.append_column("text", pa.array(texts.values(), pa.int64()).take(at)).filter(pc.is_valid(at))
+    return table.select(PASSAGES.names), to_numpy(table.column("embedding"))
+
+
+def _rejects(passages: Passages, texts: Sequence[int], embedded: Embedded, max_tokens: int) -> dict[int, Reject]:
+    """Return why texts are not embedded; `texts` gives the number of each text by its number in `passages`."""
+    too_long = Reject(reason="too_long", detail=f"over {max_tokens} tokens")
+    why_not = {texts[text]: too_long for text in passages.too_long}
+    why_not |= {texts[text]: NO_TOKEN for text in passages.empty}
+    for passage, why in embedded.refused.items():
+        why_not[texts[passages.text[passage]]] = Reject(reason="engine_error", detail=why)
+    return why_not
+
+
+@functools.lru_cache(maxsize=2)
+def tokenizers_of(config: Config) -> tuple[Tokenizer, Tokenizer]:
+    """Return the tokenizer of a config's texts, and the one that cuts those that are too long."""
+    model = config.model
+    tokenizer = make_tokenizer(config, max_tokens=model.max_tokens)
+    if not model.document_prompt:
+        return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens, overlap=config.corpus.overlap)
+    n_prompt = len(tokenizer.windows([model.document_prompt])[0][0].ids) + RETOKENISATION_MARGIN
+    return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens - n_prompt, overlap=config.corpus.overlap)

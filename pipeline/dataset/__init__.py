@@ -13,6 +13,7 @@ from pipeline.dataset.describe import (
 )
 from pipeline.dataset.footer import RECEIPT_KEY
 from pipeline.dataset.index import (
+    Keys,
     VectorIndex,
     first_entries,
     hashes_in,
@@ -20,6 +21,7 @@ from pipeline.dataset.index import (
     index_vectors,
     joined,
     keys_of,
+    positions,
     read_entries,
 )
 from pipeline.dataset.layout import TRASH, check_layout
@@ -49,6 +51,7 @@ __all__ = [
     "Attempt",
     "Attempts",
     "Dataset",
+    "Keys",
     "Manifest",
     "Receipt",
     "Run",
@@ -82,6 +85,7 @@ __all__ = [
     "open_rejects",
     "output_folder",
     "parse_receipt",
+    "positions",
     "read_dataset",
     "read_entries",
     "rows_within",

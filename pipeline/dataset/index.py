@@ -17,6 +17,7 @@ from pipeline.dataset.parts import open_part
 from pipeline.errors import DamageError
 from pipeline.schema import EMBEDDING, PASSAGE
 
+Keys = NDArray[np.uint64]  # of texts: see keys_of
 COLUMNS = ("content_hash", *PASSAGE.names, EMBEDDING)
 
 
@@ -25,18 +26,14 @@ class VectorIndex:
     """The vectors of some parts by text. Every array has shape (n_texts,), in the order of the keys."""
 
     paths: tuple[Path, ...]
-    keys: NDArray[np.uint64]  # see keys_of
+    keys: Keys
     path: NDArray[np.int32]  # index into paths
     entry: NDArray[np.int32]  # of the text's first passage in the file
     n_passages: NDArray[np.int32]
 
-    def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return for each of `keys` its index, -1 where it is not here."""
-        if not len(self.keys):
-            return np.full(len(keys), -1)
-        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        found: NDArray[np.int64] = np.where(self.keys[at] == keys, at, -1)
-        return found
+        return positions(self.keys, keys)
 
     def take(self, indices: NDArray[np.int64], closed: AbstractContextManager[object]) -> pa.Table | None:
         """Return the passages of the texts at these indices, with their vectors; None when there is none.
@@ -66,7 +63,16 @@ EMPTY = VectorIndex(
 )
 
 
-def keys_of(hashes: Sequence[bytes]) -> NDArray[np.uint64]:
+def positions(rising: Keys, keys: Keys) -> NDArray[np.int64]:
+    """Return for each of `keys` its position among those that are `rising`, -1 where it is not there."""
+    if not len(rising):
+        return np.full(len(keys), -1)
+    at = np.minimum(np.searchsorted(rising, keys), len(rising) - 1)
+    found: NDArray[np.int64] = np.where(rising[at] == keys, at, -1)
+    return found
+
+
+def keys_of(hashes: Sequence[bytes]) -> Keys:
     """Return the first half of each content hash; the entry that is found by it has the whole one."""
     return np.frombuffer(b"".join(hashes), np.uint64)[::2]
 
@@ -130,7 +136,7 @@ def hashes_in(table: pa.Table) -> NDArray[np.bytes_]:
     return np.frombuffer(digests.buffers()[1], "S16", count=len(digests), offset=16 * digests.offset)
 
 
-def _keys_in(table: pa.Table) -> NDArray[np.uint64]:
+def _keys_in(table: pa.Table) -> Keys:
     return hashes_in(table).view(np.uint64)[::2]
 
 

@@ -12,12 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.dataset import VectorIndex, index_part, joined, keys_of
+from pipeline.dataset import Keys, VectorIndex, index_part, joined, keys_of, positions
 
 MAX_TEXTS = 1 << 21  # of 20 bytes each
 MAX_JOINED = MAX_TEXTS // 8  # as many are forgotten at once at most
-
-Keys = NDArray[np.uint64]
 
 
 class Memory:
@@ -43,19 +41,19 @@ class Memory:
                 self._claims = [other for other in self._claims if other is not claim]
             claim.ended.set()
 
-    def divide(self, claim: Claim, keys: Keys) -> tuple[Keys, list[Claim]]:
-        """Return the keys that are left to a claim, and the claims that have some of the others, in one step."""
+    def divide(self, claim: Claim, keys: Keys) -> list[Claim]:
+        """Let a claim own those of these keys that no part and no claim has, in one step; return the claims that have
+        some of them."""
         with self._lock:
             _, own = self._find(claim.run, keys)
             earlier = []
             for other in self._claims:
-                taken = np.isin(own, other.own) if other.run == claim.run else np.zeros(len(own), bool)
-                if taken.any():
+                if other.run == claim.run and (is_taken := positions(other.own, own) >= 0).any():
                     earlier.append(other)
-                    own = own[~taken]
+                    own = own[~is_taken]
             claim.own = own
             self._claims.append(claim)
-        return own, earlier
+        return earlier
 
     def find_or_leave(self, claim: Claim, keys: Keys) -> list[tuple[VectorIndex, NDArray[np.int64]]]:
         """Return where the texts of these keys are: in indices, at positions; what is nowhere is left to the claim."""
@@ -98,11 +96,11 @@ class Claim:
 
     def claim(self, hashes: Sequence[bytes]) -> NDArray[np.bool_]:
         """Return of each text, given by its content hash, whether it is new: this chunk then embeds it."""
-        keys = keys_of(hashes)
-        distinct = np.unique(keys)
-        own, self._earlier = self._memory.divide(self, distinct)
-        self._others = np.setdiff1d(distinct, own, assume_unique=True)
-        return np.isin(keys, own)
+        keys, text = np.unique(keys_of(hashes), return_inverse=True)
+        self._earlier = self._memory.divide(self, keys)
+        is_own = positions(self.own, keys) >= 0
+        self._others = keys[~is_own]
+        return is_own[text]
 
     def recall(self, closed: AbstractContextManager[object]) -> pa.Table | None:
         """Return the passages of the texts that are not new, as VectorIndex.take does; this chunk embeds what it lacks.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -52,14 +51,14 @@ def find_passages(
     """
     hashes = list(texts)
     embed = partial(_embed, list(texts.values()), config, engine)
-    reused, reused_vectors = _passages_in(known, {digest: text for text, digest in enumerate(hashes)}, config.dim)
+    reused, reused_vectors = _passages_in(known, hashes, np.arange(len(hashes)), config.dim)
     is_known = np.isin(np.arange(len(texts)), reused.column("text").to_numpy())
     missing = np.flatnonzero(~is_known)
     is_new = claim.claim([hashes[text] for text in missing.tolist()])
     made = [embed(missing[is_new])]
-    others = {hashes[text]: text for text in missing[~is_new].tolist()}
-    recalled, recalled_vectors = _passages_in(claim.recall(closed), others, config.dim)
-    if len(lost := np.setdiff1d(missing[~is_new], recalled.column("text").to_numpy())):
+    others = missing[~is_new]
+    recalled, recalled_vectors = _passages_in(claim.recall(closed), hashes, others, config.dim)
+    if len(lost := np.setdiff1d(others, recalled.column("text").to_numpy())):
         made.append(embed(lost))
     return Found(
         columns=pa.concat_tables([*(each.columns for each in made), reused, recalled]),
@@ -95,12 +94,15 @@ def _embed(texts: Sequence[str], config: Config, engine: Engine, numbers: NDArra
     return _Made(columns=passage_table(passages, new), embedded=embedded, why_not=why_not)
 
 
-def _passages_in(table: pa.Table | None, texts: Mapping[bytes, int], dim: int) -> tuple[pa.Table, NDArray[np.float16]]:
-    """Return the passages that a table has of these texts, numbers by content hash, and their vectors."""
+def _passages_in(
+    table: pa.Table | None, hashes: Sequence[bytes], numbers: NDArray[np.int64], dim: int
+) -> tuple[pa.Table, NDArray[np.float16]]:
+    """Return the passages that a table has of the texts with these numbers, and their vectors."""
     if table is None:
         return PASSAGES.empty_table(), np.empty((0, dim), np.float16)
-    at = pc.index_in(table.column("content_hash"), value_set=pa.array(texts, pa.binary(16)))
-    table = table.append_column("text", pa.array(texts.values(), pa.int64()).take(at)).filter(pc.is_valid(at))
+    wanted = pa.array([hashes[text] for text in numbers.tolist()], pa.binary(16))
+    at = pc.index_in(table.column("content_hash"), value_set=wanted)
+    table = table.append_column("text", pa.array(numbers, pa.int64()).take(at)).filter(pc.is_valid(at))
     return table.select(PASSAGES.names), to_numpy(table.column("embedding"))
 
 
@@ -114,7 +116,7 @@ def _rejects(passages: Passages, texts: Sequence[int], embedded: Embedded, max_t
     return why_not
 
 
-@functools.lru_cache(maxsize=2)
+@lru_cache(maxsize=2)
 def tokenizers_of(config: Config) -> tuple[Tokenizer, Tokenizer]:
     """Return the tokenizer of a config's texts, and the one that cuts those that are too long."""
     model = config.model

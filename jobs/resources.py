@@ -20,6 +20,9 @@ HOURS = 60 * MINUTES
 
 DRIVER_APP = "embed-corpus"
 OUTPUT_VOLUME = "embedding-output"
+# Of one output, by the version of its volume. Version 2 has 262,144 files in a folder, version 1 has 500,000 in all:
+# a part may have rejects beside it, and a volume other outputs (modal.com/docs/guide/volumes, 2026-08-22).
+MAX_PARTS = {1: 100_000, 2: 262_144}
 DRIVER_CPUS = 1
 DRIVER_IDLE_S = 10  # that a driver stays after its run
 SERVICE_APP = "vllm-embedding-snapshot"
@@ -45,7 +48,7 @@ def code_digest() -> str:
 weights = modal.Volume.from_name("hf-embedding-cache", create_if_missing=True)
 compiled = modal.Volume.from_name("vllm-jit-cache", create_if_missing=True)
 corpus = modal.Volume.from_name("embedding-corpus", create_if_missing=True)
-output = modal.Volume.from_name(OUTPUT_VOLUME, create_if_missing=True)
+output = modal.Volume.from_name(OUTPUT_VOLUME, create_if_missing=True, version=RENTED.output_version)
 locks = modal.Dict.from_name("embedding-locks", create_if_missing=True)
 attempts = modal.Dict.from_name("embedding-attempts", create_if_missing=True)
 containers = modal.Dict.from_name("embedding-containers", create_if_missing=True)

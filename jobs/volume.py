@@ -25,6 +25,7 @@ class ModalVolume:
 
     def __init__(self, *beside: modal.Volume) -> None:
         self.writing = threading.Lock()
+        self.max_parts = resources.MAX_PARTS[resources.RENTED.output_version]
         self._beside = beside
         self._locks: dict[str, OutputLock] = {}
 

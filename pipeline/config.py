@@ -114,6 +114,7 @@ class ModalConfig:
     usd_per_hour: Amount = 0.0  # of one container with its GPU
     driver_hours: Annotated[float, Meta(gt=0)] = 22.0
     snapshot: bool = True
+    output_version: Literal[1, 2] = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,7 @@ CHANGES_NO_VECTOR: dict[str, Any] = {
     "modal.usd_per_hour": 9.0,
     "modal.driver_hours": 1.0,
     "modal.snapshot": False,
+    "modal.output_version": 1,
 }
 
 

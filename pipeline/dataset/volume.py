@@ -53,6 +53,11 @@ class Volume(Protocol):
         """The lock of all who write."""
         ...
 
+    @property
+    def max_parts(self) -> int | None:
+        """How many parts an output may have here; None where nothing limits them."""
+        ...
+
     def commit(self) -> None:
         """Make what was written durable, and visible elsewhere."""
         ...
@@ -81,6 +86,7 @@ class LocalVolume:
 
     writing: threading.Lock = field(default_factory=threading.Lock)
     holds: list[Hold] = field(default_factory=list)
+    max_parts: int | None = None
 
     def commit(self) -> None:
         """Do nothing."""

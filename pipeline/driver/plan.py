@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -51,6 +52,7 @@ class Plan:
     options: RunOptions
     rest: Iterable[Chunk] = ()  # of a long stream: found as the corpus is read
     n_rest_rows: int = 0  # about
+    n_rest_chunks: int = 0  # about
     bad: Mapping[str, str] = field(default_factory=dict)  # shards that turned out unreadable in `rest` -> why
 
     @property
@@ -84,6 +86,7 @@ def make_plan(
     while n_known < len(bad):  # what is found too late to skip it is known the next time
         n_known = len(bad)
         plan, lines = _survey(root, shards, store, there, config, options, bad)
+    _check_room(plan, store)
     for line in lines:
         note(line)
     return plan
@@ -156,18 +159,31 @@ def _plan(
     salts = {each.shard: stale.checksum for stale in inventory.stale for each in stale.spans}
     made = partial(plan_chunks, corpus, inventory.done(), density, config, size, limit=limit, salts=salts, kinds=kinds)
     plan = Plan(shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=(), options=options)
-    if _is_long(plan, config):
-        found_bad: dict[str, str] = {}
-        rest = made(bad=found_bad)
-        n_rows = rows_about(density, corpus.shards)
-        return replace(
-            plan,
-            chunks=tuple(islice(rest, 1)),
-            rest=rest,
-            n_rest_rows=n_rows if limit is None else min(n_rows, limit),
-            bad=found_bad,
+    if not _is_long(plan, config):
+        return replace(plan, chunks=tuple(made(bad=bad)))
+    found_bad: dict[str, str] = {}
+    rest = made(bad=found_bad)
+    n_rows = min(rows_about(density, corpus.shards), sys.maxsize if limit is None else limit)
+    return replace(
+        plan,
+        chunks=tuple(islice(rest, 1)),
+        rest=rest,
+        n_rest_rows=n_rows,
+        n_rest_chunks=round(n_rows * max(1 / size.rows, density.tokens_per_row / size.tokens)),
+        bad=found_bad,
+    )
+
+
+def _check_room(plan: Plan, store: Store) -> None:
+    """Raise UsageError where an output would have more parts than its volume takes."""
+    most, n_kept = store.volume.max_parts, len(plan.inventory.kept)
+    n_chunks = max(len(plan.chunks), plan.n_rest_chunks)
+    if most is not None and n_kept + n_chunks > most:
+        raise UsageError(
+            f"output {store.root}: expected at most {most:,} parts, as its volume takes no more, found {n_kept:,} and "
+            f"{n_chunks:,} to come; let chunks follow the corpus (run.chunk_tokens = 0), or join the parts there are "
+            "with `embed-corpus compact`"
         )
-    return replace(plan, chunks=tuple(made(bad=bad)))
 
 
 def _is_long(plan: Plan, config: Config) -> bool:

@@ -48,10 +48,14 @@ def rows_about(density: Density, shards: Iterable[Shard]) -> int:
 
 
 def measured_speed(receipts: Iterable[Receipt]) -> float:
-    """Return the tokens a second of the engine that made some parts; 0 where none of them tells."""
-    told = [receipt for receipt in receipts if receipt.engine_s and not receipt.reused_rows]
-    seconds = sum(receipt.engine_s for receipt in told)
-    return sum(receipt.tokens for receipt in told) / seconds if seconds else 0.0
+    """Return the tokens a second of the engine that made some parts; 0 where none of them tells.
+
+    Of a part's tokens the engine had the share of its passages that it embedded.
+    """
+    timed = [receipt for receipt in receipts if receipt.engine_s]
+    seconds = sum(receipt.engine_s for receipt in timed)
+    tokens = sum(receipt.tokens * receipt.engine_texts / max(1, receipt.passages) for receipt in timed)
+    return tokens / seconds if seconds else 0.0
 
 
 def _within(value: float, least: float, most: float) -> float:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.chunk import Density, Shard
+from pipeline.dataset import Store
+from pipeline.dataset.volume import LocalVolume
+from pipeline.driver.plan import make_plan
 from pipeline.driver.rate import assumed_tokens_per_s
 from pipeline.driver.size import MAX_PARTS, MAX_S, MIN_S, ROWS, TEXT_BYTES, VECTOR_BYTES, chunk_size
-from tests.support import local_config
+from pipeline.errors import UsageError
+from tests.support import local_config, texts, write_jsonl
 
 BYTES_PER_TOKEN = 4
 
@@ -74,3 +79,13 @@ def test_a_gpu_that_is_not_measured_is_taken_to_reach_a_share_of_its_peak() -> N
     assert assumed_tokens_per_s("A100-40GB", 2.15e10) == pytest.approx(5805, abs=1)
     assert assumed_tokens_per_s("H100!:2", 2.15e10) == pytest.approx(18400, abs=1)
     assert assumed_tokens_per_s("", 2.15e10) == assumed_tokens_per_s("M5", 1.0) == 0.0
+
+
+def test_more_parts_than_a_volume_takes_are_refused_before_anything_is_embedded(tmp_path: Path) -> None:
+    corpus = write_jsonl(tmp_path / "in.jsonl", texts(60))
+    store = Store(root=tmp_path / "out", volume=LocalVolume(max_parts=3))
+    config = local_config("engine.kind=hashing", "run.chunk_tokens=100")
+    with pytest.raises(UsageError, match=r"at most 3 parts.* found 0 and \d+ to come.*run.chunk_tokens = 0"):
+        make_plan(str(corpus), store, config)
+    assert not store.root.exists()
+    assert len(make_plan(str(corpus), store, local_config("engine.kind=hashing")).chunks) == 1

@@ -157,6 +157,13 @@ class Loopback:
             raise LookupError(f"no volume is named {volume!r}")
         return {path: node.content for path, node in found.head.items() if node.content is not None}
 
+    def volume_version(self, volume: str) -> int:
+        """Return the version that a volume was made with."""
+        found = self._plane.volume_named(volume)
+        if found is None:
+            raise LookupError(f"no volume is named {volume!r}")
+        return found.version
+
     def logs(self) -> str:
         """Return what all containers have printed."""
         return "".join(batch.items[0].data for app in list(self._plane.apps.values()) for batch in app.logs)

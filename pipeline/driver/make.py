@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
@@ -67,8 +68,8 @@ def _embed(
     n_rows = max(sum(chunk.n_rows for chunk in chunks), plan.n_rest_rows)
     if chunks:
         noted = _noted(chain(chunks, plan.rest), outstanding)
-        with Progress(n_rows) as progress:
-            for outcome in fan_out(noted, replace(job, n_rows=n_rows)):
+        with Progress(n_rows) as progress, _ended(fan_out(noted, replace(job, n_rows=n_rows))) as outcomes:
+            for outcome in outcomes:
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                     continue
@@ -81,6 +82,18 @@ def _embed(
         deque(islice(noted, len(chunks) + 1), maxlen=0)  # those that were never asked for; of a stream one tells
     failures += [Failure(chunk="", source=source, error=why) for source, why in plan.bad.items()]
     return list(made.values()), failures, held
+
+
+@contextlib.contextmanager
+def _ended(outcomes: Iterable[Receipt | Failure]) -> Iterator[Iterable[Receipt | Failure]]:
+    """Let a fan-out end before an error leaves: its threads may still write, and the output is let go next."""
+    outcomes = iter(outcomes)
+    try:
+        yield outcomes
+    except Exception as error:
+        if isinstance(outcomes, Generator):
+            outcomes.throw(error)
+        raise
 
 
 def _noted(chunks: Iterable[Chunk], outstanding: dict[str, Chunk]) -> Iterator[Chunk]:

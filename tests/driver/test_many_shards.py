@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
+from pipeline.cli import main
 from pipeline.dataset.footer import RECEIPT_KEY
 from pipeline.dataset.store import Store
 from pipeline.driver.inventory import RunOptions
@@ -118,19 +119,19 @@ def test_a_file_that_went_bad_keeps_its_rows_although_their_part_is_rewritten(tm
 
 
 def test_rows_that_are_carried_over_survive_a_kill_at_any_step(tmp_path: Path) -> None:
-    corpus, start = small_files(tmp_path / "in", 12, 3), tmp_path / "start"
+    corpus, start = small_files(tmp_path / "in", 4, 2), tmp_path / "start"
     hashing_run(corpus.root, start)
-    corpus.delete("0004.parquet")
-    corpus.write("0005.jsonl.gz", texts(3, start=9000))
+    corpus.delete("0001.parquet")
+    corpus.write("0002.jsonl.gz", texts(2, start=9000))
     whole = shutil.copytree(start, tmp_path / "whole")
     steps = crashing_run(corpus.root, whole, None, KEEP).steps
     expected = read_dataset(whole)
     for step in range(len(steps)):
         output = shutil.copytree(start, tmp_path / f"{step}")
         assert crashing_run(corpus.root, output, step, KEEP).killed
-        assert hashing_run(corpus.root, output, KEEP)["embedded_now"] <= 3, steps[step]
+        assert hashing_run(corpus.root, output, KEEP)["embedded_now"] <= 2, steps[step]
         assert read_dataset(output).equals(expected), steps[step]
-        assert embed_corpus("verify", output).returncode == 0, steps[step]
+        assert main(["verify", str(output)]) == 0, steps[step]
 
 
 def test_a_row_that_kills_is_found_among_many_files(tmp_path: Path) -> None:

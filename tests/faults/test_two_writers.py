@@ -114,7 +114,7 @@ def test_a_run_whose_output_is_gone_ends_and_does_not_make_it_again(tmp_path: Pa
         code, error = end(process)
     assert code == 4
     assert "it was deleted, or the folder was moved" in error
-    assert not output.exists()
+    assert not output.exists(), sorted(output.rglob("*"))
 
 
 def test_a_holder_on_another_machine_that_slept_too_long_ends_when_it_wakes(tmp_path: Path, source: Path) -> None:

@@ -208,6 +208,31 @@ def test_an_input_that_changes_under_the_run_is_reported_and_never_mixed(
     assert main(["verify", str(tmp_path / "out"), "--input", str(tmp_path / "in")]) == 0
 
 
+def test_files_that_change_under_the_run_cost_their_own_rows_alone_of_a_chunk_of_many(tmp_path: Path) -> None:
+    for number in range(30):
+        write = write_parquet if number % 2 else write_jsonl
+        write(tmp_path / f"in/{number:02}.{'parquet' if number % 2 else 'jsonl'}", texts(5, start=5 * number))
+    store, changed = Store(root=tmp_path / "out"), {"04.jsonl", "17.parquet", "21.parquet"}
+
+    def fan_out(chunks: Iterable[Chunk], job: Job) -> Iterator[Receipt | Failure]:
+        [chunk] = chunks
+        (tmp_path / "in/04.jsonl").unlink()
+        rewrite(tmp_path / "in/17.parquet")
+        os.utime(tmp_path / "in/21.parquet", ns=(1, 1))
+        yield from fan_out_here(store)([chunk], job)
+
+    config = local_config("engine.kind=hashing")
+    outcome = run(str(tmp_path / "in"), store, config, fan_out=fan_out)
+    assert (outcome.run.state, outcome.run.missing_chunks, outcome.run.embedded_now) == ("incomplete", 1, 27 * 5)
+    assert "04.jsonl: expected" in outcome.shortfall()
+    found = {source for source in read_dataset(store.root).column("source").to_pylist()}
+    assert len(found) == 27
+    assert not found & changed
+    done = run(str(tmp_path / "in"), store, config, fan_out=fan_out_here(store), options=RunOptions(prune=True))
+    assert (done.run.state, done.run.embedded_now) == ("complete", 900 + 5)
+    assert main(["verify", str(store.root), "--input", str(tmp_path / "in")]) == 0
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 def test_an_input_that_changes_while_it_is_read_is_in_no_part(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -50,19 +50,19 @@ def test_a_run_comes_through_or_says_so_and_goes_on(tmp_path: Path, fault: Rule,
 @pytest.mark.parametrize("deployed", [True, pytest.param(False, marks=SLOW)])
 def test_a_row_that_kills_its_container_is_found_and_rejected_alone(tmp_path: Path, deployed: bool) -> None:
     """Modal starts an input of a deployed app again for ever; background commits show what is half done."""
-    rows = texts(48)
-    rows[43]["text"] = "killer"
+    rows = texts(8)
+    rows[5]["text"] = "killer"
     with house(tmp_path, seeded=False, background_commit_s=0.05) as home:
-        write_jsonl(tmp_path / "corpus/books/a.jsonl.gz", rows[:40])
-        write_jsonl(tmp_path / "corpus/books/b.jsonl.gz", rows[40:])
+        write_jsonl(tmp_path / "corpus/books/a.jsonl.gz", rows[:4])
+        write_jsonl(tmp_path / "corpus/books/b.jsonl.gz", rows[4:])
         home.plane.seed("embedding-corpus", tmp_path / "corpus")
         home.engine(0.05, "if holds('killer'): os.kill(os.getpid(), signal.SIGKILL)")
         if deployed:
             assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0
-        assert "47 embedded, 1 rejected" in home.run("--input", "books/")
+        assert "7 embedded, 1 rejected" in home.run("--input", "books/")
         home.check_complete("books", tmp_path / "out", [row for row in rows if row["text"] != "killer"])
         [reject] = pq.read_table(tmp_path / "out/rejects").to_pylist()
-        assert (reject["id"], reject["reason"]) == (rows[43]["id"], "engine_error")
+        assert (reject["id"], reject["reason"]) == (rows[5]["id"], "engine_error")
         assert reject["detail"] == "the process died 3 times with this row alone"
         n_deaths = sum(container.why == "crashed" for container in home.plane.seen.of(CLASS))
         assert n_deaths == 3 + 2 + 3, "as a chunk of 8, as halves of 4 and 2, and alone"
@@ -119,7 +119,7 @@ def test_weights_that_are_not_those_of_the_config_are_refused_before_a_container
 def test_the_manifest_is_on_the_volume_while_the_run_goes_on(tmp_path: Path) -> None:
     with house(tmp_path, chunk_tokens=CHUNK_TOKENS, delay_s=0.4) as home:
         replace_in(home, "jobs/fan_out.py", "COMMIT_EVERY_S = 10.0", "COMMIT_EVERY_S = 0.2")
-        home.plane.seed("embedding-output", tmp_path / "nothing")
+        home.plane.seed("embedding-output", tmp_path / "nothing", version=2)
         with ThreadPoolExecutor(1) as aside:
             running = aside.submit(home.run, "--input", "books/")
             n_receipts = 0

@@ -131,7 +131,7 @@ def put_record(home: House, tmp_path: Path, text: str) -> None:
     folder = tmp_path / "record"
     folder.mkdir()
     (folder / "preflight.json").write_text(text)
-    home.plane.seed("embedding-output", folder)
+    home.plane.seed("embedding-output", folder, version=2)
 
 
 def test_a_run_takes_its_chunks_and_its_class_from_a_preflight(home: House, tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def tree(tmp_path: Path) -> Path:
 )
 def test_what_becomes_of_a_mutant(tree: Path, changed: dict[str, str], expected: str) -> None:
     sound = (tree / "counting.py").read_text()
-    assert judge(tree, msgspec.structs.replace(SOUND, **changed), "", timeout_s=5).startswith(expected)
+    timeout_s = 5 if expected == "HANGS" else 120
+    assert judge(tree, msgspec.structs.replace(SOUND, **changed), "", timeout_s=timeout_s).startswith(expected)
     assert (tree / "counting.py").read_text() == sound
 
 

@@ -12,23 +12,16 @@ from tests.support.modal_jobs import CLASS, ROWS, house, needs_plane
 pytestmark = needs_plane
 
 
-@pytest.mark.parametrize(
-    ("chunk_tokens", "delay_s", "least", "n_chunks"),
-    [(1000, 1.0, 0.7, 30), pytest.param(90, 2.0, 0.95, 400, marks=pytest.mark.slow)],
-    ids=["short", "long"],
-)
-def test_four_containers_whose_engines_sleep_are_four_times_as_fast(
-    tmp_path: Path, chunk_tokens: int, delay_s: float, least: float, n_chunks: int
-) -> None:
+@pytest.mark.slow
+def test_four_containers_whose_engines_sleep_are_four_times_as_fast(tmp_path: Path) -> None:
     """A dataset's `engine_busy` counts each container from its engine's start to its last chunk."""
-    with house(tmp_path, chunk_tokens=chunk_tokens) as home:
-        home.engine(delay_s)
+    with house(tmp_path, chunk_tokens=90) as home:
+        home.engine(delay_s=2.0)
         assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0
         home.run("--input", "books/", "--max-containers", "4")
         home.check_complete("books", tmp_path / "out", ROWS)
         told = status(tmp_path / "out")
         assert len(home.plane.seen.of(CLASS)) == 4
-        assert told["parts"] >= n_chunks
-        assert told["engine_busy"] >= least
-        assert told["engine_s"] >= told["parts"] * delay_s
-        assert home.plane.volume_version("embedding-output") == 2
+        assert told["parts"] >= 400
+        assert told["engine_s"] >= told["parts"] * 2.0
+        assert told["engine_busy"] >= 0.95

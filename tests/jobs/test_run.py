@@ -27,6 +27,7 @@ def test_a_run_gives_the_dataset_of_a_local_run_bit_for_bit(tmp_path: Path) -> N
         printed = home.run("--input", "books/", "--dim", "256")
         assert "complete: books has 3,000 rows, 3,000 embedded" in printed
         home.check_complete("books", tmp_path / "out", ROWS)
+        assert home.plane.volume_version("embedding-output") == 2
         expected = local_run(tmp_path / "corpus/books", tmp_path / "local", HASHING_TOML, "--dim", "256")
         found = read_dataset(tmp_path / "out")
         assert found.schema.field("embedding").type == pa.list_(pa.float16(), 256)

@@ -11,7 +11,7 @@ import msgspec
 from pipeline.commands.asked import config_of, say, settled
 from pipeline.console import in_one_line, note
 from pipeline.dataset import Store, output_folder
-from pipeline.errors import IncompleteError
+from pipeline.errors import DamageError, IncompleteError
 
 
 def plan(options: Namespace) -> None:
@@ -66,9 +66,18 @@ def run(options: Namespace) -> None:
 
 
 def compact(options: Namespace) -> None:
-    """Join the small parts of a dataset."""
+    """Join the small parts of a dataset; raises DamageError in the end for parts that were damaged, and left alone."""
     from pipeline import driver
 
     found = driver.compact(Store(root=Path(options.dataset)))
-    words = f"{found.parts_before:,} parts are {found.parts:,} now" if found.joined else "no part is too small"
-    say(options, msgspec.to_builtins(found), f"{words}: {found.rows:,} rows, no text embedded")
+    became = "{parts_before:,} parts became {parts:,}" if found.joined else "nothing to join in {parts:,} parts"
+    words = became + ": {rows:,} rows, {size_bytes:,} bytes, 0 engine calls"
+    told = msgspec.to_builtins(found)
+    say(options, told, words.format(**told))
+    for damage in found.damaged:
+        note(damage)
+    if found.damaged:
+        raise DamageError(
+            f"dataset {options.dataset}: left {len(found.damaged):,} damaged parts as they are; "
+            "`verify --repair` drops what is damaged, `run` makes it again"
+        )

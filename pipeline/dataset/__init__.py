@@ -1,7 +1,7 @@
 """A dataset: its manifest, its parts, the volume it is kept on, and the transaction that changes it."""
 
 from pipeline.dataset.card import write_card
-from pipeline.dataset.copy import copy_spans
+from pipeline.dataset.copy import check_whole, copy_spans
 from pipeline.dataset.describe import (
     describe_plan,
     describe_run,
@@ -62,6 +62,7 @@ __all__ = [
     "Volume",
     "check_layout",
     "check_ours",
+    "check_whole",
     "copy_spans",
     "count_duplicate_ids",
     "deaths_of",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,16 +22,18 @@ from pipeline.files import file_checksum
 Taken = Sequence[tuple[Receipt, Sequence[ShardSpan]]]  # parts, each with the spans of it that are copied
 
 
-def copy_spans(store: Store, taken: Taken, place: Store) -> Receipt:
+def copy_spans(store: Store, taken: Taken, place: Store, *, keeps_work: bool = False) -> Receipt:
     """Publish one part with these spans of parts of one recipe, in the order given, and return its receipt.
 
-    The parts have their kept columns in the same types. Raises DamageError for one that is not as it was published.
+    The parts have their kept columns in the same types. `keeps_work`: they are copied whole and leave, and the receipt
+    says what the engine did for them, so that its speed stays known; else it says that nothing was embedded.
+    Raises DamageError for a part that is not as it was published.
     """
     spans = [replace(each, salt=receipt.checksum) for receipt, of_part in taken for each in of_part]
     first = taken[0][0]
     tables, rejects = [], []
     for receipt, of_part in taken:
-        _check_whole(store, receipt)
+        check_whole(store, receipt)
         with open_part(store.data_path(receipt.part)) as file:
             tables += _within(file.read(use_threads=False), receipt, of_part)
         if receipt.has_rejects:
@@ -55,20 +58,16 @@ def copy_spans(store: Store, taken: Taken, place: Store) -> Receipt:
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
         kinds=_united([receipt.kinds for receipt, _ in taken]),
-        reused_rows=n_embedded,
-        engine_calls=0,
-        engine_texts=0,
-        engine_s=0.0,
-        engine_ready_at=0.0,
         rejects_checksum="",
         size_bytes=0,
         checksum="",
+        **_work_of({receipt.part: receipt for receipt, _ in taken} if keeps_work else {}, n_embedded),
     )
     return place.publish(copied, table, rejected if n_rejected else None, json.dumps(store.recipe_of(first.part)))
 
 
-def _check_whole(store: Store, receipt: Receipt) -> None:
-    """Raise DamageError for a part with a bit of another value: a copy of it would look sound."""
+def check_whole(store: Store, receipt: Receipt) -> None:
+    """Raise DamageError for a part, or its rejects, with a bit of another value: a copy of it would look sound."""
     files = {store.data_path(receipt.part): receipt.checksum}
     if receipt.has_rejects:
         files[store.rejects_path(receipt.part)] = receipt.rejects_checksum
@@ -91,3 +90,15 @@ def _within(table: pa.Table, receipt: Receipt, spans: Sequence[ShardSpan]) -> li
 def _united(kinds: Sequence[dict[str, list[str]]]) -> dict[str, list[str]]:
     names = dict.fromkeys(name for of_part in kinds for name in of_part)
     return {name: sorted({kind for of_part in kinds for kind in of_part.get(name, ())}) for name in names}
+
+
+def _work_of(by_part: Mapping[str, Receipt], n_copied: int) -> dict[str, Any]:
+    """Return what the receipts of parts say of the engine's work; of no part that all rows were copied."""
+    receipts = by_part.values()
+    return {
+        "reused_rows": sum(receipt.reused_rows for receipt in receipts) if receipts else n_copied,
+        "engine_calls": sum(receipt.engine_calls for receipt in receipts),
+        "engine_texts": sum(receipt.engine_texts for receipt in receipts),
+        "engine_s": sum(receipt.engine_s for receipt in receipts),
+        "engine_ready_at": max((receipt.engine_ready_at for receipt in receipts), default=0.0),
+    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import shutil
 import tempfile
@@ -17,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from pipeline.cli import main
-from pipeline.dataset.footer import RECEIPT_KEY
 from pipeline.dataset.store import Store
 from pipeline.driver.inventory import RunOptions
 from tests.support import by_manifest, embed_corpus, ids, read_dataset, texts, write_jsonl, write_parquet
 from tests.support.crash import crashing_run, hashing_run
+from tests.support.earlier import as_of_earlier_versions
 from tests.support.edits import Corpus
 from tests.support.sabotage import FakedCommand
 
@@ -150,30 +148,6 @@ def test_a_row_that_kills_is_found_among_many_files(tmp_path: Path) -> None:
     [reject] = pq.read_table(output / "rejects").to_pylist()
     assert (reject["id"], reject["source"], reject["row"]) == ("23", "23.jsonl", 0)
     assert embed_corpus("verify", output, "--input", tmp_path / "in").returncode == 0
-
-
-def as_of_earlier_versions(output: Path) -> None:
-    """Write the receipts of a dataset anew, in parts and manifest, as versions did whose parts had one shard each."""
-    changed = {}
-    for path in (output / "data").iterdir():
-        table = pq.read_table(path)
-        metadata = dict(table.schema.metadata)
-        receipt = earlier(json.loads(metadata[RECEIPT_KEY]))
-        metadata[RECEIPT_KEY] = json.dumps(receipt).encode()
-        pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd", write_page_checksum=True)
-        changed[path.name] = receipt | {
-            "size_bytes": path.stat().st_size,
-            "checksum": hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(),
-        }
-    lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
-    lines = [changed[line["part"]] if line["kind"] == "receipt" else line for line in lines]
-    (output / "manifest.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-
-
-def earlier(receipt: dict[str, Any]) -> dict[str, Any]:
-    [each] = receipt.pop("spans")
-    shard = {"source": each["shard"]["source"], "shard_size_bytes": each["shard"]["size_bytes"]}
-    return receipt | shard | {"shard_mtime_ns": each["shard"]["mtime_ns"], "span": each["span"], "last": each["last"]}
 
 
 @pytest.fixture

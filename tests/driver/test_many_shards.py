@@ -18,7 +18,7 @@ from pipeline.cli import main
 from pipeline.dataset.store import Store
 from pipeline.driver.inventory import RunOptions
 from tests.support import by_manifest, embed_corpus, ids, read_dataset, texts, write_jsonl, write_parquet
-from tests.support.crash import crashing_run, hashing_run
+from tests.support.crash import crashing_command, crashing_run, hashing_run
 from tests.support.earlier import as_of_earlier_versions
 from tests.support.edits import Corpus
 from tests.support.sabotage import FakedCommand
@@ -178,7 +178,8 @@ def test_a_dataset_of_an_earlier_version_is_whole_and_costs_nothing(old: tuple[C
 
 
 class ManyFiles(RuleBasedStateMachine):
-    """Random edits of many small files with runs that are killed; who ends sees the dataset of a first run."""
+    """Random edits of many small files, with runs and compactions that are killed; who ends sees the dataset of a first
+    run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,6 +229,22 @@ class ManyFiles(RuleBasedStateMachine):
     @rule(step=st.integers(0, 60), chunk_tokens=st.sampled_from([100, 400, 2000]))
     def run_and_die(self, step: int, chunk_tokens: int) -> None:
         crashing_run(self.corpus.root, self.folder / "out", step, run__chunk_tokens=chunk_tokens)
+
+    @rule(step=st.integers(0, 60))
+    def compact_and_die(self, step: int) -> None:
+        before = by_manifest(self.folder / "out") if self.has_parts() else None
+        crashing_command(self.folder / "out", step, "compact", self.folder / "out")
+        assert before is None or by_manifest(self.folder / "out").equals(before)
+
+    @precondition(lambda self: self.has_parts())
+    @rule()
+    def compact(self) -> None:
+        before = by_manifest(self.folder / "out")
+        assert main(["compact", str(self.folder / "out")]) in (0, 2)  # 2: a run was killed
+        assert by_manifest(self.folder / "out").equals(before)
+
+    def has_parts(self) -> bool:
+        return bool(Store(root=self.folder / "out").read_manifest().receipts)
 
     @rule(chunk_tokens=st.sampled_from([100, 400, 2000]))
     def run_and_look(self, chunk_tokens: int) -> None:

@@ -23,7 +23,7 @@ EXIT_CODES = """exit codes:
   3  incomplete: some chunks did not finish, run again; or every row was rejected
   4  another run holds this output
   5  the output was made with another recipe
-  6  verify found damage
+  6  verify or compact found damage
   7  more rows would be removed than allowed; nothing was changed
   130, 143  stopped by Ctrl-C or SIGTERM; run again
 """
@@ -153,7 +153,7 @@ def _add_dataset_commands(add: Add, as_json: _Parser) -> None:
     verify.add_argument("--input", metavar="P", help="check too that every row of this input is there or rejected")
     verify.add_argument("--repair", action="store_true", help="drop what is damaged, for the next run to make again")
     add("rejects", commands.rejects, "list the rows that could not be embedded, and why", dataset, as_json)
-    add("compact", commands.compact, "join the small parts of a dataset, without an engine", dataset, as_json)
+    add("compact", commands.compact, "join the small parts of a dataset, without engine and input", dataset, as_json)
     narrow = add("slice", commands.slice, "cut a dataset's vectors to fewer components, without an engine", dataset)
     narrow.add_argument("--dim", type=_positive, required=True, help="components of each vector that stay")
     narrow.add_argument(

@@ -8,7 +8,7 @@ PipelineError                 1  unexpected
 │   └── OutputError           3  an output that can no longer be written
 ├── OutputLockedError         4  another run holds this output
 ├── RecipeError               5  the output was made with another recipe
-├── DamageError               6  verify found damage
+├── DamageError               6  verify or compact found damage
 ├── RemovalError              7  more rows would leave than may; nothing was changed
 └── EngineError               1  the engine did not load or broke its contract
     ├── BrokenEngineError     1  the engine went wrong, whatever it is given

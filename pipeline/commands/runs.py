@@ -72,8 +72,8 @@ def compact(options: Namespace) -> None:
     found = driver.compact(Store(root=Path(options.dataset)))
     became = "{parts_before:,} parts became {parts:,}" if found.joined else "nothing to join in {parts:,} parts"
     words = became + ": {rows:,} rows, {size_bytes:,} bytes, 0 engine calls"
-    told = msgspec.to_builtins(found)
-    say(options, told, words.format(**told))
+    table = msgspec.to_builtins(found)
+    say(options, table, words.format(**table))
     for damage in found.damaged:
         note(damage)
     if found.damaged:

@@ -41,7 +41,7 @@ def test_the_commands_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
     lines = [line for line in shell_lines() if line.startswith(".venv/bin/embed-corpus") and "vectors/" not in line]
     commands = [shlex.split(line) for line in lines if " serve " not in line]  # which does not end by itself
     assert [command[1] for command in commands] == [
-        *("plan", "run", "status", "verify", "search", "rejects"),
+        *("plan", "run", "status", "verify", "search", "rejects", "compact"),
         *("run", "slice"),
     ]
     for command in commands:

@@ -230,7 +230,7 @@ def test_what_a_run_has_not_finished_or_nobody_made_is_refused(corpus: Corpus, t
 
 
 def test_parts_that_wait_for_the_swap_of_a_run_stay(corpus: Corpus, tmp_path: Path) -> None:
-    start = of_small_parts(corpus, tmp_path / "start")
+    start = of_small_parts(corpus, tmp_path / "start", chunk_tokens=400)
     path, before = corpus.root / "03.jsonl", (corpus.root / "03.jsonl").stat()
     path.write_text(path.read_text().replace("word", "ward"))  # as long as before
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -99,6 +99,7 @@ def _work_of(by_part: Mapping[str, Receipt], n_copied: int) -> dict[str, Any]:
         "reused_rows": sum(receipt.reused_rows for receipt in receipts) if receipts else n_copied,
         "engine_calls": sum(receipt.engine_calls for receipt in receipts),
         "engine_texts": sum(receipt.engine_texts for receipt in receipts),
+        "engine_tokens": sum(receipt.engine_tokens for receipt in receipts),
         "engine_s": sum(receipt.engine_s for receipt in receipts),
         "engine_ready_at": max((receipt.engine_ready_at for receipt in receipts), default=0.0),
     }

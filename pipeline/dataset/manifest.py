@@ -57,6 +57,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     reused_rows: Count = 0  # whose vectors come from an older part
     engine_calls: Count = 0
     engine_texts: Count = 0
+    engine_tokens: Count = 0  # of the passages that the engine had; 0 in parts of earlier versions
     engine_s: float = 0.0
     engine_ready_at: float = 0.0  # seconds since the epoch
     container: str = ""  # that embedded it, by Modal's id; "" on a machine of one's own

@@ -48,14 +48,15 @@ def rows_about(density: Density, shards: Iterable[Shard]) -> int:
 
 
 def measured_speed(receipts: Iterable[Receipt]) -> float:
-    """Return the tokens a second of the engine that made some parts; 0 where none of them tells.
-
-    Of a part's tokens the engine had the share of its passages that it embedded.
-    """
+    """Return the tokens a second of the engine that made some parts; 0 where none of them tells."""
     timed = [receipt for receipt in receipts if receipt.engine_s]
     seconds = sum(receipt.engine_s for receipt in timed)
-    tokens = sum(receipt.tokens * receipt.engine_texts / max(1, receipt.passages) for receipt in timed)
-    return tokens / seconds if seconds else 0.0
+    return sum(map(_engine_tokens, timed)) / seconds if seconds else 0.0
+
+
+def _engine_tokens(receipt: Receipt) -> float:
+    """Return the tokens that the engine had for a part; of an earlier version, as many as its share of the passages."""
+    return receipt.engine_tokens or receipt.tokens * receipt.engine_texts / max(1, receipt.passages)
 
 
 def _within(value: float, least: float, most: float) -> float:

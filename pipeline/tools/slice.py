@@ -109,6 +109,7 @@ def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
         reused_rows=0,
         engine_calls=0,
         engine_texts=0,
+        engine_tokens=0,
         engine_s=0.0,
         engine_ready_at=0.0,
         size_bytes=0,

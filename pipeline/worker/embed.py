@@ -127,6 +127,7 @@ def embed_rows(
         reused_rows=int(np.count_nonzero(found.is_known[text_of_row])),
         engine_calls=found.calls,
         engine_texts=found.n_embedded,
+        engine_tokens=found.n_tokens,
         engine_s=round(found.seconds, 3),
         **_origin(engine),
     )

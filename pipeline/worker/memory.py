@@ -122,4 +122,4 @@ class Claim:
 def _are_to_join(older: VectorIndex, newer: VectorIndex) -> bool:
     """Whether two neighbours become one: sizes then halve from each to the next, and there are few to search."""
     n_older, n_newer = len(older.keys), len(newer.keys)
-    return n_older < 2 * n_newer and n_older + n_newer <= MAX_JOINED
+    return n_older <= 2 * n_newer and n_older + n_newer <= MAX_JOINED

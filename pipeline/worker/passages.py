@@ -32,6 +32,7 @@ class Found:
     why_not: Mapping[int, Reject]  # by text: those that have no passages
     is_known: NDArray[np.bool_]  # (n_texts,): whether an older part had them
     n_embedded: int  # passages
+    n_tokens: int  # of all passages that the engine had, the refused ones too
     calls: int
     seconds: float
 
@@ -66,6 +67,7 @@ def find_passages(
         why_not={text: why for each in made for text, why in each.why_not.items()},
         is_known=is_known,
         n_embedded=sum(len(each.columns) - len(each.embedded.refused) for each in made),
+        n_tokens=sum(int(np.sum(each.columns.column("n_tokens"), dtype=np.int64)) for each in made),
         calls=sum(each.embedded.calls for each in made),
         seconds=sum(each.embedded.seconds for each in made),
     )

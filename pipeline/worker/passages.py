@@ -91,7 +91,8 @@ def _embed(texts: Sequence[str], config: Config, engine: Engine, numbers: NDArra
         prompt=config.model.document_prompt,
         on_long=config.corpus.on_long,
     )
-    embedded = engine.embed(passages.ids, config.dim)
+    nothing = Embedded(vectors=np.empty((0, config.dim), np.float16))  # for this no chunk waits for the engine's turn
+    embedded = engine.embed(passages.ids, config.dim) if passages.ids else nothing
     why_not = _rejects(passages, new, embedded, config.model.max_tokens)
     return _Made(columns=passage_table(passages, new), embedded=embedded, why_not=why_not)
 

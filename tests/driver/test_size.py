@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.chunk import Density, Shard
-from pipeline.dataset import Store
+from pipeline.chunk import Density, Shard, ShardSpan, Span
+from pipeline.dataset import Receipt, Store
 from pipeline.dataset.volume import LocalVolume
 from pipeline.driver.plan import make_plan
 from pipeline.driver.rate import assumed_tokens_per_s
-from pipeline.driver.size import MAX_PARTS, MAX_S, MIN_S, ROWS, TEXT_BYTES, VECTOR_BYTES, chunk_size
+from pipeline.driver.size import MAX_PARTS, MAX_S, MIN_S, ROWS, TEXT_BYTES, VECTOR_BYTES, chunk_size, measured_speed
 from pipeline.errors import UsageError
 from tests.support import local_config, texts, write_jsonl
 
@@ -73,6 +74,26 @@ def test_a_chunk_keeps_its_bounds(n_rows: int, tokens_per_row: float, tokens_per
 def test_a_config_may_say_the_tokens() -> None:
     config = local_config("engine.kind=hashing", "run.chunk_tokens=77")
     assert chunk_size(config, *corpus_of(10**6, 100), 7200.0).tokens == 77
+
+
+def receipt_of(**of_engine: float) -> Receipt:
+    """Return the receipt of a part of which ten passages of 10,000 tokens have 9,991 tokens in one of them."""
+    span = ShardSpan(shard=Shard(source="a", size_bytes=1, mtime_ns=0), span=Span(row_start=0, row_stop=10), last=True)
+    counts = {"input_rows": 10, "embedded_rows": 10, "rejected_rows": 0, "passages": 10, "truncated": 0}
+    of_part = {"chunk": "c", "part": "p", "has_rejects": False, "fingerprint": "f", "spans": (span,)}
+    return msgspec.convert({**of_part, **counts, "tokens": 10_000, **of_engine}, Receipt)
+
+
+def test_the_speed_of_an_engine_is_that_of_the_tokens_that_it_had() -> None:
+    whole = receipt_of(engine_texts=10, engine_tokens=10_000, engine_s=10.0)
+    long = receipt_of(engine_texts=1, engine_tokens=9_991, engine_s=10.0)
+    refused = receipt_of(engine_texts=9, engine_tokens=10_000, engine_s=10.0)
+    earlier = receipt_of(engine_texts=5, engine_s=10.0)
+    idle = receipt_of()
+    assert measured_speed([whole, idle]) == measured_speed([refused]) == 1000.0
+    assert measured_speed([whole, long]) == pytest.approx(999.55)
+    assert measured_speed([earlier]) == 500.0
+    assert measured_speed([idle]) == 0.0
 
 
 def test_a_gpu_that_is_not_measured_is_taken_to_reach_a_share_of_its_peak() -> None:

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipeline.driver.inventory import RunOptions
-from tests.support import embed_corpus, ids, read_dataset, texts
+from tests.support import HASHING, embed_corpus, ids, read_dataset, status, texts
 from tests.support.crash import crashing_run, hashing_run
 from tests.support.edits import Corpus, Row
 
@@ -69,6 +69,24 @@ def test_equal_texts_of_all_files_and_chunks_are_embedded_once(tmp_path: Path, o
     check_vectors(tmp_path / "out", tmp_path / "each", **settings)
     verified = embed_corpus("verify", tmp_path / "out", "--input", corpus.root)
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_status_counts_each_text_once_and_each_row_that_is_rejected(tmp_path: Path) -> None:
+    chance = random.Random(6)
+    short, long = texts(30), [{"text": f"{i} " + "and on " * 40} for i in range(3)]
+    rows: list[Row] = [{"id": f"{i}", "text": chance.choice([*short, *long])["text"]} for i in range(400)]
+    corpus, output = corpus_of(tmp_path, rows), tmp_path / "out"
+    settings = ("--set", "run.chunk_tokens=300", "--set", "corpus.on_long=reject", "--set", "model.max_tokens=30")
+    done = embed_corpus("run", "--input", corpus.root, "--output", output, *HASHING, *settings)
+    assert done.returncode == 0, done.stderr
+    told = status(output)
+    n_long = sum(row["text"].endswith("and on ") for row in rows)
+    assert told["rejected_by_reason"] == {"too_long": n_long}
+    assert (told["embedded_rows"], told["embedded_now"], told["reused_rows"]) == (400 - n_long, 30, 0)
+    assert told["parts"] > 8
+    again = embed_corpus("run", "--input", corpus.root, "--output", output, *HASHING, *settings)
+    assert again.returncode == 0, again.stderr
+    assert status(output)["embedded_now"] == 0
 
 
 def test_parts_that_wait_for_the_swap_are_taken_from_as_well(tmp_path: Path) -> None:

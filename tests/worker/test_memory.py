@@ -145,6 +145,15 @@ def test_a_text_takes_20_bytes_and_few_indices_are_searched(monkeypatch: pytest.
         assert len(indices) <= 2 * 8 + 9
 
 
+def test_parts_without_a_text_take_no_room() -> None:
+    memory = Memory()
+    for number, names in enumerate(["", "", "abc", "", "", "", "d"]):
+        with memory.claiming("run") as claim:
+            claim.publish(Path(f"{number}"), table_of(*names))
+    [indices] = memory._embedded.values()
+    assert [len(index.keys) for index in indices] == [3, 1]
+
+
 def test_runs_share_the_bound_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.worker.memory, "MAX_TEXTS", 4)
     memory = Memory()

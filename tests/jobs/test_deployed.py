@@ -124,7 +124,7 @@ def test_a_container_that_never_gets_ready_ends_the_run_with_its_last_words(tmp_
         assert home.plane.n_unfinished == 0, "the map was cancelled"
 
 
-@pytest.mark.parametrize(("max_usd", "code"), [(0.3, 3), (100.0, 0)])
+@pytest.mark.parametrize(("max_usd", "code"), [(0.3, 3), pytest.param(100.0, 0, marks=pytest.mark.slow)])
 def test_a_budget_ends_a_run_before_it_is_passed(tmp_path: Path, max_usd: float, code: int) -> None:
     with house(tmp_path, chunk_tokens=500, delay_s=0.5, modal="usd_per_hour = 100.0") as home:
         replace_in(home, "jobs/budget.py", "FIRST_CHUNK_S = 120.0", "FIRST_CHUNK_S = 1.0")

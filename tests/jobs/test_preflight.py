@@ -99,7 +99,7 @@ def test_a_preflight_is_killed_on_its_way_and_goes_on(home: House) -> None:
     assert found["tokens_per_s"] > 0
     assert found["steps"]["snapshot"]["found"]["least_cosine"] > 0.999999
     assert len(found["steps"]["snapshot"]["found"]["with_s"]) == 2
-    assert found["steps"]["crash"]["found"]["n_starts"] == 4
+    assert found["steps"]["crash"]["found"]["n_starts"] >= 4, "as many as it waits for, and those that came meanwhile"
     while any(one.ended_s is None for one in home.plane.seen.of("NeverStarts")):
         time.sleep(0.05)
     listed = json.loads(home.modal("app", "list", "--json").stdout)

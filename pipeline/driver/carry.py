@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 
 from pipeline.chunk import ShardSpan, Taken
-from pipeline.dataset import Receipt, Transaction, copy_spans
+from pipeline.dataset import Receipt, Transaction, check_whole, copy_spans
 from pipeline.driver.inventory import Inventory
-from pipeline.errors import DamageError
 
 
 def carried(inventory: Inventory) -> list[tuple[Receipt, list[ShardSpan]]]:
@@ -27,11 +25,14 @@ def carried(inventory: Inventory) -> list[tuple[Receipt, list[ShardSpan]]]:
 
 
 def carry(inventory: Inventory, change: Transaction) -> list[Receipt]:
-    """Copy these rows into parts of their own and return the receipts."""
+    """Copy these rows into parts of their own and return the receipts.
+
+    Raises DamageError for a part that is not as it was published: nobody can make these rows again, and it would leave.
+    """
     made = []
     for receipt, spans in carried(inventory):
         source = change.staging if receipt.part in inventory.staged else change.store
-        with contextlib.suppress(DamageError):  # a damaged part: its rows are lost already
-            made.append(copy_spans(source, [(receipt, spans)], change.place.without_commits()))
-            change.add(made[-1])
+        check_whole(source, receipt)
+        made.append(copy_spans(source, [(receipt, spans)], change.place.without_commits()))
+        change.add(made[-1])
     return made

@@ -26,7 +26,7 @@ from pipeline.dataset import (
     width_of,
     write_card,
 )
-from pipeline.driver.contents import contents_of, receipts_in
+from pipeline.driver.contents import contents_of
 from pipeline.driver.size import measured_speed, size_of
 from pipeline.errors import DamageError, UsageError
 from pipeline.recipe import fingerprint
@@ -112,8 +112,7 @@ def _at_rest(store: Store) -> _AtRest:
         )
     if dataset is not None and run is not None and run.state != "started":
         staging = store.staging(dataset.fingerprint)
-        staged = [receipt for each in receipts_in(staging, staging.read_manifest()) for receipt in each]
-        are_copies = _rows_of([*staged, *found.unnamed]) <= _rows_of(found.named)
+        are_copies = _rows_of([*contents_of(staging).receipts, *found.unnamed]) <= _rows_of(found.named)
         if are_copies and (run.state == "complete" or not (found.unnamed or staging.root.exists())):
             own = {receipt.part: receipt for receipt in found.named}  # right, where the manifest contradicts itself
             receipts = sorted((manifest.receipts | own).values(), key=_place)

@@ -19,15 +19,20 @@ class Contents:
     unnamed: list[Receipt]  # of the other parts of ours
 
     @property
+    def receipts(self) -> list[Receipt]:
+        """Of all parts."""
+        return [*self.named, *self.unnamed]
+
+    @property
     def roots(self) -> set[str]:
         """Keys of the folders that sources are below."""
-        return {receipt.root for receipt in (*self.named, *self.unnamed)}
+        return {receipt.root for receipt in self.receipts}
 
 
 def contents_of(store: Store) -> Contents:
     """Read the manifest of an output, and the footers of parts that it does not name."""
     manifest = store.read_manifest()
-    named, unnamed = receipts_in(store, manifest)
+    named, unnamed = _receipts_in(store, manifest)
     return Contents(manifest=manifest, named=named, unnamed=unnamed)
 
 
@@ -47,7 +52,7 @@ def kept_dtype(config: Config, store: Store, *, rebuild: bool = False) -> Dtype 
     return next(staged, None)
 
 
-def receipts_in(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receipt]]:
+def _receipts_in(store: Store, manifest: Manifest) -> tuple[list[Receipt], list[Receipt]]:
     """Return the receipts of the parts in a folder: those that its manifest names, then the others'.
 
     Where the manifest contradicts itself, it is the part that says what it is.

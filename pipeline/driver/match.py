@@ -11,7 +11,7 @@ from pipeline.chunk import Shard, ShardSpan, gaps
 from pipeline.config import Config, portable, to_tables
 from pipeline.corpus import Corpus, folders_below, root_key
 from pipeline.dataset import Dataset, Manifest, Receipt, Store
-from pipeline.driver.contents import Contents, receipts_in
+from pipeline.driver.contents import Contents, contents_of
 from pipeline.driver.inventory import Inventory, RunOptions, disjoint, spans_of
 from pipeline.errors import RecipeError, UsageError
 from pipeline.recipe import column_settings, fingerprint, has_columns_of, recipe
@@ -37,11 +37,10 @@ def take_inventory(
             "--rebuild: expected it without --keep-missing, as rows of files that are gone cannot be made again"
         )
     if not options.rebuild:
-        _check_recipe(store, dataset, manifest, [*found.named, *found.unnamed])
-    staging = store.staging(dataset.fingerprint)
-    staged = [receipt for each in receipts_in(staging, staging.read_manifest()) for receipt in each]
+        _check_recipe(store, dataset, manifest, found.receipts)
+    staged = contents_of(store.staging(dataset.fingerprint)).receipts
     waiting = frozenset(receipt.part for receipt in staged)
-    receipts = [*found.named, *found.unnamed, *staged]
+    receipts = [*found.receipts, *staged]
     here = root_key(corpus.root)
     match = _Match(
         manifest=manifest,

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from pipeline.cli import main
 from pipeline.dataset.store import Store
 from pipeline.driver.inventory import RunOptions
+from pipeline.errors import DamageError
 from tests.support import by_manifest, embed_corpus, ids, read_dataset, texts, write_jsonl, write_parquet
 from tests.support.crash import crashing_command, crashing_run, hashing_run
 from tests.support.earlier import as_of_earlier_versions
@@ -102,6 +103,20 @@ def test_rows_of_a_file_that_is_gone_stay_although_their_part_is_rewritten(tmp_p
     told = hashing_run(corpus.root, output)
     assert (told["embedded_now"], told["removed_rows"]) == (0, 5)
     check(corpus, output, tmp_path / "new")
+
+
+def test_rows_of_a_file_that_is_gone_never_leave_with_a_damaged_part(tmp_path: Path) -> None:
+    corpus, output = small_files(tmp_path / "in", 6, 5), tmp_path / "out"
+    hashing_run(corpus.root, output)
+    corpus.delete("0001.parquet")
+    corpus.write("0002.jsonl.gz", texts(5, start=9000))
+    [path] = (output / "data").iterdir()
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match="expected the bytes that were published"):
+        hashing_run(corpus.root, output, KEEP)
+    assert path.read_bytes() == data
 
 
 def test_a_file_that_went_bad_keeps_its_rows_although_their_part_is_rewritten(tmp_path: Path) -> None:

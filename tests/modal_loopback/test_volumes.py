@@ -66,11 +66,15 @@ answer = [a.reload_while_open.remote("/desk/a.txt"),
     ]
 
 
-def test_failed_commit_raises_and_publishes_nothing(plane: Loopback, ask: Ask) -> None:
-    plane.faults.add(FailCommit(on="desk", message="no space on the volume"))
-    answer = ask(
-        DESKS
-        + """
+def test_failed_commit_raises_and_publishes_nothing(tmp_path: Path) -> None:
+    # Nothing may commit in the background: it would publish what the failed commit left.
+    settings = Settings(background_commit_s=None, secrets={"key": {"KEY": ""}})
+    with Loopback(tmp_path, settings=settings) as plane, asking(plane) as ask:
+        modal(plane, "deploy", f"{APPS}/work.py")
+        plane.faults.add(FailCommit(on="desk", message="no space on the volume"))
+        answer = ask(
+            DESKS
+            + """
 a.write.remote("/desk/lost.txt", "one")
 try:
     answer = a.commit.remote()
@@ -79,9 +83,9 @@ except RuntimeError as error:
 answer = [answer, Desk(name="fresh").read.remote("/desk/lost.txt")]
 a.commit.remote()
 answer.append(Desk(name="fresher").read.remote("/desk/lost.txt"))
-""",
-    )
-    assert answer == ["no space on the volume", None, "one"]
+"""
+        )
+        assert answer == ["no space on the volume", None, "one"]
 
 
 def test_commits_of_two_containers_are_merged_file_by_file(tmp_path: Path) -> None:

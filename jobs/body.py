@@ -56,6 +56,7 @@ class ServiceBody:
             self.start.move_to(here.made_by())
         else:
             self._load(sleep=False)
+        self.announced.watch(lambda: self.start.n_under_way)
         threading.Thread(target=self._announce, name="announce", daemon=True).start()
 
     @modal.method()

@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import msgspec
 
 from jobs import resources
 
-BEAT_S = 10.0
+BEAT_S = 5.0
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     ready_at: float = 0.0
     seen_at: float
     ended_at: float = 0.0
+    tokens_under_way: int = 0  # that its engine is through with, of chunks in progress
     idle_since: float = 0.0  # that no call is in progress; 0 while one is, and before the first
     outputs: tuple[str, ...] = ()  # that it worked for, in the order of its first calls
     error: str = ""  # why its engine did not load
@@ -48,6 +49,7 @@ class Announced:
         self._writing = threading.Lock()
         self._ending = threading.Event()
         self._n_calls = 0
+        self._under_way: Callable[[], int] = int
         self.update()
         self._beats = threading.Thread(target=self._beat, name="record", daemon=True)
         self._beats.start()
@@ -63,6 +65,10 @@ class Announced:
             self._record = msgspec.structs.replace(self._record, seen_at=time.time(), **changes)
             with contextlib.suppress(modal.exception.Error, OSError):
                 resources.containers.put(self._record.task, msgspec.to_builtins(self._record))
+
+    def watch(self, under_way: Callable[[], int]) -> None:
+        """Let each beat say how many tokens the engine is through with, of chunks in progress."""
+        self._under_way = under_way
 
     def works_for(self, output: str) -> None:
         """Add an output to those that it worked for."""
@@ -97,7 +103,7 @@ class Announced:
 
     def _beat(self) -> None:
         while not self._ending.wait(BEAT_S):
-            self.update()
+            self.update(tokens_under_way=self._under_way())
 
 
 def process_started_at() -> float:

@@ -18,7 +18,7 @@ from jobs.pool import choose_pool, idle_s, usd_per_s
 from jobs.rate import found_rate, paced
 from jobs.request import Request, check_code, configured, find_input
 from jobs.volume import ModalVolume
-from pipeline.console import keep_notes
+from pipeline.console import keep_notes, screen
 from pipeline.dataset import Store
 from pipeline.driver import estimate, make_plan, run, saying
 from pipeline.errors import IncompleteError, PipelineError, UsageError
@@ -72,7 +72,7 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
     store = Store(root=resources.OUTPUT / request.output, volume=volume)
     until = began_at + config.modal.driver_hours * resources.HOURS
     gpu = request.gpu or config.modal.gpu
-    with _first_call(request, began_at) as run_began_at:
+    with _first_call(request, began_at) as run_began_at, screen() as board:
         meter = ContainerMeter(
             began_at=run_began_at,
             output=request.output,
@@ -80,6 +80,7 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
             gpu=gpu,
             usd_per_hour=config.modal.usd_per_hour,
         )
+        board.watch(meter.work)
         budget = Budget(
             max_usd=request.max_usd,
             meter=meter,

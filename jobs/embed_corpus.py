@@ -121,7 +121,12 @@ def main(  # noqa: PLR0913  the flags of `modal run`
         note(f"skipped {source}")
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])
-    print(in_one_line(describe_plan(report) if dry_run else describe_run(report, output=request.output)))
+    fetch = f"modal volume get {resources.OUTPUT_VOLUME} {request.output}"
+    ended = (
+        [describe_plan(report)] if dry_run else describe_run(report, request.output, next_steps=[fetch], rented=True)
+    )
+    for line in ended:
+        print(in_one_line(line))
 
 
 @contextmanager

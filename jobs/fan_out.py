@@ -109,11 +109,10 @@ def fan_out_to_containers(
     """Return a fan-out over the service, whose `pool` is looked for once there are chunks.
 
     No chunk is handed out from `until` on, in seconds since the epoch, nor above the budget. On the way it commits the
-    manifest and reports progress. Raises OutputLockedError when the lock is lost.
+    manifest. Raises OutputLockedError when the lock is lost.
     """
 
     def fan_out(chunks: Iterable[Chunk], job: Job) -> Iterator[Receipt | Failure]:
-        rows, tokens = 0, 0
         committed_at = time.monotonic()
         found = pool()
         print(f"about {job.n_rows:,} rows for {found.in_words}")
@@ -127,9 +126,6 @@ def fan_out_to_containers(
         at_start = MAX_FAILURES_AT_START
         for outcome in dispatch(chunks, job, store, containers, may_go_on=may_go_on, max_failures_at_start=at_start):
             yield outcome
-            if isinstance(outcome, Receipt):
-                rows, tokens = rows + outcome.input_rows, tokens + outcome.tokens
-            lock.report_progress(rows=rows, n_rows=job.n_rows, tokens=tokens)
             lock.check_held()
             if time.monotonic() - committed_at > COMMIT_EVERY_S:
                 store.commit()

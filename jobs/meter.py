@@ -12,6 +12,7 @@ import modal
 
 from jobs import resources
 from jobs.containers import BEAT_S, ContainerRecord, containers_since
+from pipeline.console import Work
 from pipeline.driver import NONPREEMPTIBLE, container_usd_per_s, is_listed
 
 READ_EVERY_S = 5.0
@@ -56,6 +57,17 @@ class ContainerMeter:
         of_driver = (max(0.0, now - self.began_at) + resources.DRIVER_IDLE_S) * DRIVER_USD_PER_S
         return of_driver + sum(self._usd(record, now) for record in self._records if self._is_ours(record))
 
+    def work(self) -> Work:
+        """Return what the engines of the run are at, as their containers said last, and what the run costs."""
+        spent_usd, now = self.spent_usd(), self.clock()
+        ours = [each for each in self._records if self._is_ours(each) and self._ends_at(each, now) >= now]
+        return Work(
+            ready_at=min((each.ready_at for each in ours if each.ready_at), default=0.0),
+            tokens=sum(each.tokens_under_way for each in ours),
+            spent_usd=spent_usd,
+            usd_per_s=DRIVER_USD_PER_S + sum(self._usd_per_s(each) for each in ours),
+        )
+
     def _is_ours(self, record: ContainerRecord) -> bool:
         if record.outputs:
             return self.output in record.outputs and not 0 < record.idle_since <= self.began_at
@@ -64,10 +76,12 @@ class ContainerMeter:
 
     def _usd(self, record: ContainerRecord, now: float) -> float:
         seconds = max(0.0, self._ends_at(record, now) - max(record.started_at, self.began_at))
+        return seconds * self._usd_per_s(record)
+
+    def _usd_per_s(self, record: ContainerRecord) -> float:
         if self.usd_per_hour:
-            return seconds / 3600 * self.usd_per_hour
-        gpu = self._gpu_of(record)
-        return seconds * container_usd_per_s(gpu, n_cpus=record.n_cpus, memory_gib=record.memory_gib)
+            return self.usd_per_hour / 3600
+        return container_usd_per_s(self._gpu_of(record), n_cpus=record.n_cpus, memory_gib=record.memory_gib)
 
     def _gpu_of(self, record: ContainerRecord) -> str:
         """Return the GPU that is paid for: what the run asked for, where a container found one that has no price."""

@@ -64,4 +64,4 @@ def _describe(output: str, report: dict[str, Any]) -> str:
         return f"{output}: left alone: {report['error']}"
     if report["exit_code"]:
         return f"{output}: failed: {report['error']}"
-    return describe_run(report, output=output)
+    return "; ".join(describe_run(report, output, rented=True))

@@ -16,6 +16,7 @@ import msgspec
 
 from jobs import resources
 from pipeline.chunk import Chunk
+from pipeline.console import Progress
 from pipeline.dataset import BEAT_S, STALE_S, Attempt, heartbeat
 from pipeline.errors import OutputLockedError
 
@@ -42,6 +43,11 @@ class ModalVolume:
         """Keep other runs out of an output; raises OutputLockedError naming the holder."""
         return self.lock(root).hold()
 
+    def is_held(self, root: Path) -> bool:
+        """Whether a run holds an output: there is an entry that was touched lately."""
+        entry = resources.locks.get(_name(root))
+        return entry is not None and abs(time.time() - entry["beat_at"]) < STALE_S
+
     def lock(self, root: Path) -> OutputLock:
         """Return the lock of an output, which says whether it is still held and shows others how far a run is."""
         output = _name(root)
@@ -56,6 +62,14 @@ class ModalVolume:
     def attempts(self, root: Path) -> DictAttempts:
         """Return the attempts on the chunks of an output."""
         return DictAttempts(_name(root))
+
+    def show(self, root: Path, progress: Progress | None) -> None:
+        """Show others how far the run is that holds an output, from the next beat on."""
+        self.lock(root).show(progress)
+
+    def shown(self, root: Path) -> Progress | None:
+        """Return how far the run of an output was at its last beat."""
+        return progress_in(resources.locks.get(_name(root)))
 
 
 class DictAttempts:
@@ -90,7 +104,7 @@ class OutputLock:
         self._owner = modal.current_function_call_id() or uuid.uuid4().hex
         self._container = os.environ.get("MODAL_TASK_ID", "")
         self._claim = ""  # an entry of its own, where a dead holder was taken over
-        self._progress: dict[str, int] = {}
+        self._progress: Progress | None = None
         self._beating = threading.Lock()
         self._holds = self._lost = False
         self._beat_at = 0.0  # in seconds since the epoch: a clock that goes on while a container is frozen
@@ -123,12 +137,13 @@ class OutputLock:
         """Ask whether the entry of the output is that of this call in this container."""
         return self._is(resources.locks.get(self._output))
 
-    def report_progress(self, *, rows: int, n_rows: int, tokens: int) -> None:
+    def show(self, progress: Progress | None) -> None:
         """Show how far the run is to those who watch it, from the next beat on."""
-        self._progress = {"rows": rows, "n_rows": n_rows, "tokens": tokens}
+        self._progress = progress
 
-    def _entry(self) -> dict[str, str | float]:
-        return {"owner": self._owner, "container": self._container, "beat_at": time.time(), **self._progress}
+    def _entry(self) -> dict[str, Any]:
+        shown = msgspec.to_builtins(self._progress)
+        return {"owner": self._owner, "container": self._container, "beat_at": time.time(), "progress": shown}
 
     def _is(self, held: Any) -> bool:
         return held is not None and (held["owner"], held.get("container", "")) == (self._owner, self._container)
@@ -163,6 +178,13 @@ class OutputLock:
                     self._lost = True
             except (modal.exception.Error, OSError):  # the next beat may come through; others wait STALE_S for one
                 self._lost = abs(time.time() - self._beat_at) > STALE_S - 2 * BEAT_S
+
+
+def progress_in(entry: dict[str, Any] | None) -> Progress | None:
+    """Return how far a run is by the entry of its output; None where it does not say, or is of another version."""
+    with contextlib.suppress(msgspec.ValidationError):
+        return msgspec.convert((entry or {}).get("progress"), Progress | None)
+    return None
 
 
 def _name(root: Path) -> str:

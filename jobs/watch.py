@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import modal
-from tqdm import tqdm
+import msgspec
 
 from jobs import resources
 from jobs.containers import containers_since
+from jobs.volume import progress_in
+from pipeline.console import LOADING, Progress, repeating, screen_on_stderr
 
-EVERY_S = 2.0
+ASK_EVERY_S = 2.0
+TICK_S = 1.0
 
 
 def watch(call: modal.FunctionCall[dict[str, Any]], output: str) -> dict[str, Any]:
@@ -20,39 +25,62 @@ def watch(call: modal.FunctionCall[dict[str, Any]], output: str) -> dict[str, An
 
     Ctrl-C ends the watching, and says how the run itself is stopped.
     """
-    began_at = time.time()
     print(f"embedding into {output} as call {call.object_id}, which goes on when this terminal closes")
     print(f"  {call.get_dashboard_url()}")
     print(f"  modal app logs {resources.DRIVER_APP}; of the engine: modal app logs {resources.SERVICE_APP}", flush=True)
     try:
-        with tqdm(unit=" rows", disable=None) as bar:
+        with watching(output) as view:
             while True:
                 try:
-                    report = call.get(timeout=EVERY_S)
+                    report = call.get(timeout=ASK_EVERY_S)
                 except TimeoutError:
-                    _show(bar, resources.locks.get(output) or {}, began_at, output)
+                    view.ask()
                     continue
                 if "goes_on_as" not in report:
                     return report
                 call = modal.FunctionCall.from_id(report["goes_on_as"])
     except KeyboardInterrupt:
         stop = f"python -c 'import modal; modal.FunctionCall.from_id(\"{call.object_id}\").cancel()'"
-        print(f"\nthe run goes on, and costs money; this stops it: {stop}", file=sys.stderr)
+        print(f"the run goes on, and costs money; this stops it:\n  {stop}", file=sys.stderr)
         raise
 
 
-def _show(bar: Any, entry: dict[str, Any], began_at: float, output: str) -> None:
-    bar.total = entry.get("n_rows")
-    state = f"{entry.get('tokens', 0):,} tokens" if entry.get("rows") else _start_in_words(began_at, output)
-    bar.set_postfix_str(state, refresh=False)
-    bar.update(entry.get("rows", 0) - bar.n)
+class View:
+    """What is known in this terminal of the run of an output."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._began_at = time.time()
+        self._seen = Progress(phase="starting the driver", phase_at=self._began_at)
+        self._asked_at = self._began_at
+
+    def ask(self) -> None:
+        """Ask how far the run is."""
+        found = progress_in(resources.locks.get(self._output))
+        if found is not None and found.phase == LOADING:
+            found = msgspec.structs.replace(found, phase=_start_in_words(self._began_at, self._output))
+        self._seen, self._asked_at = found or self._seen, time.time()
+
+    def look(self) -> Progress:
+        """Return how far the run is now, as far as its clock goes on since it was asked for."""
+        since_s = time.time() - self._asked_at
+        at = self._seen.at + since_s if self._seen.at else time.time()
+        return msgspec.structs.replace(self._seen, at=at)
+
+
+@contextlib.contextmanager
+def watching(output: str) -> Iterator[View]:
+    """Show on stderr what a view of an output sees, every second."""
+    view = View(output)
+    with screen_on_stderr() as shown, repeating(lambda: shown.show(view.look()), TICK_S, "watch"):
+        shown.show(view.look())
+        yield view
 
 
 def _start_in_words(began_at: float, output: str) -> str:
     """Return what the newest container does that may work for the output."""
     records = [one for one in containers_since(began_at) if not one.outputs or output in one.outputs]
     if not records:
-        return "planning"
+        return "waiting for a container"
     newest = max(records, key=lambda record: record.started_at)
-    done = "ready for" if newest.ready_at else "loading the model for"
-    return f"{newest.gpu or 'a container'} {done} {time.time() - (newest.ready_at or newest.started_at):.0f} s"
+    return f"{LOADING} on {newest.gpu or 'a container without a GPU'}"

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         return _fail(options, error, str(error), error.exit_code)
     except Stopped as stop:
-        os.write(terminal, f"embed-corpus: stopped by {stop}; run the same command again to go on from here\n".encode())
+        os.write(terminal, f"embed-corpus: stopped by {stop}{stop.left}\n".encode())
         os._exit(stop.exit_code)  # now: a thread that still embeds would hold up an orderly exit
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -148,7 +148,8 @@ def _add_dataset_commands(add: Add, as_json: _Parser) -> None:
     """Add the commands on a dataset."""
     dataset = _Parser(add_help=False)
     dataset.add_argument("dataset", metavar="D", help="the output folder of a run")
-    add("status", commands.status, "tell what a dataset holds and how its last run went", dataset, as_json)
+    status = add("status", commands.status, "tell what a dataset holds and how its last run went", dataset, as_json)
+    status.add_argument("--watch", action="store_true", help="show how far a run is until it ends")
     verify = add("verify", commands.verify, "check every file of a dataset against its manifest", dataset, as_json)
     verify.add_argument("--input", metavar="P", help="check too that every row of this input is there or rejected")
     verify.add_argument("--repair", action="store_true", help="drop what is damaged, for the next run to make again")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +42,17 @@ def settled(asked: Config, device: Device, output: Store, *, rebuild: bool = Fal
     from pipeline.model import settle_dtype
 
     return settle_dtype(asked, device, kept=kept_dtype(asked, output, rebuild=rebuild))
+
+
+def typed(arguments: Sequence[str]) -> str:
+    """Return what was typed to start this command, from `sys.argv`, so that it can be typed again."""
+    program, *others = arguments
+    name = Path(program).name
+    if name == "__main__.py":
+        return shlex.join(["python", "-m", "pipeline", *others])
+    found = shutil.which(name)
+    is_known = found is not None and Path(found).resolve() == Path(program).resolve()
+    return shlex.join([name if is_known else os.path.relpath(program), *others])
 
 
 def say(options: Namespace, found: Any, words: str) -> None:

@@ -5,23 +5,43 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.commands.asked import path_of, say
-from pipeline.console import in_one_line, note
+from pipeline.console import in_one_line, note, screen_on_stderr
 from pipeline.dataset import Manifest, Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
 
+LOOK_EVERY_S = 0.5
+
 
 def status(options: Namespace) -> None:
-    """Tell what a dataset holds."""
+    """Tell what a dataset holds, and what its run is at; with `--watch` as long as one is at work."""
     from pipeline import dataset
 
     store = Store(root=Path(options.dataset))
-    found = dataset.status(store, dataset.open_dataset(store))
-    say(options, found, "\n".join(f"{name:<20}{in_one_line(str(value))}" for name, value in found.items()))
+    manifest = dataset.open_dataset(store)
+    if options.watch:
+        _watch(store)
+        manifest = dataset.open_dataset(store)
+    found = dataset.status(store, manifest)
+    run = msgspec.to_builtins(manifest.run) if manifest.run else {}
+    words = dataset.describe_status(found, run, store.volume.shown(store.root))
+    say(options, found, "\n".join(map(in_one_line, words)))
+
+
+def _watch(store: Store) -> None:
+    """Show how far the run of a dataset is until it ends."""
+    with screen_on_stderr() as shown:
+        while store.is_locked():
+            if (progress := store.volume.shown(store.root)) is not None:
+                shown.show(progress)
+            time.sleep(LOOK_EVERY_S)
 
 
 def verify(options: Namespace) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from pipeline.commands.asked import config_of, say, settled
-from pipeline.console import in_one_line, note
+from pipeline.commands.asked import config_of, say, settled, typed
+from pipeline.console import READING, in_one_line, note, screen
 from pipeline.dataset import Store, output_folder
 from pipeline.errors import DamageError, IncompleteError
+
+if TYPE_CHECKING:
+    from pipeline.driver import Outcome
 
 
 def plan(options: Namespace) -> None:
@@ -29,8 +35,33 @@ def plan(options: Namespace) -> None:
 
 def run(options: Namespace) -> None:
     """Make the output reflect the input; raises IncompleteError when it does not."""
-    from pipeline import driver
+    with screen(typed(sys.argv)) as board:
+        board.enter(READING)
+        outcome = _run(options)
     from pipeline.dataset import describe_run
+
+    sums = outcome.totals
+    for source in outcome.run.skipped_files:
+        note(f"skipped {source}")
+    place = shlex.quote(options.output)
+    steps = (
+        ()
+        if outcome.run.missing_chunks
+        else (f'embed-corpus search {place} "your words"', f"embed-corpus verify {place}")
+    )
+    for line in describe_run(sums | msgspec.to_builtins(outcome.run), options.output, next_steps=steps):
+        print(in_one_line(line))
+    if shortfall := outcome.shortfall():
+        raise IncompleteError(f"output {options.output}: {shortfall}")
+    if options.strict and sums["rejected_rows"]:
+        raise IncompleteError(
+            f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
+            "rejected; `embed-corpus rejects` lists them"
+        )
+
+
+def _run(options: Namespace) -> Outcome:
+    from pipeline import driver
     from pipeline.driver import RunOptions, fan_out_here, saying
     from pipeline.model import describe_dtype, this_device
 
@@ -38,7 +69,7 @@ def run(options: Namespace) -> None:
     config = settled(asked, device, store, rebuild=options.rebuild)
     if config.model.licence_notice:
         note(config.model.licence_notice)
-    outcome = driver.run(
+    return driver.run(
         options.input,
         store,
         config,
@@ -52,17 +83,6 @@ def run(options: Namespace) -> None:
             prune=options.prune,
         ),
     )
-    record, sums = outcome.run, outcome.totals
-    for source in record.skipped_files:
-        note(f"skipped {source}")
-    print(in_one_line(describe_run(sums | msgspec.to_builtins(record))))
-    if shortfall := outcome.shortfall():
-        raise IncompleteError(f"output {options.output}: {shortfall}")
-    if options.strict and sums["rejected_rows"]:
-        raise IncompleteError(
-            f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
-            "rejected; `embed-corpus rejects` lists them"
-        )
 
 
 def compact(options: Namespace) -> None:

@@ -4,7 +4,6 @@ from pipeline.dataset.card import write_card
 from pipeline.dataset.copy import check_whole, copy_spans
 from pipeline.dataset.describe import (
     describe_plan,
-    describe_run,
     open_dataset,
     read_dataset,
     status,
@@ -26,7 +25,7 @@ from pipeline.dataset.index import (
 )
 from pipeline.dataset.layout import TRASH, check_layout
 from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, heartbeat
-from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, parse_receipt, totals
+from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, fold, parse_receipt, totals
 from pipeline.dataset.ours import (
     check_ours,
     discard,
@@ -41,6 +40,7 @@ from pipeline.dataset.rejects import describe_reject, iter_rejects
 from pipeline.dataset.store import Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
 from pipeline.dataset.volume import Attempt, Attempts, Volume, deaths_of
+from pipeline.dataset.words import describe_run, describe_status
 
 __all__ = [
     "BEAT_S",
@@ -69,9 +69,11 @@ __all__ = [
     "describe_plan",
     "describe_reject",
     "describe_run",
+    "describe_status",
     "discard",
     "discard_file",
     "first_entries",
+    "fold",
     "foreign_files",
     "hashes_in",
     "heartbeat",

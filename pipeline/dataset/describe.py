@@ -1,4 +1,4 @@
-"""What a dataset holds, what a run would take and how one went: as objects and in words."""
+"""What a dataset holds: its manifest, and the object of `status --json`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,8 @@ from pipeline.errors import DamageError, UsageError
 from pipeline.schema import MAX_DIM, dim_of
 
 PLAN = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
-RUN = (
-    "{state}: {has}{input_rows:,} rows, {embedded_rows:,} embedded, {rejected_rows:,} rejected{why}, {parts:,} parts, "
-    "{tokens:,} tokens{cut}; this run {did} in {wall_s:,.1f} s{end}"
-)
 MAX_SWAPS = 8  # that one reader meets
 T = TypeVar("T")
-DID = {
-    "embedded_now": "embedded {:,} texts",
-    "kept_rows": "kept {:,} rows",
-    "reused_rows": "reused {:,}",
-    "removed_rows": "removed {:,}",
-}
 
 
 def open_dataset(store: Store) -> Manifest:
@@ -83,39 +73,17 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
     return PLAN.format(**plan) + takes + removes
 
 
-def describe_run(run: Mapping[str, Any], *, output: str = "") -> str:
-    """Return in words how a run ended, from its record and the sums over the dataset.
-
-    Where an output is named, it is one on rented machines: the words name it, and its price instead of the engine's
-    share of the time.
-    """
-    did = ", ".join(words.format(run[name]) for name, words in DID.items() if run[name] or name == "embedded_now")
-    busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
-    end = f" for ${run['cost_usd']:,.2f}" if output else busy
-    why = ", ".join(f"{n:,} {reason}" for reason, n in run["rejected_by_reason"].items())
-    return RUN.format(
-        has=f"{output} has " if output else "",
-        why=f" ({why})" if why else "",
-        cut=f", {_share(run['truncated'], run['passages'])} truncated" if run["truncated"] else "",
-        did=did,
-        end=end,
-        **run,
-    )
-
-
-def _share(part: int, whole: int) -> str:
-    """Return a share of passages in words; one that is not zero never reads as zero."""
-    return "under 0.1%" if part / whole < 0.0005 else f"{part / whole:.1%}"
-
-
 def status(store: Store, manifest: Manifest) -> dict[str, Any]:
     """Return the object of `status --json`."""
     dataset, run = manifest.dataset, manifest.run
     recipe = dataset.recipe if dataset else {}
+    sums = totals(manifest.receipts.values())
     state = "complete" if run is not None and run.state == "complete" else "incomplete"
     return {
+        "path": str(store.root),
         "state": "running" if store.is_locked() else state,
-        **totals(manifest.receipts.values()),
+        **sums,
+        "planned_rows": max(run.planned_rows if run else 0, sums["input_rows"]),
         "dim": recipe.get("run.dim"),
         "model": recipe.get("model.name"),
         "revision": recipe.get("model.revision"),

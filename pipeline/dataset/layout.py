@@ -12,6 +12,7 @@ from pipeline.files import kind_of, names_in
 
 NEXT = ".next"  # below the output: what waits for the swap, a folder for each recipe
 TRASH = ".trash"  # below the output: what a repair dropped
+PROGRESS = ".progress"  # below the output: how far its run is, or was when it was stopped
 ATTEMPTS = ".attempts"  # below the output: a file for each chunk that is being embedded
 FOLDERS = ("data", "rejects")  # of parts and of rejected rows
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
@@ -34,7 +35,8 @@ def staged(root: Path) -> list[str]:
 
 def _layout(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield where something may be and what it has to be, each folder before what is in it."""
-    yield root / NAME, "a file"
+    for name in (NAME, PROGRESS):
+        yield root / name, "a file"
     for name in (*FOLDERS, NEXT, TRASH, ATTEMPTS):
         yield root / name, "a folder"
     for name in FOLDERS:

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.console import repeating
 from pipeline.errors import DamageError, OutputLockedError
 from pipeline.files import open_file
 
@@ -25,22 +25,9 @@ STALE_S = 60.0  # without a beat: a holder on another machine is dead
 TRIES, TRY_EVERY_S = 5, 0.05  # a holder that has just begun has not said its name; one who only looks is gone again
 
 
-@contextlib.contextmanager
-def heartbeat(beat: Callable[[], None]) -> Iterator[None]:
+def heartbeat(beat: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
     """Call `beat` every BEAT_S in a thread of its own."""
-    released = threading.Event()
-
-    def go_on() -> None:
-        while not released.wait(BEAT_S):
-            beat()
-
-    beating = threading.Thread(target=go_on, name="lock", daemon=True)
-    beating.start()
-    try:
-        yield
-    finally:
-        released.set()
-        beating.join()
+    return repeating(beat, BEAT_S, "lock")
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):

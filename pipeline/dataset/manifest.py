@@ -130,6 +130,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     started_at: float  # seconds since the epoch
     limit: Count | None = None  # rows, when no more were asked for
     keep_missing: bool = False  # whether rows of shards that are gone were to stay
+    planned_rows: Count = 0  # that the dataset was to have
     missing_chunks: Count = 0
     skipped_files: tuple[str, ...] = ()
     duplicate_ids: Count | None = 0  # None where they were not counted
@@ -205,10 +206,11 @@ def totals(receipts: Iterable[Receipt]) -> dict[str, Any]:
     receipts name no reasons.
     """
     names = ("input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens")
-    sums: dict[str, Any] = dict.fromkeys((*names, "parts"), 0)
+    sums: dict[str, Any] = dict.fromkeys((*names, "parts", "size_bytes"), 0)
     reasons: Counter[str] = Counter()
     for receipt in receipts:
         sums["parts"] += 1
+        sums["size_bytes"] += receipt.size_bytes
         for name in names:
             sums[name] += getattr(receipt, name)
         reasons.update(receipt.reasons)

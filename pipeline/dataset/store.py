@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.footer import RECEIPT_KEY, RECIPE_KEY, proven_receipt_in, receipt_in, recipe_in
 from pipeline.dataset.layout import NEXT, check_layout
-from pipeline.dataset.lock import is_flocked
 from pipeline.dataset.manifest import Line, Manifest, Receipt, fold, format_line
 from pipeline.dataset.volume import LocalVolume, Volume
 from pipeline.errors import DamageError, PipelineError, UsageError
@@ -214,7 +213,7 @@ class Store:
 
     def is_locked(self) -> bool:
         """Whether a run holds the output at this moment."""
-        return is_flocked(self.root)
+        return self.volume.is_held(self.root)
 
 
 def _parquet(table: pa.Table) -> pa.Buffer:

@@ -17,8 +17,10 @@ from typing import Protocol
 import msgspec
 
 from pipeline.chunk import Chunk
-from pipeline.dataset.layout import ATTEMPTS
-from pipeline.dataset.lock import Hold, flock
+from pipeline.console import Progress
+from pipeline.dataset.layout import ATTEMPTS, PROGRESS
+from pipeline.dataset.lock import Hold, flock, is_flocked
+from pipeline.errors import OutputLockedError
 from pipeline.files import open_file, read_file, remove_file, writing
 
 
@@ -70,6 +72,10 @@ class Volume(Protocol):
         """Keep other runs out of an output; raises OutputLockedError naming the holder."""
         ...
 
+    def is_held(self, root: Path) -> bool:
+        """Whether a run holds an output at this moment."""
+        ...
+
     def check_held(self) -> None:
         """Raise OutputLockedError where another run has taken over an output that is held here; asked before each
         write."""
@@ -77,6 +83,14 @@ class Volume(Protocol):
 
     def attempts(self, root: Path) -> Attempts:
         """Return the attempts on the chunks of an output."""
+        ...
+
+    def show(self, root: Path, progress: Progress | None) -> None:
+        """Show others how far the run is that holds an output; None once it has ended well."""
+        ...
+
+    def shown(self, root: Path) -> Progress | None:
+        """Return how far the run of an output was when it was last heard of; None where it has ended well."""
         ...
 
 
@@ -104,6 +118,10 @@ class LocalVolume:
             finally:
                 self.holds.remove(hold)
 
+    def is_held(self, root: Path) -> bool:
+        """Whether a run holds an output at this moment."""
+        return is_flocked(root)
+
     def check_held(self) -> None:
         """Raise OutputLockedError where another run has taken over an output that is held here."""
         for hold in tuple(self.holds):
@@ -112,6 +130,26 @@ class LocalVolume:
     def attempts(self, root: Path) -> Attempts:
         """Return the attempts on the chunks of an output."""
         return AttemptFiles(root / ATTEMPTS, self.check_held)
+
+    def show(self, root: Path, progress: Progress | None) -> None:
+        """Write it into a file; one that cannot be written costs those who watch, not the run."""
+        path = root / PROGRESS
+        with contextlib.suppress(OSError, OutputLockedError):
+            self.check_held()
+            if progress is None:
+                remove_file(path)
+                return
+            temporary = path.with_suffix(".tmp")
+            with open_file(temporary, "wb") as file:
+                file.write(msgspec.json.encode(progress))
+            temporary.replace(path)
+
+    def shown(self, root: Path) -> Progress | None:
+        """Return what the file says; None where it says nothing."""
+        try:
+            return msgspec.json.decode(read_file(root / PROGRESS), type=Progress)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
 
 
 class AttemptFiles:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from pipeline.chunk import Chunk, ChunkSize, Density, Shard, ShardSpan, Span, fill_chunks, gaps
 from pipeline.config import Config
+from pipeline.console import board
 from pipeline.corpus import Corpus, Kinds
 from pipeline.driver.measure import skipping
 from pipeline.recipe import fingerprint, recipe
@@ -50,6 +51,7 @@ def _cut_shards(  # noqa: PLR0913  those of `plan_chunks`
     if left is not None:
         left -= sum(span.n_rows for spans in done.values() for span, _ in spans)
     for shard in corpus.shards:
+        board().read()
         for gap, is_open in gaps(done.get(shard.source, ())):
             if left is not None and left <= 0:
                 return

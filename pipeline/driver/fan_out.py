@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from functools import partial
 from itertools import islice
 
 from pipeline.chunk import Chunk
-from pipeline.console import note
+from pipeline.console import Work, board, note
 from pipeline.corpus import ChunkReader
 from pipeline.dataset import Receipt, Store
 from pipeline.driver.dispatch import dispatch
@@ -62,6 +63,7 @@ def fan_out_here(store: Store) -> FanOut:
         reader = ChunkReader()
         threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunk")
         pool = Threads(threads=threads, engine=engine, job=job, store=store, reader=reader, memory=Memory())
+        board().watch(partial(_work, engine, job.config.modal.usd_per_hour / 3600))
         with ExitStack() as on_leaving:
             on_leaving.push(partial(_end, engine.close))
             on_leaving.callback(reader.close)
@@ -69,6 +71,13 @@ def fan_out_here(store: Store) -> FanOut:
             yield from dispatch(chunks, job, store, pool)
 
     return fan_out
+
+
+def _work(engine: EngineThread, usd_per_s: float) -> Work:
+    """Return what an engine of this process is at, and what it has cost since it was ready."""
+    ready_at = engine.ready_at
+    spent_usd = (time.time() - ready_at) * usd_per_s if ready_at else 0.0
+    return Work(ready_at=ready_at, tokens=engine.n_under_way, spent_usd=spent_usd, usd_per_s=usd_per_s)
 
 
 def saying(line: str, fan_out: FanOut) -> FanOut:

@@ -11,8 +11,8 @@ from itertools import chain, islice
 
 import msgspec
 
-from pipeline.chunk import Chunk
-from pipeline.console import Progress
+from pipeline.chunk import Chunk, ShardSpan
+from pipeline.console import PUBLISHING, board
 from pipeline.dataset import Receipt, Transaction
 from pipeline.driver.cost import Held
 from pipeline.driver.fan_out import FanOut
@@ -38,6 +38,7 @@ def make(chunks: Sequence[Chunk], plan: Plan, job: Job, change: Transaction, fan
     """
     outstanding: dict[str, Chunk] = {}
     reported, failures, held = _embed(chunks, plan, job, change, fan_out, outstanding)
+    board().enter(PUBLISHING)
     change.store.reload()
     sizes = change.place.part_sizes()
     there = [receipt for receipt in reported if sizes.get(receipt.part) == receipt.size_bytes]
@@ -68,7 +69,11 @@ def _embed(
     n_rows = max(sum(chunk.n_rows for chunk in chunks), plan.n_rest_rows)
     if chunks:
         noted = _noted(chain(chunks, plan.rest), outstanding)
-        with Progress(n_rows) as progress, _ended(fan_out(noted, replace(job, n_rows=n_rows))) as outcomes:
+        weight = max(
+            sum(_weight(chunk.spans, plan) for chunk in chunks), plan.n_rest_rows * plan.density.tokens_per_row
+        )
+        board().embed(n_rows=n_rows, weight=weight, kept_rows=max(0, plan.n_rows_in_all - n_rows))
+        with _ended(fan_out(noted, replace(job, n_rows=n_rows))) as outcomes:
             for outcome in outcomes:
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
@@ -78,10 +83,19 @@ def _embed(
                 chunk = outstanding.pop(outcome.chunk, None)
                 spans = chunk.spans if chunk else outcome.spans  # equal, but the same objects for all of a run
                 made[outcome.chunk] = msgspec.structs.replace(outcome, spans=spans)
-                progress.add(outcome.input_rows, outcome.tokens, outcome.engine_ready_at)
+                board().finish(
+                    rows=outcome.input_rows,
+                    rejected=outcome.rejected_rows,
+                    tokens=outcome.engine_tokens,
+                    weight=_weight(spans, plan),
+                )
         deque(islice(noted, len(chunks) + 1), maxlen=0)  # those that were never asked for; of a stream one tells
     failures += [Failure(chunk="", source=source, error=why) for source, why in plan.bad.items()]
     return list(made.values()), failures, held
+
+
+def _weight(spans: Iterable[ShardSpan], plan: Plan) -> float:
+    return sum(plan.density.n_tokens(each.span) for each in spans)
 
 
 @contextlib.contextmanager

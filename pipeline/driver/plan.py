@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.chunk import Chunk, Density, Shard, gaps
 from pipeline.config import Config
-from pipeline.console import note
+from pipeline.console import READING, board, note
 from pipeline.corpus import (
     ChunkReader,
     Corpus,
@@ -60,6 +60,12 @@ class Plan:
         """The shards of the input, those left out that cannot be read."""
         return [shard for shard in self.shards if shard.source not in self.corpus.skipped]
 
+    @property
+    def n_rows_in_all(self) -> int:
+        """Rows of the dataset once the chunks are made, rejected ones included; of a long stream about."""
+        to_make = max(sum(chunk.n_rows for chunk in self.chunks), self.n_rest_rows)
+        return to_make + sum(receipt.input_rows for receipt in self.inventory.kept.values())
+
 
 def check_place(input: str, store: Store) -> None:
     """Raise UsageError for an output that is not ours or not apart from its input; touches nothing."""
@@ -81,6 +87,7 @@ def make_plan(
     if found.left_out:
         note(f"left out {found.left_out}")
     root, shards = rebased(found.root, found.shards, there.roots)
+    board().enter(READING, n_files=len(shards))
     bad: dict[str, str] = {}  # source of each file that `open_corpus` found nothing wrong with -> what is
     n_known = -1
     while n_known < len(bad):  # what is found too late to skip it is known the next time

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 
 from pipeline.chunk import Chunk
 from pipeline.config import Config
-from pipeline.console import note, peak_rss_bytes
+from pipeline.console import CHECKING, Progress, board, note, peak_rss_bytes, repeating
 from pipeline.corpus import find_files
 from pipeline.dataset import (
     Receipt,
@@ -39,6 +40,7 @@ from pipeline.driver.reuse import count_removed, reusable_vectors, reuse
 from pipeline.errors import PipelineError
 from pipeline.worker import Failure, Job
 
+SHOW_EVERY_S = 1.0
 MAX_COUNTED_ROWS = 2_000_000  # of a dataset whose ids a run counts; of larger ones `verify` does
 
 
@@ -83,7 +85,7 @@ def run(
     began, record = time.monotonic(), _record(input, options)
     check_place(input, store)
     found = None if store.root.exists() else find_files(input)  # what cannot be read leaves no folder behind
-    with store.lock():
+    with store.lock(), _shown(store):
         store.reload()
         sweep(store)
         plan = make_plan(input, store, config, replace(options, streams=True), found)
@@ -91,6 +93,7 @@ def run(
         inventory = plan.inventory
         record = msgspec.structs.replace(
             record,
+            planned_rows=plan.n_rows_in_all,
             skipped_files=tuple(plan.corpus.skipped),
             duplicate_ids=inventory.manifest.run.duplicate_ids if inventory.manifest.run else 0,
         )
@@ -120,10 +123,25 @@ def run(
             peak_rss_bytes=peak_rss_bytes(),
             wall_s=round(time.monotonic() - began, 3),
         )
+        board().enter(CHECKING)
         record, sums = _finish(change, plan, receipts, record)
         store.commit()
+        store.volume.show(store.root, None)
     first = "" if missing or sums["embedded_rows"] else _first_reject(store, receipts)
     return Outcome(run=record, totals=sums, failures=done.failures, first_reject=first)
+
+
+@contextmanager
+def _shown(store: Store) -> Iterator[None]:
+    """Show others how far the run is; what was shown last stays where it is stopped."""
+
+    def show(progress: Progress) -> None:
+        store.volume.show(store.root, progress)
+
+    seen = board()
+    seen.listen(show)
+    with repeating(lambda: show(seen.look()), SHOW_EVERY_S, "progress"):
+        yield
 
 
 def _first_reject(store: Store, receipts: Mapping[str, Receipt]) -> str:

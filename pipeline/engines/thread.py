@@ -109,6 +109,7 @@ class EngineThread:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._n_refused = 0  # passages since the last that was embedded
         self._broken: BrokenEngineError | None = None
+        self.n_under_way = 0  # tokens that the engine is through with, of the call in progress
         self.ready_at = 0.0  # seconds since the epoch; 0 until the engine is loaded
         self._loading: Future[tuple[Embedder, Canary]] = self._pool.submit(self._load)
 
@@ -213,6 +214,8 @@ class EngineThread:
                     self._refuse(error)
             seconds += time.perf_counter() - began
             calls += 1
+            self.n_under_way += sum(map(len, batch))
+        self.n_under_way = 0
         return Embedded(vectors=vectors, refused=refused, calls=calls, seconds=seconds)
 
     def _refuse(self, error: Exception) -> None:

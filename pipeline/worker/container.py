@@ -50,6 +50,11 @@ class Service:
         self._memory = Memory()
         self._sleeps = False
 
+    @property
+    def n_under_way(self) -> int:
+        """Tokens that the engine is through with, of the call in progress."""
+        return self._engine.n_under_way
+
     def sleep(self) -> None:
         """Embed once, so that everything is loaded that ever will be, and let the engine sleep."""
         self.embed(["warm up"])

@@ -25,6 +25,11 @@ class Start:
             raise BrokenEngineError(self.error or "service: expected one that has been started, found none")
         return self._service
 
+    @property
+    def n_under_way(self) -> int:
+        """Tokens that the engine is through with, of the call in progress; 0 where there is no service."""
+        return self._service.n_under_way if self._service else 0
+
     def load(self, *, sleep: bool) -> None:
         """Make the service, whose engine then loads in the background; with `sleep` wait for it and let it sleep."""
         self.error = ""

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from jobs import resources
-from jobs.volume import ModalVolume, OutputLock
+from jobs.volume import ModalVolume, OutputLock, progress_in
 from pipeline.chunk import Shard, Span
+from pipeline.console import Progress
 from pipeline.dataset.lock import BEAT_S, STALE_S
 from pipeline.dataset.manifest import Run
 from pipeline.dataset.store import Store
@@ -154,7 +155,7 @@ def test_a_holder_that_was_taken_over_hears_of_it_and_leaves_the_lock_alone(
     def go_on() -> None:
         for rows in range(1000):
             shared.put("wiki", {"owner": "other", "beat_at": time.time()})
-            ours.report_progress(rows=rows, n_rows=1000, tokens=0)
+            ours.show(Progress(rows=rows))
             ours.check_held()
             threading.Event().wait(0.01)
 
@@ -216,10 +217,11 @@ def test_how_far_the_run_is_stands_in_the_entry(shared: Shared, monkeypatch: pyt
     monkeypatch.setattr("pipeline.dataset.lock.BEAT_S", 0.01)
     ours = OutputLock("wiki")
     with ours.hold():
-        ours.report_progress(rows=7, n_rows=10, tokens=99)
-        while shared.get("wiki").get("rows") != 7:
+        ours.show(Progress(rows=7, tokens=99))
+        while progress_in(shared.get("wiki")) != Progress(rows=7, tokens=99):
             threading.Event().wait(0.01)
-        assert shared.get("wiki")["tokens"] == 99
+    assert progress_in(shared.get("wiki")) is None
+    assert progress_in({"owner": "of an earlier version", "rows": 7}) is None
 
 
 def test_a_volume_locks_an_output_by_its_name_and_keeps_its_attempts_apart(shared: Shared) -> None:

@@ -64,6 +64,10 @@ class FakedCommand:
         """Let every call of the engine begin with `code` from now on."""
         self._script.write_text(self._before + fake_engine(LOG.format(log=str(self.log)) + textwrap.dedent(code)) + RUN)
 
+    def command(self, *arguments: str | Path) -> list[str]:
+        """Return the command line as a list."""
+        return ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, str(self._script), *map(str, arguments)]
+
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, self._script, *map(str, arguments)],

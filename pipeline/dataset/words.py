@@ -1,0 +1,111 @@
+"""What became of a run, and what a dataset holds, in words: short lines for one who reads them in a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pipeline.console import Progress, clock, count, describe, duration, moment, rows_through, size
+
+WIDTH = 80  # columns
+DID = {
+    "embedded_now": ("embedded {}", "text"),
+    "kept_rows": ("kept {}", "row"),
+    "reused_rows": ("reused {}", "row"),
+    "removed_rows": ("removed {}", "row"),
+}
+ENDED = {
+    "incomplete": "some chunks did not finish; run the same command again",
+    "started": "its run was stopped in the middle; run the same command again",
+}
+
+
+def describe_run(
+    run: Mapping[str, Any], output: str, *, next_steps: Sequence[str] = (), rented: bool = False
+) -> list[str]:
+    """Return in words how a run ended, from its record and the sums over the dataset, and what to type next.
+
+    On rented machines they tell the price instead of the engine's share of the time.
+    """
+    did = ", ".join(words.format(count(run[name], noun)) for name, (words, noun) in DID.items() if run[name])
+    busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
+    end = f" for ${run['cost_usd']:,.2f}" if rented else busy
+    lines = [
+        f"{run['state']}: {_rows(run)}",
+        f"{count(run['tokens'], 'token')} in {count(run['passages'], 'passage')}{_cut(run)}",
+        f"this run {did or 'embedded 0 texts'} in {duration(run['wall_s'])}{end}",
+        f"{output}: {count(run['parts'], 'part')}, {size(run['size_bytes'])}",
+    ]
+    return _wrapped(lines) + [f"next: {step}" for step in next_steps]
+
+
+def _wrapped(lines: Iterable[str]) -> list[str]:
+    """Return lines that are no wider than a terminal mostly is, as far as their words allow it."""
+    fill = partial(textwrap.wrap, width=WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [short for line in lines for short in fill(line)]
+
+
+def describe_status(found: Mapping[str, Any], run: Mapping[str, Any], seen: Progress | None) -> list[str]:
+    """Return in words what a dataset holds and what its run is at, or came to.
+
+    `found` is the object of `status --json`, `run` has the record of the last run, and `seen` is how far it was when it
+    was last heard of.
+    """
+    lines = [f"{found['path']}: {_state(found, run, seen)}", *_going_on(found, seen)]
+    facts = {
+        "rows": _rows(found) + (f", of {found['planned_rows']:,}" if found["state"] != "complete" else ""),
+        "passages": f"{found['passages']:,}{_cut(found)}",
+        "tokens": f"{found['tokens']:,}",
+        "parts": f"{found['parts']:,}, {size(found['size_bytes'])}",
+        "model": f"{found['model']}, {found['dim']} components",
+        "revision": found["revision"],
+        "input": run.get("input"),
+        "began": moment(run["started_at"]) if run.get("started_at") else None,
+        "last run": _last_run(run) if run.get("state") in ("complete", "incomplete") else None,
+        "left out": ", ".join(found["skipped_files"]),
+        "equal ids": f"{found['duplicate_ids']:,}" if found["duplicate_ids"] else None,
+    }
+    return lines + _wrapped(f"  {name:<10}{value}" for name, value in facts.items() if value)
+
+
+def _state(found: Mapping[str, Any], run: Mapping[str, Any], seen: Progress | None) -> str:
+    if found["state"] == "running":
+        return f"running for {clock(seen.at - seen.began_at)}" if seen else "running"
+    if found["state"] == "complete":
+        return "complete"
+    return f"incomplete: {ENDED.get(run.get('state', ''), ENDED['started'])}"
+
+
+def _going_on(found: Mapping[str, Any], seen: Progress | None) -> Iterator[str]:
+    """Yield what a run is at, or was at when it was stopped, and what to type to go on."""
+    if seen is None or found["state"] == "complete":
+        return
+    if found["state"] == "running":
+        yield f"  {describe(seen)}"
+        return
+    rows = f", {rows_through(seen):,} of {seen.kept_rows + seen.n_rows:,} rows" if seen.n_rows else ""
+    yield f"  stopped   {moment(seen.at)}, {seen.phase}{rows}"
+    if seen.command:
+        yield f"  go on     {seen.command}"
+
+
+def _last_run(run: Mapping[str, Any]) -> str:
+    did = f"embedded {count(run['embedded_now'], 'text')} in {duration(run['wall_s'])}"
+    busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
+    return f"{did}{busy}" + (f", ${run['cost_usd']:,.2f}" if run["cost_usd"] else "")
+
+
+def _rows(sums: Mapping[str, Any]) -> str:
+    why = ", ".join(f"{n:,} {reason}" for reason, n in sums["rejected_by_reason"].items())
+    rows = f"{count(sums['input_rows'], 'row')}, {sums['embedded_rows']:,} embedded, {sums['rejected_rows']:,} rejected"
+    return f"{rows} ({why})" if why else rows
+
+
+def _cut(sums: Mapping[str, Any]) -> str:
+    """Return the share of passages that were cut; one that is not zero never reads as zero."""
+    if not sums["truncated"]:
+        return ""
+    share = sums["truncated"] / sums["passages"]
+    return f", {'under 0.1%' if share < 0.0005 else f'{share:.1%}'} truncated"

@@ -60,9 +60,15 @@ class Board:
         self._least_share = 0.0
         self._listeners: list[Callable[[Progress], None]] = []
 
-    def listen(self, listener: Callable[[Progress], None]) -> None:
-        """Call a function with what the run is at as soon as a phase begins."""
+    @contextlib.contextmanager
+    def heard_by(self, listener: Callable[[Progress], None]) -> Iterator[None]:
+        """Call a function with what the run is at at once, and as soon as a phase begins."""
+        listener(self.look())
         self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     def enter(self, phase: str, *, n_files: int = 0) -> None:
         """Begin a phase."""

@@ -28,8 +28,7 @@ ERASE = "\r\x1b[K"  # back to the start of the line, and all of it away (ECMA-48
 class Screen:
     """Shows a progress on a stream; any thread may hand it one.
 
-    Where nothing is alive it says nothing before there are rows to embed, unless reading them takes long: an error is
-    one line then.
+    Where nothing is alive it says something every LINE_EVERY_S, and nothing of what is over sooner.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -52,14 +51,14 @@ class Screen:
         """Show how far a run is now."""
         with self._turn:
             before, self._before = self._before, now
-            is_new = now.phase != before.phase
-            if is_new and (ended := describe_end(_at_its_end(before, now))):
-                self.write(f"{ended}\n")
+            ended = describe_end(_at_its_end(before, now)) if now.phase != before.phase else ""
             if self._is_live:
+                if ended:
+                    self.write(f"{ended}\n")
                 self._draw(_drawn(now, self._width()))
-            elif (is_new and now.n_rows) or now.at - (self._said_at or now.began_at) >= LINE_EVERY_S:
+            elif now.at - (self._said_at or now.began_at) >= LINE_EVERY_S:
                 self._said_at = now.at
-                self.write(f"{now.phase if is_new else describe(now)}\n")
+                self.write(f"{describe(now)}\n")
 
     def write(self, text: str) -> None:
         """Write a line above what is alive."""
@@ -123,9 +122,9 @@ def screen(command: str = "") -> Iterator[Board]:
         screen_on_stderr() as shown,
         watched(Board(command)) as board,
         written_by(shown.write),
+        board.heard_by(shown.show),
         repeating(lambda: shown.show(board.look()), TICK_S, "screen"),
     ):
-        board.listen(shown.show)
         try:
             yield board
         except Stopped as stop:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pipeline.dataset.card import is_ours as is_our_card
-from pipeline.dataset.layout import ATTEMPTS, FOLDERS, NEXT, TRASH, check_layout, staged
+from pipeline.dataset.layout import ATTEMPTS, FOLDERS, NEXT, PROGRESS, TRASH, check_layout, staged
 from pipeline.dataset.lock import NAME
 from pipeline.dataset.manifest import fold
 from pipeline.dataset.store import Store
@@ -17,7 +17,7 @@ from pipeline.files import kind_of, move_file, names_in, remove_file, sync_folde
 PART = r"part-\w+-\d{10,}-[0-9a-f]{16}\.parquet"  # see Chunk.part_name
 PART_NAME = re.compile(PART, re.ASCII)
 TEMPORARY = re.compile(rf"\.({PART}|manifest\.jsonl|README\.md)\.\d+\.tmp", re.ASCII)
-BESIDE = {NEXT, NAME, ATTEMPTS, TRASH}
+BESIDE = {NEXT, NAME, PROGRESS, ATTEMPTS, TRASH}
 OF_THE_SYSTEM = {"lost+found", ".DS_Store"}  # in a folder that a person takes for empty
 
 

@@ -132,17 +132,14 @@ class LocalVolume:
         return AttemptFiles(root / ATTEMPTS, self.check_held)
 
     def show(self, root: Path, progress: Progress | None) -> None:
-        """Write it into a file; one that cannot be written costs those who watch, not the run."""
-        path = root / PROGRESS
+        """Write it into a file; one that cannot be written, or that is half written, costs nobody but who watches."""
         with contextlib.suppress(OSError, OutputLockedError):
             self.check_held()
             if progress is None:
-                remove_file(path)
+                remove_file(root / PROGRESS)
                 return
-            temporary = path.with_suffix(".tmp")
-            with open_file(temporary, "wb") as file:
+            with open_file(root / PROGRESS, "wb") as file:
                 file.write(msgspec.json.encode(progress))
-            temporary.replace(path)
 
     def shown(self, root: Path) -> Progress | None:
         """Return what the file says; None where it says nothing."""

@@ -34,6 +34,7 @@ def describe_run(
     end = f" for ${run['cost_usd']:,.2f}" if rented else busy
     lines = [
         f"{run['state']}: {_rows(run)}",
+        *([f"rejected: {why}"] if (why := _why(run)) else []),
         f"{count(run['tokens'], 'token')} in {count(run['passages'], 'passage')}{_cut(run)}",
         f"this run {did or 'embedded 0 texts'} in {duration(run['wall_s'])}{end}",
         f"{output}: {count(run['parts'], 'part')}, {size(run['size_bytes'])}",
@@ -56,6 +57,7 @@ def describe_status(found: Mapping[str, Any], run: Mapping[str, Any], seen: Prog
     lines = [f"{found['path']}: {_state(found, run, seen)}", *_going_on(found, seen)]
     facts = {
         "rows": _rows(found) + (f", of {found['planned_rows']:,}" if found["state"] != "complete" else ""),
+        "rejected": _why(found),
         "passages": f"{found['passages']:,}{_cut(found)}",
         "tokens": f"{found['tokens']:,}",
         "parts": f"{found['parts']:,}, {size(found['size_bytes'])}",
@@ -98,9 +100,11 @@ def _last_run(run: Mapping[str, Any]) -> str:
 
 
 def _rows(sums: Mapping[str, Any]) -> str:
-    why = ", ".join(f"{n:,} {reason}" for reason, n in sums["rejected_by_reason"].items())
-    rows = f"{count(sums['input_rows'], 'row')}, {sums['embedded_rows']:,} embedded, {sums['rejected_rows']:,} rejected"
-    return f"{rows} ({why})" if why else rows
+    return f"{count(sums['input_rows'], 'row')}, {sums['embedded_rows']:,} embedded, {sums['rejected_rows']:,} rejected"
+
+
+def _why(sums: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n:,} {reason}" for reason, n in sums["rejected_by_reason"].items())
 
 
 def _cut(sums: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def run(
     began, record = time.monotonic(), _record(input, options)
     check_place(input, store)
     found = None if store.root.exists() else find_files(input)  # what cannot be read leaves no folder behind
-    with store.lock(), _shown(store):
+    with store.lock(), ExitStack() as at_work:
         store.reload()
         sweep(store)
         plan = make_plan(input, store, config, replace(options, streams=True), found)
@@ -100,6 +100,7 @@ def run(
         change = Transaction(store=store, dataset=inventory.dataset, replaces=inventory.replaces)
         seen = {line.source: line for line in inventory.seen(plan.readable)}
         change.begin(inventory.manifest, record, inventory.kept, seen, adds=bool(plan.chunks))
+        at_work.enter_context(_shown(store))
         job = Job(
             root=plan.corpus.root,
             columns=plan.corpus.columns,
@@ -126,22 +127,21 @@ def run(
         board().enter(CHECKING)
         record, sums = _finish(change, plan, receipts, record)
         store.commit()
-        store.volume.show(store.root, None)
     first = "" if missing or sums["embedded_rows"] else _first_reject(store, receipts)
     return Outcome(run=record, totals=sums, failures=done.failures, first_reject=first)
 
 
 @contextmanager
 def _shown(store: Store) -> Iterator[None]:
-    """Show others how far the run is; what was shown last stays where it is stopped."""
+    """Show others how far the run is; what was shown last stays where it does not end well."""
 
     def show(progress: Progress) -> None:
         store.volume.show(store.root, progress)
 
     seen = board()
-    seen.listen(show)
-    with repeating(lambda: show(seen.look()), SHOW_EVERY_S, "progress"):
+    with seen.heard_by(show), repeating(lambda: show(seen.look()), SHOW_EVERY_S, "progress"):
         yield
+    store.volume.show(store.root, None)
 
 
 def _first_reject(store: Store, receipts: Mapping[str, Receipt]) -> str:

@@ -85,5 +85,5 @@ def test_rehash_keep_missing_and_skip_bad_files_arrive(tmp_path: Path) -> None:
         home.plane.seed("embedding-corpus", tmp_path / "corpus")
         printed = home.run("--input", "few/", "--rehash", "--keep-missing", "--skip-bad-files")
         assert "embed-corpus: skipped bad.jsonl" in printed
-        assert "this run embedded 1 texts, reused 29, removed 1 in" in printed
+        assert "this run embedded 1 text, reused 29 rows, removed 1 row in" in printed
         home.check_complete("few", tmp_path / "out", rows)

@@ -62,7 +62,7 @@ def test_an_output_keeps_its_dtype_where_the_config_leaves_it_open(tmp_path: Pat
         (tmp_path / "more/books").mkdir(parents=True)
         (tmp_path / "more/books/d.jsonl").write_text('{"id": "late", "text": "came late"}\n')
         home.plane.seed("embedding-corpus", tmp_path / "more")
-        assert "this run embedded 1 texts" in home.run("--input", "books/")
+        assert "this run embedded 1 text" in home.run("--input", "books/")
         home.check_complete("books", tmp_path / "out", [*ROWS, {"id": "late"}])
         for name, dtype in (("books", "bfloat16"), ("other", "float32")):
             parts = home.dataset(name, tmp_path / name) / "data"
@@ -77,7 +77,7 @@ def test_a_file_that_came_after_the_container_started_is_seen(tmp_path: Path) ->
         (tmp_path / "more/books").mkdir(parents=True)
         (tmp_path / "more/books/d.jsonl").write_text('{"id": "late", "text": "came late"}\n')
         home.plane.seed("embedding-corpus", tmp_path / "more")
-        assert "this run embedded 1 texts" in home.run("--input", "books/")
+        assert "this run embedded 1 text" in home.run("--input", "books/")
         home.check_complete("books", tmp_path / "out", [*ROWS, {"id": "late"}])
 
 

@@ -38,5 +38,5 @@ def test_a_run_that_is_killed_once_completes_where_volumes_are_slow_empty_and_ha
         (tmp_path / "more/books").mkdir(parents=True)
         (tmp_path / "more/books/d.jsonl").write_text('{"id": "late", "text": "came late"}\n')
         home.plane.seed("embedding-corpus", tmp_path / "more")
-        assert "this run embedded 1 texts" in home.run("--input", "books/")
+        assert "this run embedded 1 text" in home.run("--input", "books/")
         home.check_complete("books", tmp_path / "out", [*ROWS, {"id": "late"}])

@@ -79,7 +79,7 @@ def _child(tell: Any, output: Path, kill_at: int | None, work: Callable[[], obje
         if event not in CHANGES or (event == "open" and not _writes(arguments)):
             return
         path = os.fsdecode(arguments[CHANGES[event]])
-        if not path.startswith(f"{output}/"):
+        if not path.startswith(f"{output}/") or path.endswith("/.progress"):  # which no run reads
             return
         if n_steps == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)

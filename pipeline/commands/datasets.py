@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.commands.asked import path_of, say
-from pipeline.console import in_one_line, note, screen_on_stderr
+from pipeline.config import Config
+from pipeline.console import CHECKING, LOADING, in_one_line, note, screen, screen_on_stderr
 from pipeline.dataset import Manifest, Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
 
@@ -58,9 +61,11 @@ def verify(options: Namespace) -> None:
     dataset.open_dataset(store)
     with store.lock() if options.repair else contextlib.nullcontext():
         manifest = store.read_manifest()
-        problems, duplicate_ids = verify(store, manifest, at_rest=options.repair or not store.is_locked())
-        if options.input:
-            problems += coverage(options.input, store, manifest)
+        with screen() as board:
+            board.enter(CHECKING, n_files=len(manifest.receipts))
+            problems, duplicate_ids = verify(store, manifest, at_rest=options.repair or not store.is_locked())
+            if options.input:
+                problems += coverage(options.input, store, manifest)
         repaired = repair(store, manifest, problems) if options.repair and problems else []
     found = dataset.status(store, store.read_manifest()) | {
         "duplicate_ids": duplicate_ids,
@@ -136,7 +141,12 @@ def search(options: Namespace) -> None:
     if options.k < 1:
         raise UsageError(f"search: expected -k of at least 1, found {options.k}")
     store, path = Store(root=Path(options.dataset)), path_of(options.config) if options.config else None
-    embed = functools.cache(functools.partial(embed_query, options.query))
+
+    @functools.cache
+    def embed(config: Config) -> NDArray[np.float32]:
+        with screen() as board:
+            board.enter(LOADING)
+            return embed_query(options.query, config)
 
     def found_in(manifest: Manifest) -> list[dict[str, Any]]:
         if manifest.dataset is None:

@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 
 from pipeline.commands.asked import config_of
+from pipeline.console import LOADING, screen
 
 
 def golden(options: Namespace) -> None:
@@ -31,7 +32,9 @@ def serve(options: Namespace) -> None:
     config = settle_dtype(config_of(options), this_device())
     key = None if options.no_auth else read_key(options.api_key_file, os.environ)
     with Server(config, host=options.host, port=options.port, key=key) as server:
-        server.wait_until_ready()
+        with screen() as board:
+            board.enter(LOADING)
+            server.wait_until_ready()
         sizes = ", ".join(map(str, config.model.dims))
         print(f"ready: {config.model.name} at {server.url}/v1, dimensions {sizes}", flush=True)
         server.wait()

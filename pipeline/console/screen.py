@@ -13,7 +13,7 @@ from typing import Self, TextIO
 import msgspec
 from tqdm import tqdm
 
-from pipeline.console.board import EMBEDDING, READING, Board, Progress, repeating, watched
+from pipeline.console.board import EMBEDDING, Board, Progress, repeating, watched
 from pipeline.console.notes import written_by
 from pipeline.console.stop import Stopped
 from pipeline.console.words import describe, describe_end, describe_stop
@@ -93,8 +93,7 @@ def _drawn(progress: Progress, width: int) -> str:
 
 
 def _share_read(progress: Progress) -> float | None:
-    is_counted = progress.phase == READING and progress.n_files > 1
-    return progress.files / progress.n_files if is_counted else None
+    return progress.files / progress.n_files if progress.n_files > 1 else None
 
 
 def _at_its_end(before: Progress, now: Progress) -> Progress:

@@ -73,7 +73,7 @@ def _joined(head: str, kept: list[str], facts: dict[str, str]) -> str:
 
 
 def _facts(progress: Progress) -> Iterator[tuple[str, str]]:
-    if progress.phase == READING and progress.n_files > 1:
+    if progress.n_files > 1:
         yield "files", f"{progress.files:,} of {progress.n_files:,} files"
     if progress.phase == LOADING and progress.last_load_s:
         yield "last", f"the last time it took {clock(progress.last_load_s)}"

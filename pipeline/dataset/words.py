@@ -10,12 +10,14 @@ from typing import Any
 from pipeline.console import Progress, clock, count, describe, duration, moment, rows_through, size
 
 WIDTH = 80  # columns
+REVISION_SHOWN = 20  # characters: "sha256:" and what tells it from others
 DID = {
     "embedded_now": ("embedded {}", "text"),
     "kept_rows": ("kept {}", "row"),
     "reused_rows": ("reused {}", "row"),
     "removed_rows": ("removed {}", "row"),
 }
+ALWAYS = ("embedded_now",)
 ENDED = {
     "incomplete": "some chunks did not finish; run the same command again",
     "started": "its run was stopped in the middle; run the same command again",
@@ -29,14 +31,14 @@ def describe_run(
 
     On rented machines they tell the price instead of the engine's share of the time.
     """
-    did = ", ".join(words.format(count(run[name], noun)) for name, (words, noun) in DID.items() if run[name])
+    done = (words.format(count(run[name], noun)) for name, (words, noun) in DID.items() if run[name] or name in ALWAYS)
     busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
     end = f" for ${run['cost_usd']:,.2f}" if rented else busy
     lines = [
         f"{run['state']}: {_rows(run)}",
         *([f"rejected: {why}"] if (why := _why(run)) else []),
         f"{count(run['tokens'], 'token')} in {count(run['passages'], 'passage')}{_cut(run)}",
-        f"this run {did or 'embedded 0 texts'} in {duration(run['wall_s'])}{end}",
+        f"this run {', '.join(done)} in {duration(run['wall_s'])}{end}",
         f"{output}: {count(run['parts'], 'part')}, {size(run['size_bytes'])}",
     ]
     return _wrapped(lines) + [f"next: {step}" for step in next_steps]
@@ -62,7 +64,7 @@ def describe_status(found: Mapping[str, Any], run: Mapping[str, Any], seen: Prog
         "tokens": f"{found['tokens']:,}",
         "parts": f"{found['parts']:,}, {size(found['size_bytes'])}",
         "model": f"{found['model']}, {found['dim']} components",
-        "revision": found["revision"],
+        "revision": (found["revision"] or "")[:REVISION_SHOWN],
         "input": run.get("input"),
         "began": moment(run["started_at"]) if run.get("started_at") else None,
         "last run": _last_run(run) if run.get("state") in ("complete", "incomplete") else None,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import Shard, Taken
+from pipeline.console import board
 from pipeline.dataset import (
     RECEIPT_KEY,
     Manifest,
@@ -57,6 +58,7 @@ def verify(store: Store, manifest: Manifest, *, at_rest: bool = True) -> tuple[l
     manifest = trusted(manifest)
     whole = []
     for receipt in manifest.receipts.values():
+        board().read()
         found = list(part_problems(store, manifest, receipt))
         problems += found
         if not found:

@@ -39,7 +39,7 @@ def test_a_run_tells_what_there_is_what_it_did_where_and_what_to_type_next() -> 
     assert words().splitlines() == [
         "complete: 2,100 rows, 2,099 embedded, 1 rejected",
         "40,000 tokens in 2,099 passages",
-        "this run kept 2,000 rows in 20 min 35 s",
+        "this run embedded 0 texts, kept 2,000 rows in 20 min 35 s",
         "out: 3 parts, 11.2 MB",
         "next: embed-corpus verify out",
     ]
@@ -48,7 +48,9 @@ def test_a_run_tells_what_there_is_what_it_did_where_and_what_to_type_next() -> 
 
 
 def test_a_run_on_modal_tells_its_price() -> None:
-    assert "this run kept 2,000 rows in 20 min 35 s for $7.12\n" in words(rented=True, engine_busy=0.9)
+    assert "this run embedded 0 texts, kept 2,000 rows in 20 min 35 s for $7.12\n" in words(
+        rented=True, engine_busy=0.9
+    )
 
 
 @pytest.mark.parametrize(

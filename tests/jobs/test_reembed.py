@@ -79,7 +79,7 @@ def test_what_was_moved_or_touched_costs_no_gpu_and_what_changed_its_new_texts(t
         assert home.modal("volume", "rm", "embedding-corpus", "books/c.jsonl.gz").returncode == 0
         home.plane.seen.commits.clear()
         printed = home.run("--input", "books/")
-        assert "kept 2,000 rows, reused 1,000 rows in" in printed
+        assert "embedded 0 texts, kept 2,000 rows, reused 1,000 rows in" in printed
         assert len(home.plane.seen.of(CLASS)) == n_containers
         home.check_complete("books", tmp_path / "out", ROWS)
         # Old parts, new parts and the manifest that names the new ones: one commit carries them.

@@ -25,7 +25,9 @@ def local_run(corpus: Path, output: Path, config: Path, *more: str) -> pa.Table:
 def test_a_run_gives_the_dataset_of_a_local_run_bit_for_bit(tmp_path: Path) -> None:
     with house(tmp_path, chunk_tokens=2000) as home:
         printed = home.run("--input", "books/", "--dim", "256")
-        assert "complete: books has 3,000 rows, 3,000 embedded" in printed
+        assert "complete: 3,000 rows, 3,000 embedded, 0 rejected\n" in printed
+        assert "\nbooks: " in printed
+        assert "next: modal volume get embedding-output books\n" in printed
         home.check_complete("books", tmp_path / "out", ROWS)
         assert home.plane.volume_version("embedding-output") == 2
         expected = local_run(tmp_path / "corpus/books", tmp_path / "local", HASHING_TOML, "--dim", "256")

@@ -10,7 +10,7 @@ import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyte
@@ -22,7 +22,9 @@ N_LINES = 40
 class Terminal:
     """A process in a terminal of some width; `pictures` are the lines that were seen in it, one picture a change."""
 
-    def __init__(self, command: Sequence[str], columns: int, folder: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], columns: int, folder: Path, env: Mapping[str, str] | None = None
+    ) -> None:
         self.columns = columns
         self.pictures: list[tuple[str, ...]] = []
         self._screen = pyte.Screen(columns, N_LINES)
@@ -35,7 +37,7 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env=os.environ | {"TERM": "xterm"},
+            env={**os.environ, **(env or {}), "TERM": "xterm"},
             start_new_session=True,
         )
         os.close(theirs)

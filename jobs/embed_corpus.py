@@ -117,15 +117,18 @@ def main(  # noqa: PLR0913  the flags of `modal run`
         report = function.remote(values) if dry_run else watch(function.spawn(values), request.output)
     for line in () if own_class or function in (plan, drive) else report["notes"]:
         note(line)  # of a driver whose log does not come here
+    _tell(report, request.output, is_plan=dry_run)
+
+
+def _tell(report: dict[str, Any], output: str, *, is_plan: bool) -> None:
+    """Print what was planned, or how a run ended; an error ends the program with its exit code."""
     for source in report.get("skipped_files", ()):
         note(f"skipped {source}")
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])
-    fetch = f"modal volume get {resources.OUTPUT_VOLUME} {request.output}"
-    ended = (
-        [describe_plan(report)] if dry_run else describe_run(report, request.output, next_steps=[fetch], rented=True)
-    )
-    for line in ended:
+    fetch = f"modal volume get {resources.OUTPUT_VOLUME} {output}"
+    lines = [describe_plan(report)] if is_plan else describe_run(report, output, next_steps=[fetch], rented=True)
+    for line in lines:
         print(in_one_line(line))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import modal
 import msgspec
+from modal.output import OutputManager
 
 from jobs import resources
 from jobs.containers import containers_since
@@ -52,26 +54,27 @@ class View:
         self._output = output
         self._began_at = time.time()
         self._seen = Progress(phase="starting the driver", phase_at=self._began_at)
-        self._asked_at = self._began_at
+        self._behind_s = math.inf  # how far what is seen is behind the clock here, at least
 
     def ask(self) -> None:
         """Ask how far the run is."""
         found = progress_in(resources.locks.get(self._output))
         if found is not None and found.phase == LOADING:
             found = msgspec.structs.replace(found, phase=_start_in_words(self._began_at, self._output))
-        self._seen, self._asked_at = found or self._seen, time.time()
+        if found is not None:
+            self._seen, self._behind_s = found, min(self._behind_s, time.time() - found.at)
 
     def look(self) -> Progress:
         """Return how far the run is now, as far as its clock goes on since it was asked for."""
-        since_s = time.time() - self._asked_at
-        at = self._seen.at + since_s if self._seen.at else time.time()
-        return msgspec.structs.replace(self._seen, at=at)
+        behind_s = self._behind_s if self._seen.at else 0.0
+        return msgspec.structs.replace(self._seen, at=time.time() - behind_s)
 
 
 @contextlib.contextmanager
 def watching(output: str) -> Iterator[View]:
-    """Show on stderr what a view of an output sees, every second."""
+    """Show on stderr what a view of an output sees, every second, in place of what Modal turns there."""
     view = View(output)
+    OutputManager.get().stop_status_spinner()
     with screen_on_stderr() as shown, repeating(lambda: shown.show(view.look()), TICK_S, "watch"):
         shown.show(view.look())
         yield view

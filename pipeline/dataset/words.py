@@ -36,7 +36,7 @@ def describe_run(
     end = f" for ${run['cost_usd']:,.2f}" if rented else busy
     lines = [
         f"{run['state']}: {_rows(run)}",
-        *([f"rejected: {why}"] if (why := _why(run)) else []),
+        *([f"rejects: {why}"] if (why := _why(run)) else []),
         f"{count(run['tokens'], 'token')} in {count(run['passages'], 'passage')}{_cut(run)}",
         f"this run {', '.join(done)} in {duration(run['wall_s'])}{end}",
         f"{output}: {count(run['parts'], 'part')}, {size(run['size_bytes'])}",

@@ -101,13 +101,7 @@ def run(
         seen = {line.source: line for line in inventory.seen(plan.readable)}
         change.begin(inventory.manifest, record, inventory.kept, seen, adds=bool(plan.chunks))
         at_work.enter_context(_shown(store))
-        job = Job(
-            root=plan.corpus.root,
-            columns=plan.corpus.columns,
-            config=config,
-            staged=inventory.replaces,
-            began_at=record.started_at,
-        )
+        job = _job(plan, config, record)
         made = carry(plan.inventory, change)
         reused, remaining = _reuse(plan, job, change)
         made += reused
@@ -129,6 +123,16 @@ def run(
         store.commit()
     first = "" if missing or sums["embedded_rows"] else _first_reject(store, receipts)
     return Outcome(run=record, totals=sums, failures=done.failures, first_reject=first)
+
+
+def _job(plan: Plan, config: Config, record: Run) -> Job:
+    return Job(
+        root=plan.corpus.root,
+        columns=plan.corpus.columns,
+        config=config,
+        staged=plan.inventory.replaces,
+        began_at=record.started_at,
+    )
 
 
 @contextmanager

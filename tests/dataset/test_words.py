@@ -58,9 +58,9 @@ def test_a_run_on_modal_tells_its_price() -> None:
     [
         (
             {"rejected_rows": 5, "rejected_by_reason": {"empty_text": 3, "too_long": 2}},
-            "5 rejected\nrejected: 3 empty_text, 2 too_long\n",
+            "5 rejected\nrejects: 3 empty_text, 2 too_long\n",
         ),
-        ({"rejected_rows": 1500, "rejected_by_reason": {"unknown": 1500}}, "1,500 rejected\nrejected: 1,500 unknown\n"),
+        ({"rejected_rows": 1500, "rejected_by_reason": {"unknown": 1500}}, "1,500 rejected\nrejects: 1,500 unknown\n"),
         ({"rejected_rows": 0}, "0 rejected\n"),
         ({"passages": 1000, "truncated": 12}, "1,000 passages, 1.2% truncated\n"),
         ({"passages": 1, "truncated": 1, "tokens": 1}, "1 token in 1 passage, 100.0% truncated\n"),

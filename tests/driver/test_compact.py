@@ -24,7 +24,7 @@ from tests.support.crash import crashing_command, crashing_run, hashing_run
 from tests.support.earlier import as_of_earlier_versions
 from tests.support.edits import Corpus
 
-KEPT = ("parts", "wall_s", "peak_rss_bytes")  # what a status may say otherwise afterwards
+KEPT = ("size_bytes", "parts", "wall_s", "peak_rss_bytes")  # what a status may say otherwise afterwards
 
 
 @pytest.fixture

@@ -222,6 +222,6 @@ def test_one_row_that_is_embedded_is_enough_and_so_is_a_corpus_without_rows(tmp_
     )
     assert [each.returncode for each in done] == [0, 0, 0]
     one, none, cut = (each.stdout for each in done)
-    assert "1 embedded, 153 rejected\nrejected: 102 empty_text, 51 null_text\n" in one
-    assert "0 rows, 0 embedded, 0 rejected, 0 parts, 0 tokens; this run" in none
-    assert ", 12.5% truncated; this run" in cut
+    assert "1 embedded, 153 rejected\nrejects: 102 empty_text, 51 null_text\n" in one
+    assert "0 rows, 0 embedded, 0 rejected\n0 tokens in 0 passages\n" in none
+    assert ", 12.5% truncated\n" in cut

@@ -40,7 +40,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets = (*HASHING, "--set", "run.chunk_tokens=100", "--set", "corpus.on_long=reject")
     done = embed_corpus("run", "--input", folder / "in", "--output", folder / "out", *sets)
     assert done.returncode == 0, done.stderr
-    assert "\nrejected: 2 too_long, 1 empty_text, 1 malformed_json, 1 not_a_string, 1 null_text\n" in done.stdout
+    assert "\nrejects: 2 too_long, 1 empty_text, 1 malformed_json, 1 not_a_string, 1 null_text\n" in done.stdout
     return folder / "out"
 
 

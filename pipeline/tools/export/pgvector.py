@@ -1,11 +1,12 @@
 """pgvector: a folder with `schema.sql`, which makes a table, and `vectors.copy`, which COPY reads into it.
 
-The file is in PostgreSQL's binary format: no digit is lost, and it is a quarter of the text. A row is the number of its
-fields and then each field after its length in bytes; numbers begin with their highest byte.
+The file is in PostgreSQL's binary format, which is exact and smaller than text. A row is the number of its fields and
+then each field after its length in bytes; numbers begin with their highest byte.
 """
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.tools.export.ids import IDS
 from pipeline.tools.passages import Passages, Vectors
 
 MAX_DIM = 16_000  # of a vector in pgvector
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension
 END = b"\xff\xff"
 SQL_TYPES = {pa.string(): "text", pa.int64(): "bigint", pa.int32(): "integer"}
-NAMES = ("id", "source", "row", "passage", "text")  # the last one where the dataset has it as strings
 NUL, REPLACEMENT = "\0", "\ufffd"  # no text in PostgreSQL has a NUL
 
 
@@ -29,10 +30,9 @@ def to_pgvector(passages: Passages, path: Path, about: dict[str, Any]) -> None:
     """Write the folder; raises UsageError for more dims than pgvector takes."""
     if passages.dim > MAX_DIM:
         raise UsageError(
-            f"export --to pgvector: expected at most {MAX_DIM:,} dims, found {passages.dim:,}; `embed-corpus slice` cuts"
+            f"export --to pgvector: expected {MAX_DIM:,} dims at most, found {passages.dim:,}; `slice` cuts them"
         )
-    columns = passages.schema()
-    fields = [columns.field(name) for name in NAMES if name in columns.names and columns.field(name).type in SQL_TYPES]
+    fields = [*IDS, *(field for field in passages.schema() if field.equals(pa.field("text", pa.string())))]
     path.mkdir()
     (path / "schema.sql").write_text(_sql(fields, passages.dim), encoding="utf-8")
     with (path / "vectors.copy").open("wb") as file:
@@ -56,7 +56,7 @@ def _rows(columns: list[pa.ChunkedArray], vectors: Vectors) -> pa.Buffer:
     n, dim = vectors.shape
     n_fields = _bytes_of(np.full((n, 1), len(columns) + 1, ">i2"))
     vector = np.empty((n, 8 + 4 * dim), np.uint8)
-    vector[:, :8] = np.frombuffer(np.array([4 + 4 * dim], ">i4").tobytes() + np.array([dim, 0], ">i2").tobytes(), "u1")
+    vector[:, :8] = np.frombuffer(struct.pack(">ihh", 4 + 4 * dim, dim, 0), np.uint8)
     vector[:, 8:] = vectors.astype(">f4").view(np.uint8)
     fields = [piece for column in columns for piece in _field(column.combine_chunks())]
     _, ends, data = pc.binary_join_element_wise(n_fields, *fields, _bytes_of(vector), b"").buffers()
@@ -68,7 +68,8 @@ def _field(column: pa.Array) -> tuple[pa.Array, pa.Array]:
     if pa.types.is_string(column.type):
         values = pc.replace_substring(column, NUL, REPLACEMENT).cast(pa.binary())
     else:
-        values = _bytes_of(column.to_numpy().byteswap()[:, None])
+        numbers = column.to_numpy()
+        values = _bytes_of(numbers.astype(numbers.dtype.newbyteorder(">"))[:, None])
     lengths = pc.binary_length(values).fill_null(-1).to_numpy()
     return _bytes_of(lengths.astype(">i4")[:, None]), values.fill_null(b"")
 

@@ -15,7 +15,7 @@ from pipeline.errors import DamageError, IncompleteError, UsageError
 from pipeline.schema import EMBEDDING
 from pipeline.vectors import invalid_rows, to_numpy
 
-PIECE_BYTES = 16 << 20  # of a piece in memory
+PIECE_BYTES = 4 << 20  # of a piece in memory
 Vectors = NDArray[np.float32]  # shape (n, dim)
 
 

@@ -71,7 +71,8 @@ def export(output: Path, target: str, destination: Path) -> Path:
 
 def numbers_in(table: pa.Table) -> np.ndarray:
     column = table.column("embedding").combine_chunks()
-    return column.flatten().to_numpy().reshape(len(column), -1)
+    numbers: np.ndarray = column.flatten().to_numpy().reshape(len(column), -1)
+    return numbers
 
 
 def about_of(path: Path) -> dict[str, Any]:

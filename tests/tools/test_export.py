@@ -113,7 +113,9 @@ def test_lance_has_the_same_vectors_and_every_other_column(
     found = lance.dataset(export(output, "lance", tmp_path / "d.lance"))
     assert (numbers_in(found.to_table()) == vectors).all()
     assert found.to_table().drop_columns("embedding").equals(table.drop_columns("embedding"))
-    hits = found.to_table(columns=["id"], nearest={"column": "embedding", "q": vectors[5], "k": 1, "metric": "cosine"})
+    hits = found.to_table(
+        columns=["id", "_distance"], nearest={"column": "embedding", "q": vectors[5], "k": 1, "metric": "cosine"}
+    )
     assert hits.column("id").to_pylist() == [table.column("id")[5].as_py()]
 
 

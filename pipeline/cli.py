@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     configured = _configured(f"$EMBED_CONFIG, else {commands.DEFAULT_CONFIG}")
     _add_run_commands(add, configured, as_json)
     _add_dataset_commands(add, as_json)
+    _add_export_commands(add, as_json)
     _add_model_commands(add, configured)
     return parser
 
@@ -165,6 +166,20 @@ def _add_dataset_commands(add: Add, as_json: _Parser) -> None:
     search = add("search", commands.search, "find the passages nearest to a query", dataset, model, as_json)
     search.add_argument("query")
     search.add_argument("-k", type=int, default=10, help="how many (default: 10)")
+
+
+def _add_export_commands(add: Add, as_json: _Parser) -> None:
+    """Add the commands on the vectors of a dataset for other programs."""
+    dataset = _Parser(add_help=False)
+    dataset.add_argument("dataset", metavar="D", help="the output folder of a run")
+    export = add("export", commands.export, "write a dataset in the format of another program", dataset)
+    export.add_argument("--to", required=True, choices=commands.FORMATS, help="the format (see docs/export.md)")
+    export.add_argument("destination", metavar="DEST", help="the file or folder; an earlier export is replaced")
+    text = "measure what fewer dims, int8 or bits cost on a dataset's own vectors"
+    quality = add("quality", commands.quality, text, dataset, as_json)
+    quality.add_argument(
+        "--sample", type=_positive, default=1000, metavar="N", help="passages that are queries (default: 1000)"
+    )
 
 
 def _add_model_commands(add: Add, configured: _Parser) -> None:

@@ -2,14 +2,18 @@
 
 from pipeline.commands.asked import DEFAULT_CONFIG
 from pipeline.commands.datasets import rejects, search, slice, status, verify
+from pipeline.commands.exports import FORMATS, export, quality
 from pipeline.commands.models import golden, serve
 from pipeline.commands.runs import compact, plan, run
 
 __all__ = [
     "DEFAULT_CONFIG",
+    "FORMATS",
     "compact",
+    "export",
     "golden",
     "plan",
+    "quality",
     "rejects",
     "run",
     "search",

@@ -24,7 +24,7 @@ from pipeline.dataset.index import (
     read_entries,
 )
 from pipeline.dataset.layout import TRASH, check_layout
-from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, heartbeat
+from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, flock, heartbeat
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, fold, parse_receipt, totals
 from pipeline.dataset.ours import (
     check_ours,
@@ -73,6 +73,7 @@ __all__ = [
     "discard",
     "discard_file",
     "first_entries",
+    "flock",
     "fold",
     "foreign_files",
     "hashes_in",

@@ -1,7 +1,9 @@
-"""What is done with a finished dataset: verify, repair, search, slice, and a list of its rejected rows."""
+"""What is done with a finished dataset: verify, repair, search, slice, export, measure, list its rejected rows."""
 
 from pipeline.tools.coverage import coverage
+from pipeline.tools.export import TARGETS, export
 from pipeline.tools.own_config import own_config
+from pipeline.tools.quality import describe_quality, quality
 from pipeline.tools.rejects import format_reject, list_rejects
 from pipeline.tools.repair import repair
 from pipeline.tools.search import embed_query, nearest
@@ -10,13 +12,17 @@ from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
 
 __all__ = [
     "LEFT_BY_A_RUN",
+    "TARGETS",
     "as_tables",
     "coverage",
+    "describe_quality",
     "embed_query",
+    "export",
     "format_reject",
     "list_rejects",
     "nearest",
     "own_config",
+    "quality",
     "repair",
     "slice_dataset",
     "verify",

@@ -67,6 +67,7 @@ def killed_when(home: House, is_time: Callable[[], bool]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_preflight_is_killed_on_its_way_and_goes_on(home: House) -> None:
     """First the half without a GPU, which the whole of it does not repeat; then a kill; then there is a bill."""
     said = preflight(home, "--cpu", code=0)

@@ -13,7 +13,7 @@ from tests.support import HASHING, embed_corpus, status, texts, write_jsonl, wri
 @pytest.mark.parametrize(
     ("n_rows", "times"), [(40_000, 5), pytest.param(200_000, 10, marks=pytest.mark.slow)], ids=["short", "long"]
 )
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.jsonl", pytest.param("a.jsonl.gz", marks=pytest.mark.slow), "a.parquet"])
 def test_many_times_the_rows_take_at_most_a_tenth_more_memory(
     tmp_path: Path, name: str, n_rows: int, times: int
 ) -> None:

@@ -46,7 +46,7 @@ def test_what_a_run_says_it_cost_is_what_its_containers_took(
         home.engine(0.5 * times * n_containers)
         replace_in(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", f"SERVICE_IDLE_S = {IDLE_S}")
         replace_in(home, "jobs/resources.py", "DRIVER_IDLE_S = 10", "DRIVER_IDLE_S = 2")
-        replace_in(home, "jobs/containers.py", "BEAT_S = 10.0", "BEAT_S = 0.25")
+        replace_in(home, "jobs/containers.py", "BEAT_S = 5.0", "BEAT_S = 0.25")
         replace_in(home, "jobs/meter.py", "READ_EVERY_S = 5.0", "READ_EVERY_S = 0.0")
         assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0
         assert home.modal("deploy", "jobs/embed_corpus.py").returncode == 0

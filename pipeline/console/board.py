@@ -36,7 +36,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int = 0
     spent_usd: float = 0.0
     usd_per_s: float = 0.0  # at this moment
-    last_load_s: float = 0.0  # that loading took the last time
     command: str = ""  # that goes on with the run
 
 
@@ -77,9 +76,9 @@ class Board:
         self._set(phase=phase, phase_at=phase_at, files=0, n_files=n_files)
         self._tell()
 
-    def read(self, files: int = 1) -> None:
-        """Count files that were read."""
-        self._set(files=self._progress.files + files)
+    def read(self) -> None:
+        """Count a file that was read."""
+        self._set(files=self._progress.files + 1)
 
     def embed(self, *, n_rows: int, weight: float, kept_rows: int = 0) -> None:
         """Begin to embed rows whose tokens are estimated to be `weight`."""

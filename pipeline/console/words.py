@@ -6,9 +6,12 @@ import math
 import time
 from collections.abc import Iterator
 
+from tqdm import tqdm
+
 from pipeline.console.board import EMBEDDING, LOADING, READING, Progress
 
 UNITS = ("kB", "MB", "GB", "TB")
+MOST_FIRST = ("rows", "left", "passed", "rejected", "spent", "rate", "files")  # of what a line has room for
 
 
 def count(n: int, noun: str) -> str:
@@ -17,10 +20,8 @@ def count(n: int, noun: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a time as on a clock: "0:07", "1:02:03"."""
-    minutes, left = divmod(max(0, int(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+    """Return a time as on a clock: "00:07", "1:02:03"."""
+    return tqdm.format_interval(max(0.0, seconds))
 
 
 def duration(seconds: float) -> str:
@@ -52,38 +53,29 @@ def rows_through(progress: Progress) -> int:
 
 def describe(progress: Progress, width: int = 1_000) -> str:
     """Return a phase and how far it is, in a line that is no wider than asked; what matters least is left out."""
-    head = phase = progress.phase
-    passed = clock(progress.at - progress.phase_at)
-    facts = dict(_facts(progress))
-    if phase == EMBEDDING and progress.n_rows:
-        head = f"{phase} {progress.share:4.0%}"
+    is_counted = progress.phase == EMBEDDING and progress.n_rows
+    head = f"{progress.phase} {progress.share:4.0%}" if is_counted else progress.phase
+    facts, line = dict(_facts(progress)), head
     kept: list[str] = []
-    for name in ("rows", "left", "passed", "rejected", "spent", "rate", "files", "last"):
-        if name in facts or name == "passed":
-            tried = [*kept, name]
-            if len(_joined(head, tried, facts | {"passed": passed})) > width:
-                continue
-            kept = tried
-    return _joined(head, kept, facts | {"passed": passed})[:width]
-
-
-def _joined(head: str, kept: list[str], facts: dict[str, str]) -> str:
-    order = ("files", "rows", "rate", "passed", "left", "last", "rejected", "spent")
-    return ", ".join([head, *(facts[name] for name in order if name in kept)])
+    for name in MOST_FIRST:
+        longer = ", ".join([head, *(fact for each, fact in facts.items() if each in (*kept, name))])
+        if name in facts and len(longer) <= width:
+            line, kept = longer, [*kept, name]
+    return line[:width]
 
 
 def _facts(progress: Progress) -> Iterator[tuple[str, str]]:
+    """Yield what there is to say of a phase, by its name and in the order in which it is said."""
     if progress.n_files > 1:
         yield "files", f"{progress.files:,} of {progress.n_files:,} files"
-    if progress.phase == LOADING and progress.last_load_s:
-        yield "last", f"the last time it took {clock(progress.last_load_s)}"
     if progress.phase == EMBEDDING:
         yield "rows", f"{rows_through(progress):,} of {progress.kept_rows + progress.n_rows:,} rows"
         yield "rate", f"{progress.tokens_per_s:,.0f} tokens/s"
-        if progress.left_s is not None:
-            yield "left", f"about {clock(progress.left_s)} left"
-        if progress.rejected:
-            yield "rejected", f"{progress.rejected:,} rejected"
+    yield "passed", clock(progress.at - progress.phase_at)
+    if progress.phase == EMBEDDING and progress.left_s is not None:
+        yield "left", f"about {clock(progress.left_s)} left"
+    if progress.phase == EMBEDDING and progress.rejected:
+        yield "rejected", f"{progress.rejected:,} rejected"
     if progress.spent_usd:
         more = progress.usd_per_s * (progress.left_s or 0.0)
         in_all = f" of about ${progress.spent_usd + more:,.2f}" if more else ""

@@ -17,7 +17,6 @@ DID = {
     "reused_rows": ("reused {}", "row"),
     "removed_rows": ("removed {}", "row"),
 }
-ALWAYS = ("embedded_now",)
 ENDED = {
     "incomplete": "some chunks did not finish; run the same command again",
     "started": "its run was stopped in the middle; run the same command again",
@@ -31,7 +30,8 @@ def describe_run(
 
     On rented machines they tell the price instead of the engine's share of the time.
     """
-    done = (words.format(count(run[name], noun)) for name, (words, noun) in DID.items() if run[name] or name in ALWAYS)
+    named = (name for name in DID if run[name] or name == "embedded_now")
+    done = (words.format(count(run[name], noun)) for name in named for words, noun in [DID[name]])
     busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
     end = f" for ${run['cost_usd']:,.2f}" if rented else busy
     lines = [

@@ -130,8 +130,8 @@ def test_without_a_terminal_there_is_a_line_from_time_to_time() -> None:
     for moment in moments:
         shown.show(moment)
     assert written.getvalue().splitlines() == [
-        "reading the input, 0:10",
-        "embedding  50%, 5 of 10 rows, 9 tokens/s, 0:08",
+        "reading the input, 00:10",
+        "embedding  50%, 5 of 10 rows, 9 tokens/s, 00:08",
     ]
 
 

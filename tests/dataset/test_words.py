@@ -103,8 +103,8 @@ def test_status_tells_what_a_run_is_at() -> None:
     at_work = msgspec.structs.replace(STOPPED, tokens_per_s=1450.0, left_s=41.0, phase_at=21.0)
     lines = describe_status(found, msgspec.to_builtins(RECORD), at_work)
     assert lines[:2] == [
-        "out: running for 1:20",
-        "  embedding  50%, 550 of 1,000 rows, 1,450 tokens/s, 1:00, about 0:41 left",
+        "out: running for 01:20",
+        "  embedding  50%, 550 of 1,000 rows, 1,450 tokens/s, 01:00, about 00:41 left",
     ]
     assert describe_status(found, {}, None)[0] == "out: running"
     assert describe_status(FOUND, msgspec.to_builtins(RECORD), STOPPED)[0] == "out: complete"

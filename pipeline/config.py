@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from pipeline.errors import ConfigError
-from pipeline.schema import MAX_DIM, kept_name
 from pipeline.tables import explained, parse_override, refuse_unknown, refuse_unusual, set_value
 
+MAX_DIM = 65_536  # no model has wider vectors
 REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
@@ -162,6 +162,8 @@ def load_config(
 
 def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
     """Turn parsed TOML tables into a Config; raises ConfigError naming `where` and the key."""
+    from pipeline.schema import kept_name  # and with it pyarrow, which the words of a help do without
+
     refuse_unknown(tables, Config, where)
     try:
         config = msgspec.convert(tables, Config)
@@ -184,6 +186,11 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
                 f"{where}: corpus.keep expected columns of different names in a part, found {kept_name(name)!r} twice"
             )
     return config
+
+
+def keys_of_tables() -> dict[str, list[str]]:
+    """Return the keys that there are, by table."""
+    return {table: [each.name for each in fields(kind)] for table, kind in get_type_hints(Config).items()}
 
 
 def to_tables(config: Config) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.arguments import DEFAULT_CONFIG
 from pipeline.config import REPOSITORY, Config, load_config
-from pipeline.dataset import Store
 
 if TYPE_CHECKING:
+    from pipeline.dataset import Store
     from pipeline.model import Device
-
-DEFAULT_CONFIG = "configs/local.toml"
 
 
 def config_of(options: Namespace) -> Config:

@@ -23,7 +23,7 @@ another. VALUE is TOML or bare text:
   --set model.dtype=float32                a text
   --set corpus.keep='["title", "year"]'    a list
   --set engine.enforce_eager=false         true or false
-  --set run.chunk_tokens=65_536            a number
+  --set run.chunk_tokens=65_536            a number; 1e6 is one too
   --set model.document_prompt=             the empty text
 keys (configs/*.toml explain each):
 """

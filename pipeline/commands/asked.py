@@ -23,9 +23,15 @@ def config_of(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
     from pipeline.model import pin_and_check
 
-    path = path_of(options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG)
+    by_variable = "" if options.config else os.environ.get("EMBED_CONFIG", "")
     return pin_and_check(
-        load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
+        load_config(
+            path_of(options.config or by_variable or DEFAULT_CONFIG),
+            options.set,
+            dim=options.dim,
+            allow_untrained_dim=options.allow_untrained_dim,
+            named_by="$EMBED_CONFIG" if by_variable else "",
+        )
     )
 
 

@@ -101,8 +101,9 @@ def _in_words(key: str, theirs: object, ours: object) -> str:
 def _refuse(differences: Iterator[str], place: str) -> None:
     if found := list(differences):
         raise RecipeError(
-            f"search: expected a config that makes the vectors of the dataset, found that {'; '.join(found)}{place}. Name "
-            "the config that it was made with by --config, or set these keys by --set if you trust where it comes from"
+            f"search: expected a config that makes the vectors of the dataset, found that {'; '.join(found)}{place}. "
+            "Name the config that it was made with by --config, or set these keys by --set if you trust where it comes "
+            "from"
         )
 
 

@@ -11,6 +11,7 @@ _MODULES = {
     "exports": ("export", "quality"),
     "models": ("golden", "serve"),
     "runs": ("compact", "plan", "run"),
+    "shells": ("completion",),
 }
 
 __all__ = [name for names in _MODULES.values() for name in names]

@@ -27,7 +27,7 @@ def help_of(*command: str) -> str:
 def examples_in(text: str) -> list[list[str]]:
     """Return the examples of a help, each as it is split by a shell."""
     lines = text.partition("\nexamples:\n")[2].partition("\n\n")[0].splitlines()
-    return [shlex.split(line) for line in lines]
+    return [shlex.split(line.partition(" > ")[0]) for line in lines]
 
 
 @pytest.mark.parametrize("command", NAMES)

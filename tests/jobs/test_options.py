@@ -23,6 +23,7 @@ HERE_ALONE = {
     "--allow-untrained-dim",
     "--debug",
     "--help",
+    "--json",  # on Modal `jobs/status.py` prints it
     "--set",  # on Modal a config file says it: the service was deployed with one
     "--strict",
 }

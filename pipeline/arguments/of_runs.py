@@ -42,7 +42,7 @@ COMMANDS = (
     Command(
         name="plan",
         summary="tell rows, tokens and chunks of a run before it is made; loads no engine",
-        examples=("plan --input docs/", "plan --input 'data/*.parquet' --output vectors/ --dim 384 --json"),
+        examples=("plan --input docs/", "plan --input 'docs/*.jsonl' --output vectors/ --dim 384 --json"),
         flags=(config, _input, as_json, _plan),
     ),
     Command(

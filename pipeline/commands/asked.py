@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.arguments import DEFAULT_CONFIG
+from pipeline.arguments import named_config
 from pipeline.config import REPOSITORY, Config, load_config
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ def config_of(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
     from pipeline.model import pin_and_check
 
-    by_variable = "" if options.config else os.environ.get("EMBED_CONFIG", "")
+    path, named_by = named_config(options)
     return pin_and_check(
         load_config(
-            path_of(options.config or by_variable or DEFAULT_CONFIG),
+            path_of(path),
             options.set,
             dim=options.dim,
             allow_untrained_dim=options.allow_untrained_dim,
-            named_by="$EMBED_CONFIG" if by_variable else "",
+            named_by=named_by,
         )
     )
 

@@ -24,7 +24,9 @@ def parser() -> Parser:
         description="Embed Parquet and JSONL into float16 Parquet. Whatever stops a run, the same command goes on.",
         epilog=f"{in_examples(EXAMPLES)}\n\n{EXIT_CODES}",
     )
-    program.add_argument("--version", action=PrintVersions, help="show the versions of this program and of engines")
+    program.add_argument(
+        "-V", "--version", action=PrintVersions, help="show the versions of this program and of engines"
+    )
     subparsers = program.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         own = subparsers.add_parser(

@@ -92,8 +92,17 @@ class CorpusConfig:
     text: str = "text"
     id: str = ""
     keep: tuple[str, ...] = ()
+    store_text: bool = True  # whether parts have the passages themselves
     on_long: Literal["truncate", "split", "reject"] = "truncate"
     overlap: Size = 0
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns of `keep` that are copied: all but one that every part has as its own column `text`."""
+        from pipeline.schema import TEXT
+
+        own = TEXT.name if self.store_text and self.text == TEXT.name else None
+        return tuple(name for name in self.keep if name != own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +186,8 @@ def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
             f"{where}: corpus.overlap expected 0 to under half of model.max_tokens "
             f"({config.model.max_tokens}), found {config.corpus.overlap}"
         )
-    kept = [kept_name(name) for name in config.corpus.keep]
-    for name in config.corpus.keep:
+    kept = [kept_name(name) for name in config.corpus.kept]
+    for name in config.corpus.kept:
         if kept.count(kept_name(name)) > 1:
             raise ConfigError(
                 f"{where}: corpus.keep expected columns of different names in a part, found {kept_name(name)!r} twice"

@@ -10,7 +10,7 @@ from pipeline.dataset.describe import (
     trained_widths,
     width_of,
 )
-from pipeline.dataset.footer import RECEIPT_KEY
+from pipeline.dataset.footer import RECEIPT_KEY, batch_rows
 from pipeline.dataset.index import (
     Keys,
     VectorIndex,
@@ -60,6 +60,7 @@ __all__ = [
     "Transaction",
     "VectorIndex",
     "Volume",
+    "batch_rows",
     "check_layout",
     "check_ours",
     "check_whole",

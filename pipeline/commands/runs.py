@@ -7,7 +7,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,21 +23,27 @@ if TYPE_CHECKING:
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
     from pipeline.dataset import describe_plan
+
+    found = planned(options)
+    say(options, found, describe_plan(found))
+
+
+def planned(options: Namespace) -> dict[str, Any]:
+    """Return the object of `plan --json`."""
     from pipeline.driver import RunOptions, estimate, make_plan
     from pipeline.model import this_device
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
         config = settled(config_of(options), this_device(), store)
-        found = estimate(make_plan(options.input, store, config, RunOptions(limit=options.limit)), store, config)
-    say(options, found, describe_plan(found))
+        return estimate(make_plan(options.input, store, config, RunOptions(limit=options.limit)), store, config)
 
 
 def run(options: Namespace) -> None:
     """Make the output reflect the input; raises IncompleteError when it does not."""
     with screen(typed(sys.argv)) as board:
         board.enter(READING)
-        outcome = _run(options)
+        outcome = made(options)
     from pipeline.dataset import describe_run
 
     sums = outcome.totals
@@ -51,16 +57,23 @@ def run(options: Namespace) -> None:
     )
     for line in describe_run(sums | msgspec.to_builtins(outcome.run), options.output, next_steps=steps):
         print(in_one_line(line))
+    check_made(outcome, options)
+
+
+def check_made(outcome: Outcome, options: Namespace) -> None:
+    """Raise IncompleteError for an output that does not reflect the input, or not strictly where that was asked."""
     if shortfall := outcome.shortfall():
         raise IncompleteError(f"output {options.output}: {shortfall}")
-    if options.strict and sums["rejected_rows"]:
+    if options.strict and outcome.totals["rejected_rows"]:
         raise IncompleteError(
-            f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
+            f"output {options.output}: expected every row embedded (--strict), found "
+            f"{outcome.totals['rejected_rows']:,} "
             "rejected; `embed-corpus rejects` lists them"
         )
 
 
-def _run(options: Namespace) -> Outcome:
+def made(options: Namespace) -> Outcome:
+    """Make the output reflect the input, and return how that went."""
     from pipeline import driver
     from pipeline.driver import RunOptions, fan_out_here, saying
     from pipeline.model import describe_dtype, this_device

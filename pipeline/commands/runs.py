@@ -6,8 +6,9 @@ import shlex
 import sys
 import tempfile
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,16 +25,24 @@ OPTIONS = ("limit", "skip_bad_files", "rebuild", "rehash", "keep_missing", "prun
 
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
-    from pipeline.dataset import Store, describe_plan, output_folder
-    from pipeline.driver import estimate, make_plan
+    from pipeline.dataset import describe_plan
+
+    found = planned(options)
+    say(options, found, "\n".join(map(in_one_line, describe_plan(found))))
+
+
+def planned(options: Namespace) -> dict[str, Any]:
+    """Return the object of `plan --json`."""
+    from pipeline.dataset import Store, output_folder
+    from pipeline.driver import estimate, make_plan, rate_of
     from pipeline.model import this_device
 
     asked = _run_options(options)
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
         config = settled(config_of(options), this_device(), store, rebuild=asked.rebuild)
-        found = estimate(make_plan(options.input, store, config, asked), store, config)
-    say(options, found, describe_plan(found))
+        there = make_plan(options.input, store, config, replace(asked, streams=True))
+        return estimate(there, store, config, rate_of(config, there.inventory.kept.values()))
 
 
 def run(options: Namespace) -> None:
@@ -46,16 +55,21 @@ def run(options: Namespace) -> None:
         return
     with screen(typed(sys.argv)) as board:
         board.enter(READING)
-        outcome = _run(options)
-    sums = outcome.totals
+        outcome = made(options)
     for source in outcome.run.skipped_files:
         note(f"skipped {source}")
     _tell(options, outcome)
+    check_made(outcome, options)
+
+
+def check_made(outcome: Outcome, options: Namespace) -> None:
+    """Raise IncompleteError for an output that does not reflect the input, or not strictly where that was asked."""
     if shortfall := outcome.shortfall():
         raise IncompleteError(f"output {options.output}: {shortfall}")
-    if options.strict and sums["rejected_rows"]:
+    if options.strict and outcome.totals["rejected_rows"]:
         raise IncompleteError(
-            f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
+            f"output {options.output}: expected every row embedded (--strict), found "
+            f"{outcome.totals['rejected_rows']:,} "
             "rejected; `embed-corpus rejects` lists them"
         )
 
@@ -79,7 +93,8 @@ def _tell(options: Namespace, outcome: Outcome) -> None:
         print(in_one_line(line))
 
 
-def _run(options: Namespace) -> Outcome:
+def made(options: Namespace) -> Outcome:
+    """Make the output reflect the input, and return how that went."""
     from pipeline import driver
     from pipeline.dataset import Store, output_folder
     from pipeline.driver import fan_out_here, saying
@@ -89,13 +104,15 @@ def _run(options: Namespace) -> Outcome:
     config = settled(asked, device, store, rebuild=options.rebuild)
     if config.model.licence_notice:
         note(config.model.licence_notice)
-    return driver.run(
+    outcome = driver.run(
         options.input,
         store,
         config,
         fan_out=saying(describe_dtype(asked, config, device), fan_out_here(store)),
         options=_run_options(options),
     )
+    driver.keep_speed(config, outcome.run.engine_tokens, outcome.run.engine_s)
+    return outcome
 
 
 def _run_options(options: Namespace) -> RunOptions:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from pipeline.chunk import Chunk, Density, Shard, gaps
+from pipeline.chunk import Chunk, Shard, gaps
 from pipeline.config import Config
 from pipeline.console import READING, board, note
 from pipeline.corpus import (
@@ -31,8 +31,8 @@ from pipeline.driver.chunks import plan_chunks
 from pipeline.driver.contents import Contents, contents_of
 from pipeline.driver.inventory import Inventory, RunOptions
 from pipeline.driver.match import take_inventory
-from pipeline.driver.measure import measure
-from pipeline.driver.size import chunk_size, measured_speed, rows_about
+from pipeline.driver.measure import Measured, measure
+from pipeline.driver.size import chunk_size, measured_speed
 from pipeline.errors import CorpusError, UsageError
 from pipeline.recipe import column_settings
 
@@ -47,12 +47,13 @@ class Plan:
     shards: tuple[Shard, ...]  # all of the input
     corpus: Corpus  # what is to be read of it
     inventory: Inventory
-    density: Density
+    measured: Measured  # of the shards that are to be read
     chunks: tuple[Chunk, ...]  # of a long stream the first
     options: RunOptions
     rest: Iterable[Chunk] = ()  # of a long stream: found as the corpus is read
     n_rest_rows: int = 0  # about
     n_rest_chunks: int = 0  # about
+    rest_tokens: float = 0.0  # about
     bad: Mapping[str, str] = field(default_factory=dict)  # shards that turned out unreadable in `rest` -> why
 
     @property
@@ -111,9 +112,9 @@ def _survey(
     """Return a plan without the `bad` files, and what there is to say about it; adds to `bad` what it finds."""
     skip = options.skip_bad_files
     look = partial(open_corpus, root, config=config.corpus, skip_bad_files=skip, known_bad=dict(bad))
-    corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
+    corpus = look(shards if config.corpus.kept else ())  # the type of a kept column depends on all shards
     inventory = take_inventory(store, there, config, corpus, options, shards)
-    if not config.corpus.keep:
+    if not config.corpus.kept:
         is_open = _open_ones(shards, inventory)
         corpus = look([shard for shard in shards if shard.source in is_open])
     if len(corpus.skipped) == len(shards):
@@ -121,10 +122,10 @@ def _survey(
     inventory = inventory.settled(_unchanged(corpus, inventory, store), corpus.skipped)
     if options.keep_missing:
         _check_names(inventory, shards, root)
-    kinds: Kinds = {name: set() for name in config.corpus.keep}
+    kinds: Kinds = {name: set() for name in config.corpus.kept}
     found_bad = bad if skip else None
     plan = _plan(corpus, shards, config, inventory, options, kinds, found_bad)
-    if config.corpus.keep:
+    if config.corpus.kept:
         readable = {shard.source for shard in corpus.shards}
         kept = [receipt for receipt in plan.inventory.kept.values() if readable.intersection(receipt.sources)]
         for receipt in kept:
@@ -138,7 +139,7 @@ def _survey(
             inventory = take_inventory(store, there, config, corpus, options, shards)
             inventory = inventory.settled(_unchanged(corpus, inventory, store), corpus.skipped)
             plan = _plan(corpus, shards, config, inventory, options, {}, found_bad)
-    return plan, list(notices(corpus, kinds)) if plan.chunks else []
+    return plan, list(notices(corpus, kinds, config.corpus.keep)) if plan.chunks else []
 
 
 def _plan(
@@ -160,23 +161,32 @@ def _plan(
         )
     # Over all shards: a resumed run then cuts where the first one did.
     sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
-    density = measure(corpus, sampled, config, bad)
+    whole = measure(corpus, sampled, config, bad)
     speed = options.tokens_per_s or measured_speed(inventory.kept.values())
-    size = chunk_size(config, density, sampled, speed)
+    size, density = chunk_size(config, whole, speed), whole.density
     salts = {each.shard: stale.checksum for stale in inventory.stale for each in stale.spans}
     made = partial(plan_chunks, corpus, inventory.done(), density, config, size, limit=limit, salts=salts, kinds=kinds)
-    plan = Plan(shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=(), options=options)
+    plan = Plan(
+        shards=tuple(shards),
+        corpus=corpus,
+        inventory=inventory,
+        measured=whole if len(sampled) == len(corpus.shards) else measure(corpus, corpus.shards, config, bad),
+        chunks=(),
+        options=options,
+    )
     if not _is_long(plan, config):
         return replace(plan, chunks=tuple(made(bad=bad)))
     found_bad: dict[str, str] = {}
     rest = made(bad=found_bad)
-    n_rows = min(rows_about(density, corpus.shards), sys.maxsize if limit is None else limit)
+    n_rows = min(round(plan.measured.rows), sys.maxsize if limit is None else limit)
+    tokens = plan.measured.tokens * n_rows / max(1.0, plan.measured.rows)
     return replace(
         plan,
         chunks=tuple(islice(rest, 1)),
         rest=rest,
         n_rest_rows=n_rows,
-        n_rest_chunks=round(n_rows * max(1 / size.rows, density.tokens_per_row / size.tokens)),
+        n_rest_chunks=round(max(n_rows / size.rows, tokens / size.tokens)),
+        rest_tokens=tokens,
         bad=found_bad,
     )
 
@@ -196,7 +206,7 @@ def _check_room(plan: Plan, store: Store) -> None:
 def _is_long(plan: Plan, config: Config) -> bool:
     """Whether the chunks of a corpus are to be found while it is embedded, and nothing has to know them all before."""
     inventory, options = plan.inventory, plan.options
-    asks_first = config.corpus.keep or options.skip_bad_files or inventory.replaces or inventory.reusable(plan.shards)
+    asks_first = config.corpus.kept or options.skip_bad_files or inventory.replaces or inventory.reusable(plan.shards)
     n_bytes = sum(shard.size_bytes for shard in plan.corpus.shards)
     return options.streams and n_bytes > STREAM_ABOVE_BYTES and not asks_first
 

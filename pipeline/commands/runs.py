@@ -25,18 +25,19 @@ def plan(options: Namespace) -> None:
     from pipeline.dataset import describe_plan
 
     found = planned(options)
-    say(options, found, describe_plan(found))
+    say(options, found, "\n".join(map(in_one_line, describe_plan(found))))
 
 
 def planned(options: Namespace) -> dict[str, Any]:
     """Return the object of `plan --json`."""
-    from pipeline.driver import RunOptions, estimate, make_plan
+    from pipeline.driver import RunOptions, estimate, make_plan, rate_of
     from pipeline.model import this_device
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
         config = settled(config_of(options), this_device(), store)
-        return estimate(make_plan(options.input, store, config, RunOptions(limit=options.limit)), store, config)
+        there = make_plan(options.input, store, config, RunOptions(limit=options.limit, streams=True))
+        return estimate(there, store, config, rate_of(config, there.inventory.kept.values()))
 
 
 def run(options: Namespace) -> None:
@@ -82,7 +83,7 @@ def made(options: Namespace) -> Outcome:
     config = settled(asked, device, store, rebuild=options.rebuild)
     if config.model.licence_notice:
         note(config.model.licence_notice)
-    return driver.run(
+    outcome = driver.run(
         options.input,
         store,
         config,
@@ -96,6 +97,8 @@ def made(options: Namespace) -> Outcome:
             prune=options.prune,
         ),
     )
+    driver.keep_speed(config, outcome.run.engine_tokens, outcome.run.engine_s)
+    return outcome
 
 
 def compact(options: Namespace) -> None:

@@ -20,7 +20,7 @@ from tests.support import HASHING as FLAGS
 from tests.support import REPOSITORY, embed_corpus, status, texts, write_jsonl
 
 HASHING = REPOSITORY / "configs/hashing.toml"
-IN_WORDS = {"help", "debug", "json"}  # flags of a terminal
+IN_WORDS = {"help", "debug", "json", "dry_run"}  # flags of a terminal; `plan` is the dry run
 HEAVY = ("pyarrow", "numpy", "pandas", "msgspec", "tokenizers", "torch", "vllm")
 
 

@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 def _configured(default: str) -> _Parser:
     """Return a parser of the flags that give a config."""
     parser = _Parser(add_help=False)
-    parser.add_argument("--config", help=f"TOML file (default: {default})")
+    parser.add_argument("--config", help=f"TOML file, or the name of a shipped one (default: {default})")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a config key")
     parser.set_defaults(dim=None, allow_untrained_dim=False)
     return parser
@@ -162,7 +162,7 @@ def _add_dataset_commands(add: Add, as_json: _Parser) -> None:
         "--allow-untrained-dim", action="store_true", help="say nothing about a --dim the model was not trained for"
     )
     narrow.add_argument("destination", metavar="DEST", help="the folder of the new dataset")
-    model = _configured("the one of the dataset's model, $EMBED_CONFIG or one of configs/")
+    model = _configured("the one of the dataset's model, $EMBED_CONFIG or a shipped one")
     search = add("search", commands.search, "find the passages nearest to a query", dataset, model, as_json)
     search.add_argument("query")
     search.add_argument("-k", type=int, default=10, help="how many (default: 10)")

@@ -16,7 +16,6 @@ from pipeline.errors import ConfigError
 from pipeline.schema import MAX_DIM, kept_name
 from pipeline.tables import explained, parse_override, refuse_unknown, refuse_unusual, set_value
 
-REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
 OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
@@ -32,6 +31,7 @@ class EngineKind:
     """How an engine is made, and what other rooms have to know of it."""
 
     make: str  # MODULE:NAME, called with the Config; imported only when an engine is made
+    package: str = ""  # that it imports, and that the extra of the engine's name brings; "" = none
     needs_weights: bool = True  # reads a checkpoint: tokenizer, weights, reference vectors
     serves_http: bool = False
     loads_as_vllm: bool = False  # gives each architecture the attention that vLLM gives it
@@ -40,8 +40,10 @@ class EngineKind:
 
 # By `engine.kind`. A new engine is a file in pipeline/engines/ and an entry here.
 ENGINES = {
-    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", serves_http=True, loads_as_vllm=True),
-    "sentence-transformers": EngineKind(make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder"),
+    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", package="vllm", serves_http=True, loads_as_vllm=True),
+    "sentence-transformers": EngineKind(
+        make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder", package="sentence_transformers"
+    ),
     "hashing": EngineKind(make="pipeline.engines.hashing:HashingEmbedder", needs_weights=False, computes_in="float32"),
 }
 

@@ -11,29 +11,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import REPOSITORY, Config, load_config
+from pipeline.config import Config, load_config
 from pipeline.dataset import Store
+from pipeline.shipped import find_config, shipped_configs
 
 if TYPE_CHECKING:
     from pipeline.model import Device
 
-DEFAULT_CONFIG = "configs/local.toml"
+DEFAULT_CONFIG = "local"  # of those that are shipped
 
 
 def config_of(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
     from pipeline.model import pin_and_check
 
-    path = path_of(options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG)
+    asked = options.config or os.environ.get("EMBED_CONFIG")
+    path = find_config(asked) if asked else shipped_configs()[DEFAULT_CONFIG]
     return pin_and_check(
         load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
     )
-
-
-def path_of(config: str) -> Path:
-    """Return the path of a config, which may be below the repository."""
-    path = Path(config)
-    return path if path.exists() or path.is_absolute() else REPOSITORY / path
 
 
 def settled(asked: Config, device: Device, output: Store, *, rebuild: bool = False) -> Config:

@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.commands.asked import path_of, say
+from pipeline.commands.asked import say
 from pipeline.config import Config
 from pipeline.console import CHECKING, LOADING, in_one_line, note, screen, screen_on_stderr
 from pipeline.dataset import Manifest, Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
+from pipeline.shipped import find_config
 
 LOOK_EVERY_S = 0.5
 
@@ -140,7 +141,7 @@ def search(options: Namespace) -> None:
 
     if options.k < 1:
         raise UsageError(f"search: expected -k of at least 1, found {options.k}")
-    store, path = Store(root=Path(options.dataset)), path_of(options.config) if options.config else None
+    store, path = Store(root=Path(options.dataset)), find_config(options.config) if options.config else None
 
     @functools.cache
     def embed(config: Config) -> NDArray[np.float32]:

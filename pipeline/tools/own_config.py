@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from pipeline.config import ENGINES, REPOSITORY, Config, Dtype, load_config
+from pipeline.config import ENGINES, Config, Dtype, load_config
 from pipeline.console import in_one_line
 from pipeline.dataset import Dataset, width_of
-from pipeline.errors import RecipeError, UsageError
+from pipeline.errors import ConfigError, RecipeError, UsageError
 from pipeline.recipe import recipe
+from pipeline.shipped import find_config, shipped_configs
 
 # Of the recipe: what a query's vector has to have in common with those of the passages.
 COMPARED = ("model.name", "model.dtype", "model.pooling", "model.max_tokens", "model.document_prompt")
@@ -52,16 +53,18 @@ def own_config(dataset: Dataset, path: Path | None, overrides: Sequence[str] = (
 
 def _config_of(name: object) -> Path:
     """Return the path of the config whose model has a name: the environment's, else a shipped one."""
-    shipped = sorted((REPOSITORY / "configs").glob("*.toml"))
-    asked = os.environ.get("EMBED_CONFIG")
-    for path in [*([Path(asked), REPOSITORY / asked] if asked else []), *shipped]:
+    paths = list(shipped_configs().values())
+    if asked := os.environ.get("EMBED_CONFIG"):
+        with contextlib.suppress(ConfigError):
+            paths.insert(0, find_config(asked))
+    for path in paths:
         with contextlib.suppress(OSError, ValueError, RecursionError):  # `--config` says what is wrong with it
             model = tomllib.loads(path.read_text(encoding="utf-8")).get("model")
             if isinstance(model, dict) and model.get("name") == name:
                 return path
     raise UsageError(
         f"search: expected the config of the model that made the dataset, {_shown(name)}, found none of that name "
-        "among those of configs/; --config names it"
+        "among those that are shipped; --config names it"
     )
 
 

@@ -81,10 +81,35 @@ def test_an_input_without_shards_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_wrong_flag_is_refused_in_one_line() -> None:
-    assert "unrecognized arguments: --limt" in refused(2, "run", "--input", "a", "--output", "b", "--limt", "3")
-    assert "required: --input" in refused(2, "run", "--inptu", "a", "--output", "b")
-    assert "invalid choice" in refused(2, "rnu")
+    assert "required: --input" in refused(2, "run", "--output", "b")
     assert "--input: expected once, found a and b" in refused(2, "run", "--input", "a", "--input", "b", "--output", "c")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words", "key"),
+    [
+        ("corpus.text=Text", "expected column 'Text', found id, text, kind; did you mean 'text'?", "corpus.text"),
+        ("corpus.text={text} {boddy}", "expected column 'boddy', found id, text, kind", "corpus.text"),
+        ("corpus.id=Kind", "expected column 'Kind', found id, text, kind; did you mean 'kind'?", "corpus.id"),
+        ('corpus.keep=["knid"]', "expected column 'knid', found id, text, kind; did you mean 'kind'?", "corpus.keep"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_column_that_is_not_there_is_answered_with_its_own_key(
+    tmp_path: Path, kind: str, setting: str, words: str, key: str
+) -> None:
+    write = {"jsonl": write_jsonl, "parquet": write_parquet}[kind]
+    path = write(tmp_path / f"in.{kind}", [{"id": "1", "text": "one two", "kind": "x"}])
+    error = refused(2, "plan", "--input", path, *HASHING, "--set", setting)
+    assert words in error
+    assert [name for name in ("corpus.text", "corpus.id", "corpus.keep") if name in error] == [key]
+    assert "?." not in error
+
+
+def test_a_file_that_is_broken_is_not_answered_with_a_key(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
+    error = refused(2, "plan", "--input", tmp_path / "broken.parquet", *HASHING)
+    assert error.endswith(". Mend these, or try --skip-bad-files")
 
 
 def test_files_that_cannot_be_used_are_all_named_or_skipped(tmp_path: Path) -> None:

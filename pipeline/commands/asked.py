@@ -11,24 +11,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.arguments import DEFAULT_CONFIG
 from pipeline.config import Config, load_config
-from pipeline.dataset import Store
 from pipeline.shipped import find_config, shipped_configs
 
 if TYPE_CHECKING:
+    from pipeline.dataset import Store
     from pipeline.model import Device
-
-DEFAULT_CONFIG = "local"  # of those that are shipped
 
 
 def config_of(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
     from pipeline.model import pin_and_check
 
-    asked = options.config or os.environ.get("EMBED_CONFIG")
-    path = find_config(asked) if asked else shipped_configs()[DEFAULT_CONFIG]
+    by_variable = "" if options.config else os.environ.get("EMBED_CONFIG", "")
+    asked = options.config or by_variable
     return pin_and_check(
-        load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
+        load_config(
+            find_config(asked) if asked else shipped_configs()[DEFAULT_CONFIG],
+            options.set,
+            dim=options.dim,
+            allow_untrained_dim=options.allow_untrained_dim,
+            named_by="$EMBED_CONFIG" if by_variable else "",
+        )
     )
 
 

@@ -13,7 +13,6 @@ import msgspec
 
 from pipeline.commands.asked import config_of, say, settled, typed
 from pipeline.console import READING, in_one_line, note, screen
-from pipeline.dataset import Store, output_folder
 from pipeline.errors import DamageError, IncompleteError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
-    from pipeline.dataset import describe_plan
+    from pipeline.dataset import Store, describe_plan, output_folder
     from pipeline.driver import RunOptions, estimate, make_plan
     from pipeline.model import this_device
 
@@ -62,6 +61,7 @@ def run(options: Namespace) -> None:
 
 def _run(options: Namespace) -> Outcome:
     from pipeline import driver
+    from pipeline.dataset import Store, output_folder
     from pipeline.driver import RunOptions, fan_out_here, saying
     from pipeline.model import describe_dtype, this_device
 
@@ -88,6 +88,7 @@ def _run(options: Namespace) -> Outcome:
 def compact(options: Namespace) -> None:
     """Join the small parts of a dataset; raises DamageError in the end for parts that were damaged, and left alone."""
     from pipeline import driver
+    from pipeline.dataset import Store
 
     found = driver.compact(Store(root=Path(options.dataset)))
     became = "{parts_before:,} parts became {parts:,}" if found.joined else "nothing to join in {parts:,} parts"

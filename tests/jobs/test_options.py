@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import inspect
 import os
@@ -15,7 +14,7 @@ import pytest
 
 from jobs import embed_corpus
 from jobs.request import Request, packed, signed
-from pipeline.cli import _parser
+from pipeline.arguments import parser
 from pipeline.driver.inventory import RunOptions
 from tests.support import texts, write_jsonl
 from tests.support.modal_jobs import house, needs_plane
@@ -33,9 +32,7 @@ MAIN: Any = embed_corpus.main.info.raw_f
 
 
 def flags_of_run() -> set[str]:
-    [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    actions = commands.choices["run"]._actions
-    return {flag for action in actions for flag in action.option_strings if flag.startswith("--")}
+    return {flag for flag in parser().commands["run"].flags if flag.startswith("--")}
 
 
 def test_each_flag_of_run_that_makes_sense_on_modal_exists_there() -> None:

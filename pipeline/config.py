@@ -149,6 +149,18 @@ def load_config(
     """
     where = f"{path} ({named_by})" if named_by else str(path)
     tables = read_tables(path, f"config {where}")
+    return configure(tables, overrides, where=where, dim=dim, allow_untrained_dim=allow_untrained_dim)
+
+
+def configure(
+    tables: dict[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    where: str,
+    dim: int | None = None,
+    allow_untrained_dim: bool = False,
+) -> Config:
+    """Return parsed TOML tables, which it changes, as a Config with overrides; raises as `load_config` does."""
     changes = [parse_override(override) for override in overrides]
     before = tables["model"].get("name") if isinstance(tables.get("model"), dict) else None
     for change in changes:

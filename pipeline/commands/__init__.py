@@ -9,7 +9,7 @@ from typing import Any
 _MODULES = {
     "datasets": ("rejects", "search", "slice", "status", "verify"),
     "exports": ("export", "quality"),
-    "models": ("golden", "serve"),
+    "models": ("golden", "init", "models", "serve"),
     "runs": ("compact", "plan", "run"),
 }
 

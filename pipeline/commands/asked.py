@@ -17,13 +17,24 @@ from pipeline.shipped import find_config, shipped_configs
 
 if TYPE_CHECKING:
     from pipeline.dataset import Store
-    from pipeline.model import Device
+    from pipeline.model import Device, Named
+
+
+def named_of(options: Namespace, name: str) -> Named:
+    """Return the config of a model that was named, and where its values come from."""
+    from pipeline.engines import default_kind
+    from pipeline.model import read_named
+
+    asked = {"dim": options.dim, "allow_untrained_dim": options.allow_untrained_dim}
+    return read_named(name, options.set, kind=default_kind(), **asked)
 
 
 def config_of(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
     from pipeline.model import pin_and_check
 
+    if options.model:
+        return pin_and_check(named_of(options, options.model).config)
     by_variable = "" if options.config else os.environ.get("EMBED_CONFIG", "")
     asked = options.config or by_variable
     return pin_and_check(

@@ -42,11 +42,11 @@ def run(options: Namespace) -> None:
     sums = outcome.totals
     for source in outcome.run.skipped_files:
         note(f"skipped {source}")
-    place = shlex.quote(options.output)
+    place, named = shlex.quote(options.output), f" --model {shlex.quote(options.model)}" if options.model else ""
     steps = (
         ()
         if outcome.run.missing_chunks
-        else (f'embed-corpus search {place} "your words"', f"embed-corpus verify {place}")
+        else (f'embed-corpus search {place} "your words"{named}', f"embed-corpus verify {place}")
     )
     for line in describe_run(sums | msgspec.to_builtins(outcome.run), options.output, next_steps=steps):
         print(in_one_line(line))

@@ -61,6 +61,12 @@ def check_installed(kind: str) -> None:
     )
 
 
+def default_kind() -> str:
+    """Return the engine of a model that has no config: the first that is installed, vLLM where none is."""
+    loading = [name for name, engine in ENGINES.items() if engine.needs_weights]
+    return next((name for name in loading if is_installed(ENGINES[name].package)), loading[0])
+
+
 def is_installed(package: str) -> bool:
     """Whether a package can be imported; imports nothing."""
     return importlib.util.find_spec(package) is not None

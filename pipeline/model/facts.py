@@ -27,7 +27,7 @@ SPEAKS_OF_PROMPTS = re.compile(
 )
 
 
-def facts_of(folder: Path, weights: Weights | None) -> Iterator[Fact]:
+def facts_of(folder: Path, weights: Weights) -> Iterator[Fact]:
     """Yield what the files of a folder say; raises EngineError for one without a config.json or a tokenizer.json."""
     found, card = read_checkpoint(folder), read_card(folder)
     config = read_json(folder / "config.json")
@@ -39,10 +39,9 @@ def facts_of(folder: Path, weights: Weights | None) -> Iterator[Fact]:
     yield from _dims(found.width, config | text, card)
     yield from _max_tokens(folder, text)
     yield from _prompts(folder, card)
-    if weights:
-        yield "n_parameters", float(f"{weights.n_parameters:.4g}"), "the headers of the weights"
-        of_layers = f"2 * the {weights.n_multiplied / 1e6:,.1f}M parameters outside the embedding tables"
-        yield "flop_per_token", float(f"{2 * weights.n_multiplied:.3g}"), of_layers
+    yield "n_parameters", float(f"{weights.n_parameters:.4g}"), "the headers of the weights"
+    of_layers = f"2 * the {weights.n_multiplied:,} parameters outside the embedding tables"
+    yield "flop_per_token", float(f"{2 * weights.n_multiplied:.3g}"), of_layers
     yield from _licence(card)
 
 

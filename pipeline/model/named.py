@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, configure
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, EngineError
 from pipeline.model.card import CARD, name_of
 from pipeline.model.files import SETTINGS
 from pipeline.shipped import shipped_configs
@@ -20,7 +20,6 @@ ASKED = {
     "max_tokens": "512",
     "document_prompt": "'passage: '",
     "query_prompt": "'query: '",
-    "flop_per_token": "4.3e7",
     "licence": "MIT",
 }
 STEP_TOKENS = 8192  # of one step of the engine; more where a single text may have more
@@ -94,10 +93,13 @@ def _here(folder: Path) -> Iterator[tuple[str, Any, str]]:
     from pipeline.model.facts import facts_of
     from pipeline.model.weights import read_weights
 
+    weights = read_weights(folder)
+    if weights is None:
+        raise EngineError(f"model {folder}: expected weights as .safetensors, found none")
     yield "name", name_of(folder), f"{CARD}, or the name of the folder"
     yield "location", str(folder.resolve()), "--model"
     yield "revision", "main", "the digest of the weights"
-    yield from facts_of(folder, read_weights(folder))
+    yield from facts_of(folder, weights)
 
 
 def _on_the_hub(name: str, revision: str) -> Iterator[tuple[str, Any, str]]:

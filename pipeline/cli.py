@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Sequence
 
 from pipeline import commands
-from pipeline.arguments import PROGRAM, parse
+from pipeline.arguments import PROGRAM, parse, with_place
 from pipeline.console import Stopped, in_one_line, stoppable
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with stoppable():
             getattr(commands, options.command)(options)
+    except ConfigError as error:
+        return _fail(options, error, with_place(str(error), options), error.exit_code)
     except PipelineError as error:
         return _fail(options, error, str(error), error.exit_code)
     except Stopped as stop:

@@ -52,6 +52,38 @@ def test_plan_meets_the_tokens_of_the_run(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["chunks"] == 0
 
 
+def test_a_dry_run_says_what_plan_says_and_changes_nothing(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run = ("run", "--input", source, "--output", output, *HASHING)
+    for more in ((), ("--json",), ("--limit", "7", "--json")):
+        said = embed_corpus(*run, "--dry-run", *more)
+        plan = embed_corpus("plan", *run[1:], *more)
+        assert (said.returncode, said.stdout, said.stderr) == (0, plan.stdout, plan.stderr)
+        assert said.stdout.startswith("{" if more else "50 rows")
+        assert not output.exists()
+    assert embed_corpus(*run).returncode == 0
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    refused(5, *run, "--set", "corpus.text=id", "--dry-run")
+    rebuilt = json.loads(embed_corpus(*run, "--set", "corpus.text=id", "--rebuild", "--dry-run", "--json").stdout)
+    assert (rebuilt["input_rows"], rebuilt["chunks"]) == (50, 1)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_prints_the_object_of_its_status(source: Path, tmp_path: Path) -> None:
+    run = ("run", "--input", source, "--output", tmp_path / "out", *HASHING, "--json")
+    done = embed_corpus(*run)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert json.loads(done.stdout) == status(tmp_path / "out")
+    assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["embedded_now"]) == ("complete", 50)
+    write_jsonl(source, [*texts(50), {"id": "x", "text": ""}])
+    done = embed_corpus(*run, "--strict")
+    assert done.returncode == 3
+    assert json.loads(done.stdout) == status(tmp_path / "out")
+    assert json.loads(done.stdout)["rejected_rows"] == 1
+    assert "expected every row embedded (--strict)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -98,8 +130,9 @@ def test_a_wrong_flag_is_refused_in_one_line() -> None:
 def test_a_column_that_is_not_there_is_answered_with_its_own_key(
     tmp_path: Path, kind: str, setting: str, words: str, key: str
 ) -> None:
-    write = {"jsonl": write_jsonl, "parquet": write_parquet}[kind]
-    path = write(tmp_path / f"in.{kind}", [{"id": "1", "text": "one two", "kind": "x"}])
+    rows = [{"id": "1", "text": "one two", "kind": "x"}]
+    path = tmp_path / f"in.{kind}"
+    path = write_jsonl(path, rows) if kind == "jsonl" else write_parquet(path, rows)
     error = refused(2, "plan", "--input", path, *HASHING, "--set", setting)
     assert words in error
     assert [name for name in ("corpus.text", "corpus.id", "corpus.keep") if name in error] == [key]

@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, ignore = root / "source", shutil.ignore_patterns("__pycache__", ".*")
     for name in ("pipeline", "jobs", "configs"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=ignore)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet")
     done = run(sys.executable, "-m", "pip", "wheel", source, *options, "--wheel-dir", root, cwd=root)
@@ -69,7 +69,7 @@ def test_a_wheel_has_every_source_config_and_golden_file_and_nothing_else_of_a_c
 
 def tracked(folder: str) -> list[Path]:
     """Return the files of a folder that a commit would have."""
-    kinds = (".py", ".toml", ".json", ".txt", ".in")
+    kinds = (".py", ".typed", ".toml", ".json", ".txt", ".in")
     return [path for path in (REPOSITORY / folder).rglob("*") if path.is_file() and path.suffix in kinds]
 
 

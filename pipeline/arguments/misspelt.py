@@ -43,7 +43,7 @@ def unknown_command(arguments: Sequence[str], commands: Iterable[str]) -> str:
         return f"expected a command: {', '.join(names)}"
     if found is None or found in names:
         return ""
-    near = difflib.get_close_matches(found.lower(), names, n=1, cutoff=0.5)
+    near = ["--help"] if found == "help" else difflib.get_close_matches(found.lower(), names, n=1, cutoff=0.5)
     return f"unknown command {found!r}; " + (f"did you mean {near[0]}?" if near else f"expected {', '.join(names)}")
 
 

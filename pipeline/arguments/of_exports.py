@@ -26,7 +26,7 @@ COMMANDS = (
     Command(
         name="export",
         summary="write a dataset in the format of another program",
-        examples=("export vectors/ --to npy vectors.npy", "export vectors/ --to parquet-f32 vectors-f32/"),
+        examples=("export vectors/ --to npy vectors-npy/", "export vectors/ --to parquet-f32 vectors.parquet"),
         flags=(dataset, _export, partial(destination, about="the file or folder; an earlier export is replaced")),
     ),
     Command(

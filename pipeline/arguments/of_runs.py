@@ -27,6 +27,7 @@ def _run(parser: Parser) -> None:
     parser.add_argument(
         "--output", metavar="D", required=True, help="the folder of the dataset; made when it is not there"
     )
+    parser.add_argument("--dry-run", action="store_true", help="say what `plan` says, and change nothing")
     parser.add_argument("--strict", action="store_true", help="fail when a row was rejected")
     parser.add_argument(
         "--rebuild", action="store_true", help="replace an output of another recipe once the new one is whole"
@@ -41,7 +42,7 @@ COMMANDS = (
     Command(
         name="plan",
         summary="tell rows, tokens and chunks of a run before it is made; loads no engine",
-        examples=("plan --input docs/", "plan --input 'data/*.parquet' --output vectors/ --dim 384 --json"),
+        examples=("plan --input docs/", "plan --input 'docs/*.jsonl' --output vectors/ --dim 384 --json"),
         flags=(config, _input, as_json, _plan),
     ),
     Command(
@@ -51,6 +52,6 @@ COMMANDS = (
             "run --input docs/ --output vectors/",
             "run --input 'data/*.parquet' --output vectors/ --dim 128 --set corpus.text='{title} {body}'",
         ),
-        flags=(config, _input, _run),
+        flags=(config, _input, as_json, _run),
     ),
 )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pipeline.arguments import of_datasets, of_exports, of_models, of_runs
+from pipeline.arguments import of_datasets, of_exports, of_models, of_runs, of_shells
 from pipeline.arguments.help import EXIT_CODES, PROGRAM, in_examples
 from pipeline.arguments.parser import Parser
 from pipeline.arguments.shared import debug
 from pipeline.arguments.versions import PrintVersions
 
-COMMANDS = (*of_runs.COMMANDS, *of_datasets.COMMANDS, *of_exports.COMMANDS, *of_models.COMMANDS)
+COMMANDS = tuple(
+    command for each in (of_runs, of_datasets, of_exports, of_models, of_shells) for command in each.COMMANDS
+)
 EXAMPLES = ("run --input docs/ --output vectors/", "search vectors/ 'parse a JSON document'")
 
 
@@ -22,7 +24,9 @@ def parser() -> Parser:
         description="Embed Parquet and JSONL into float16 Parquet. Whatever stops a run, the same command goes on.",
         epilog=f"{in_examples(EXAMPLES)}\n\n{EXIT_CODES}",
     )
-    program.add_argument("--version", action=PrintVersions, help="show the versions of this program and of engines")
+    program.add_argument(
+        "-V", "--version", action=PrintVersions, help="show the versions of this program and of engines"
+    )
     subparsers = program.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         own = subparsers.add_parser(

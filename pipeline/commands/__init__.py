@@ -10,7 +10,8 @@ _MODULES = {
     "datasets": ("rejects", "search", "slice", "status", "verify"),
     "exports": ("export", "quality"),
     "models": ("golden", "init", "models", "serve"),
-    "runs": ("compact", "plan", "run"),
+    "runs": ("check_made", "compact", "made", "plan", "planned", "run"),
+    "shells": ("completion",),
 }
 
 __all__ = [name for names in _MODULES.values() for name in names]

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.arguments import DEFAULT_CONFIG
+from pipeline.arguments import named_config
 from pipeline.config import Config, load_config
-from pipeline.shipped import find_config, shipped_configs
+from pipeline.shipped import find_config
 
 if TYPE_CHECKING:
     from pipeline.dataset import Store
@@ -35,15 +35,14 @@ def config_of(options: Namespace) -> Config:
 
     if options.model:
         return pin_and_check(named_of(options, options.model).config)
-    by_variable = "" if options.config else os.environ.get("EMBED_CONFIG", "")
-    asked = options.config or by_variable
+    path, named_by = named_config(options)
     return pin_and_check(
         load_config(
-            find_config(asked) if asked else shipped_configs()[DEFAULT_CONFIG],
+            find_config(path),
             options.set,
             dim=options.dim,
             allow_untrained_dim=options.allow_untrained_dim,
-            named_by="$EMBED_CONFIG" if by_variable else "",
+            named_by=named_by,
         )
     )
 

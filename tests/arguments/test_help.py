@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline import commands
 from pipeline.arguments import COMMANDS, parse, parser
 from pipeline.config import Config, load_config
-from tests.support import REPOSITORY, embed_corpus
+from tests.support import REPOSITORY, embed_corpus, texts, write_jsonl, write_parquet
 
+# Their examples run with the hashing engine.
+WITHOUT_A_MODEL = ["plan", "run", "status", "verify", "rejects", "compact", "slice", "search", "export", "quality"]
 NAMES = [command.name for command in COMMANDS]
 
 
@@ -27,7 +34,7 @@ def help_of(*command: str) -> str:
 def examples_in(text: str) -> list[list[str]]:
     """Return the examples of a help, each as it is split by a shell."""
     lines = text.partition("\nexamples:\n")[2].partition("\n\n")[0].splitlines()
-    return [shlex.split(line) for line in lines]
+    return [shlex.split(line.partition(" > ")[0]) for line in lines]
 
 
 @pytest.mark.parametrize("command", NAMES)
@@ -37,6 +44,47 @@ def test_a_help_has_two_examples_which_parse(command: str) -> None:
     for program, *arguments in found:
         assert program == "embed-corpus"
         assert parse(arguments).command == command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what the examples name, and `vectors` made of it."""
+    folder = tmp_path_factory.mktemp("examples")
+    write_jsonl(folder / "docs/a.jsonl", texts(60))
+    write_parquet(folder / "data/part-0.parquet", [{"title": f"title {i}", "body": f"body {i}"} for i in range(20)])
+    made = run_in(folder, ["run", "--input", "docs/", "--output", "vectors/"])
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def run_in(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EMBED_CONFIG": "configs/hashing.toml"}
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "line", [line for command in COMMANDS if command.name in WITHOUT_A_MODEL for line in command.examples]
+)
+def test_an_example_runs_as_it_is_written(folder: Path, tmp_path: Path, line: str) -> None:
+    name, *arguments = shlex.split(line)
+    home = tmp_path / "home"
+    shutil.copytree(folder, home)
+    if name == "run":
+        shutil.rmtree(home / "vectors")
+    done = run_in(home, [name, *arguments])
+    assert done.returncode == 0, (line, done.stderr)
+
+
+def test_the_commands_of_the_document_parse() -> None:
+    text = (REPOSITORY / "docs/command-line.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) == 15
+    for line in lines:
+        _, *arguments = shlex.split(line.removeprefix("source <(").removesuffix(")").partition(" > ")[0])
+        if arguments[-1] not in ("--help", "--version"):
+            options = parse(arguments)
+            load_config(REPOSITORY / "configs/local.toml", getattr(options, "set", ()))
 
 
 def test_the_first_help_has_examples_commands_and_exit_codes() -> None:

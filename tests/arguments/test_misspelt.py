@@ -46,6 +46,7 @@ def error_of(*arguments: str) -> str:
         ("rnu", "unknown command 'rnu'; did you mean run?"),
         ("Verify out", "did you mean verify?"),
         ("rnu --ouput x", "did you mean run?"),
+        ("help run", "did you mean --help?"),
         ("1234", "unknown command '1234'; expected plan, run, "),
         ("", "expected a command: plan, run, "),
         ("run --output x", "arguments are required: --input"),

@@ -46,53 +46,65 @@ class Kind(NamedTuple):
     licence: str = "mit"
 
 
+OF_BERT = {"max_position_embeddings": 128, "pad_token_id": 0}
+OF_XLMR = {"max_position_embeddings": 130, "pad_token_id": 1}  # of 130 positions two are those of padding and before
+OF_QWEN = {"head_dim": 32, "num_key_value_heads": 1, "max_position_embeddings": 32768}
+OF_GEMMA = {
+    "head_dim": 32,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 2048,
+    "query_pre_attn_scalar": 32,
+    "sliding_window": 32,
+    "use_bidirectional_attention": True,
+}
+OF_MODERN = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+OF_MODERN |= {"max_position_embeddings": 8192}
 KINDS = {
-    "bge": Kind(
-        *("Bert", "BertConfig", {"max_position_embeddings": 128, "pad_token_id": 0}, BERT, "[CLS]", "[SEP]", "cls"),
-        max_tokens=128,
-    ),
+    "bge": Kind("Bert", "BertConfig", OF_BERT, BERT, "[CLS]", "[SEP]", "cls", max_tokens=128),
     "e5": Kind(
-        *("Bert", "BertConfig", {"max_position_embeddings": 128, "pad_token_id": 0}, BERT, "[CLS]", "[SEP]", "mean"),
+        "Bert",
+        "BertConfig",
+        OF_BERT,
+        BERT,
+        "[CLS]",
+        "[SEP]",
+        "mean",
         max_tokens=96,
         prompts={"query": "query: ", "passage": "passage: "},
     ),
-    "xlmr": Kind(
-        *("XLMRoberta", "XLMRobertaConfig", {"max_position_embeddings": 130, "pad_token_id": 1}),
-        *(ROBERTA, "<s>", "</s>", "mean"),
-    ),
+    "xlmr": Kind("XLMRoberta", "XLMRobertaConfig", OF_XLMR, ROBERTA, "<s>", "</s>", "mean"),
     "qwen3": Kind(
-        *("Qwen3", "Qwen3Config", {"head_dim": 32, "num_key_value_heads": 1, "max_position_embeddings": 32768}),
-        *(QWEN, "", "<|endoftext|>", "lasttoken"),
+        "Qwen3",
+        "Qwen3Config",
+        OF_QWEN,
+        QWEN,
+        "",
+        "<|endoftext|>",
+        "lasttoken",
         prompts={"query": "instruct: find\nquery:", "document": ""},
         licence="apache-2.0",
     ),
     "gemma3": Kind(
-        *("Gemma3Text", "Gemma3TextConfig"),
-        {
-            "head_dim": 32,
-            "num_key_value_heads": 1,
-            "max_position_embeddings": 2048,
-            "query_pre_attn_scalar": 32,
-            "sliding_window": 32,
-            "use_bidirectional_attention": True,
-        },
-        *(GEMMA, "<bos>", "<eos>", "mean"),
+        "Gemma3Text",
+        "Gemma3TextConfig",
+        OF_GEMMA,
+        GEMMA,
+        "<bos>",
+        "<eos>",
+        "mean",
         tokenizer_max=2048,
         prompts={"query": "task: search result | query: ", "document": "title: none | text: "},
         dense=True,
         licence="gemma",
     ),
     "modernbert": Kind(
-        *("ModernBert", "ModernBertConfig"),
-        {
-            "max_position_embeddings": 8192,
-            "pad_token_id": 0,
-            "cls_token_id": 2,
-            "sep_token_id": 3,
-            "bos_token_id": 2,
-            "eos_token_id": 3,
-        },
-        *(BERT, "[CLS]", "[SEP]", "cls"),
+        "ModernBert",
+        "ModernBertConfig",
+        OF_MODERN,
+        BERT,
+        "[CLS]",
+        "[SEP]",
+        "cls",
         tokenizer_max=8192,
         licence="apache-2.0",
     ),
@@ -146,9 +158,8 @@ def write_tokenizer(folder: Path, kind: Kind) -> None:
     )
     pad = next((token for token in kind.special if "pad" in token.lower()), kind.special[0])
     named = {"pad_token": pad, "unk_token": unknown, "eos_token": kind.last}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=kind.tokenizer_max, **named).save_pretrained(
-        folder
-    )
+    make: Any = PreTrainedTokenizerFast
+    make(tokenizer_object=tokenizer, model_max_length=kind.tokenizer_max, **named).save_pretrained(folder)
 
 
 if __name__ == "__main__":

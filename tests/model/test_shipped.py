@@ -127,3 +127,15 @@ def test_init_of_a_shipped_config_prints_its_file(capsys: pytest.CaptureFixture[
 def test_no_command_has_the_name_of_a_file_that_would_take_its_place() -> None:
     files = {path.stem for path in (REPOSITORY / "pipeline/commands").glob("*.py")}
     assert not files & set(commands.__all__)
+
+
+def test_a_path_goes_before_a_name_and_a_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local").mkdir()
+    assert find_config("local") == CONFIGS / "local.toml"
+    (tmp_path / "hashing").write_text("")
+    assert find_config("hashing") == Path("hashing")
+    assert find_config("configs/hashing.toml") == CONFIGS / "hashing.toml"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/hashing.toml").write_text("")
+    assert find_config("configs/hashing.toml") == Path("configs/hashing.toml")

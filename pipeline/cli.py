@@ -180,6 +180,7 @@ def _add_export_commands(add: Add, as_json: _Parser) -> None:
     quality.add_argument(
         "--sample", type=_positive, default=1000, metavar="N", help="passages that are queries (default: 1000)"
     )
+    add("report", commands.report, "write D/report.html: what a dataset is, in one page for a browser", dataset)
 
 
 def _add_model_commands(add: Add, configured: _Parser) -> None:

@@ -5,6 +5,7 @@ from pipeline.commands.datasets import rejects, search, slice, status, verify
 from pipeline.commands.exports import FORMATS, export, quality
 from pipeline.commands.models import golden, serve
 from pipeline.commands.runs import compact, plan, run
+from pipeline.commands.sharing import report
 
 __all__ = [
     "DEFAULT_CONFIG",
@@ -15,6 +16,7 @@ __all__ = [
     "plan",
     "quality",
     "rejects",
+    "report",
     "run",
     "search",
     "serve",

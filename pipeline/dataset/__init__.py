@@ -1,6 +1,6 @@
 """A dataset: its manifest, its parts, the volume it is kept on, and the transaction that changes it."""
 
-from pipeline.dataset.card import write_card
+from pipeline.dataset.card import maker, write_card
 from pipeline.dataset.copy import check_whole, copy_spans
 from pipeline.dataset.describe import (
     describe_plan,
@@ -27,11 +27,13 @@ from pipeline.dataset.layout import TRASH, check_layout
 from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, flock, heartbeat
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, fold, parse_receipt, totals
 from pipeline.dataset.ours import (
+    REPORT_MARK,
     check_ours,
     discard,
     discard_file,
     foreign_files,
     output_folder,
+    report_path,
     sweep,
     temporaries,
 )
@@ -46,6 +48,7 @@ __all__ = [
     "BEAT_S",
     "NAME",
     "RECEIPT_KEY",
+    "REPORT_MARK",
     "STALE_S",
     "TRASH",
     "Attempt",
@@ -84,6 +87,7 @@ __all__ = [
     "joined",
     "keys_of",
     "load_prefilled",
+    "maker",
     "open_dataset",
     "open_part",
     "open_rejects",
@@ -92,6 +96,7 @@ __all__ = [
     "positions",
     "read_dataset",
     "read_entries",
+    "report_path",
     "rows_within",
     "save_prefilled",
     "status",

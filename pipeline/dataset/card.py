@@ -99,7 +99,7 @@ def body_of(dataset: Dataset, sums: Mapping[str, int]) -> bytes:
     """Return what the card says of a dataset with these sums."""
     rows = "\n".join(f"| {_escaped(key)} | {_code(repr(value))} |" for key, value in dataset.recipe.items())
     return BODY.format(
-        name=_escaped(_maker(dataset.recipe)),
+        name=_escaped(maker(dataset.recipe)),
         dim=dataset.recipe["run.dim"],
         fingerprint=_escaped(dataset.fingerprint),
         rows=rows,
@@ -107,7 +107,7 @@ def body_of(dataset: Dataset, sums: Mapping[str, int]) -> bytes:
     ).encode()
 
 
-def _maker(recipe: Mapping[str, Any]) -> str:
+def maker(recipe: Mapping[str, Any]) -> str:
     """Return whose vectors they are: a model's, unless the engine needs none."""
     kind = str(recipe.get("engine.kind"))
     is_model = kind not in ENGINES or ENGINES[kind].needs_weights

@@ -1,4 +1,4 @@
-"""What is done with a finished dataset: verify, repair, search, slice, export, measure, list its rejected rows."""
+"""What is done with a finished dataset: verify, repair, search, slice, export, measure, report, list its rejects."""
 
 from pipeline.tools.coverage import coverage
 from pipeline.tools.export import TARGETS, export
@@ -6,6 +6,7 @@ from pipeline.tools.own_config import own_config
 from pipeline.tools.quality import describe_quality, quality
 from pipeline.tools.rejects import format_reject, list_rejects
 from pipeline.tools.repair import repair
+from pipeline.tools.report import report
 from pipeline.tools.search import embed_query, nearest
 from pipeline.tools.slice import slice_dataset
 from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
@@ -24,6 +25,7 @@ __all__ = [
     "own_config",
     "quality",
     "repair",
+    "report",
     "slice_dataset",
     "verify",
 ]

@@ -181,6 +181,13 @@ def _add_export_commands(add: Add, as_json: _Parser) -> None:
         "--sample", type=_positive, default=1000, metavar="N", help="passages that are queries (default: 1000)"
     )
     add("report", commands.report, "write D/report.html: what a dataset is, in one page for a browser", dataset)
+    push = add("push", commands.push, "show what would go to the Hugging Face hub; with --yes send it", dataset)
+    push.add_argument("repo", metavar="OWNER/NAME", help="the dataset on the hub; made when it is not there")
+    seen = push.add_mutually_exclusive_group()
+    seen.add_argument("--public", action="store_true", help="for everyone to see")
+    seen.add_argument("--private", dest="public", action="store_false", help="for its owner to see (default)")
+    push.set_defaults(public=False)
+    push.add_argument("--yes", action="store_true", help="send it")
 
 
 def _add_model_commands(add: Add, configured: _Parser) -> None:

@@ -94,6 +94,7 @@ class CorpusConfig:
     keep: tuple[str, ...] = ()
     on_long: Literal["truncate", "split", "reject"] = "truncate"
     overlap: Size = 0
+    licence: str = ""  # of the texts, for the card; "" = not said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

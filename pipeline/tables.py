@@ -56,11 +56,9 @@ def refuse_unusual(tables: Mapping[str, Mapping[str, Any]], where: str) -> None:
         for key, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{where}: {table}.{key} expected a finite number, found {value}")
-    for key in ("name", "licence"):
-        if not tables["model"][key].isprintable():
-            raise ConfigError(
-                f"{where}: model.{key} expected printable characters in one line, found {tables['model'][key]!r}"
-            )
+    for table, key in (("model", "name"), ("model", "licence"), ("corpus", "licence")):
+        if not (found := tables.get(table, {}).get(key, "")).isprintable():
+            raise ConfigError(f"{where}: {table}.{key} expected printable characters in one line, found {found!r}")
 
 
 def explained(error: msgspec.ValidationError, tables: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from pipeline.commands.datasets import rejects, search, slice, status, verify
 from pipeline.commands.exports import FORMATS, export, quality
 from pipeline.commands.models import golden, serve
 from pipeline.commands.runs import compact, plan, run
-from pipeline.commands.sharing import report
+from pipeline.commands.sharing import push, report
 
 __all__ = [
     "DEFAULT_CONFIG",
@@ -14,6 +14,7 @@ __all__ = [
     "export",
     "golden",
     "plan",
+    "push",
     "quality",
     "rejects",
     "report",

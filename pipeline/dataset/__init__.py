@@ -27,11 +27,13 @@ from pipeline.dataset.layout import TRASH, check_layout
 from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, flock, heartbeat
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, fold, parse_receipt, totals
 from pipeline.dataset.ours import (
+    PART_NAME,
     REPORT_MARK,
     check_ours,
     discard,
     discard_file,
     foreign_files,
+    is_our_report,
     output_folder,
     report_path,
     sweep,
@@ -47,6 +49,7 @@ from pipeline.dataset.words import describe_run, describe_status
 __all__ = [
     "BEAT_S",
     "NAME",
+    "PART_NAME",
     "RECEIPT_KEY",
     "REPORT_MARK",
     "STALE_S",
@@ -83,6 +86,7 @@ __all__ = [
     "heartbeat",
     "index_part",
     "index_vectors",
+    "is_our_report",
     "iter_rejects",
     "joined",
     "keys_of",

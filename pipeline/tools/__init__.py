@@ -1,8 +1,9 @@
-"""What is done with a finished dataset: verify, repair, search, slice, export, measure, report, list its rejects."""
+"""What is done with a finished dataset: verify, repair, search, slice, export, measure, report, push, list rejects."""
 
 from pipeline.tools.coverage import coverage
 from pipeline.tools.export import TARGETS, export
 from pipeline.tools.own_config import own_config
+from pipeline.tools.push import Shipment, check_repo, push, shipment
 from pipeline.tools.quality import describe_quality, quality
 from pipeline.tools.rejects import format_reject, list_rejects
 from pipeline.tools.repair import repair
@@ -14,7 +15,9 @@ from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
 __all__ = [
     "LEFT_BY_A_RUN",
     "TARGETS",
+    "Shipment",
     "as_tables",
+    "check_repo",
     "coverage",
     "describe_quality",
     "embed_query",
@@ -23,9 +26,11 @@ __all__ = [
     "list_rejects",
     "nearest",
     "own_config",
+    "push",
     "quality",
     "repair",
     "report",
+    "shipment",
     "slice_dataset",
     "verify",
 ]

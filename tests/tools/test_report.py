@@ -164,6 +164,18 @@ def test_a_manifest_that_says_odd_things_is_shown_as_it_is(tmp_path: Path) -> No
         assert {in_one_line(word), in_one_line(json.dumps(word, ensure_ascii=False))} <= set(found.shown)
 
 
+def test_a_long_name_keeps_its_ends_and_is_whole_in_a_tooltip(tmp_path: Path) -> None:
+    name = "a/" + "long " * 20 + "end.jsonl"
+    write_jsonl(tmp_path / "in" / name, texts(5))
+    done = embed_corpus("run", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING)
+    assert done.returncode == 0, done.stderr
+    assert embed_corpus("report", tmp_path / "out").returncode == 0
+    found = Elements((tmp_path / "out/report.html").read_text())
+    shown = [word for word in found.shown if word.startswith("a/long") and word.endswith("end.jsonl")]
+    assert {len(word) for word in shown} == {44}
+    assert sum(attributes.get("title") == name for _, attributes in found.tags) == 2
+
+
 def test_the_figures_are_those_of_the_dataset(page: str, output: Path, passages: Passages) -> None:
     held, table = held_in(passages), read_dataset(output)
     assert held.lengths.tolist() == np.bincount(table.column("n_tokens").to_numpy()).tolist()
@@ -178,6 +190,7 @@ def test_the_figures_are_those_of_the_dataset(page: str, output: Path, passages:
     found = status(output)
     words = " ".join(Elements(page).shown)
     assert f"{found['tokens']:,} tokens in {found['passages']:,} passages" in words
+    assert "The dashed line is at 256 tokens" in words
     assert "null_text" in words
     assert "not_a_string" in words
 

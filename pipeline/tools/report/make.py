@@ -48,6 +48,7 @@ def report(store: Store, manifest: Manifest) -> Path:
         facts["course"] = course
         figures |= {"chunks": plots.of_chunks(course)} if len(course) else {}
     facts |= {
+        "has_line": plots.has_line(held.lengths, facts["max_tokens"]),
         "rejected": samples(store, receipts),
         "contents": held,
         "sample": sample,

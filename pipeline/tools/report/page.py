@@ -14,19 +14,21 @@ from pipeline.dataset import REPORT_MARK
 if TYPE_CHECKING:
     from bokeh.plotting import figure
 
+SHORT = 44  # characters of a name, which a tooltip has in full
 TEMPLATE = Path(__file__).with_name("page.html")
 # Each plot is JSON beside the place it is drawn in. A canvas keeps its colours, so it is drawn anew for a light page or
-# a dark one.
+# a dark one; on paper it keeps the background that it was drawn for.
 DRAW = """
 "use strict";
 const draw = () => {
   for (const place of document.querySelectorAll(".plot")) {
     place.replaceChildren();
+    place.style.background = getComputedStyle(document.body).backgroundColor;
     Bokeh.embed.embed_item(JSON.parse(document.getElementById(place.id + "-data").textContent));
   }
 };
 draw();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => matchMedia("print").matches || draw());
 """
 
 
@@ -42,7 +44,7 @@ def render(facts: dict[str, Any], plots: dict[str, figure]) -> bytes:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_printed
     )
     environment.policies["json.dumps_kwargs"] = {}  # sorted, Bokeh would meet references before what they refer to
-    environment.filters |= {"count": count, "duration": duration, "moment": moment, "size": size}
+    environment.filters |= {"count": count, "duration": duration, "moment": moment, "size": size, "short": short}
     library = Resources(mode="inline", components=["bokeh"]).js_raw[0]
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts
@@ -56,6 +58,11 @@ def render(facts: dict[str, Any], plots: dict[str, figure]) -> bytes:
         }
     )
     return text.encode()
+
+
+def short(text: str) -> str:
+    """Return a text of at most SHORT characters, without its middle where it has more."""
+    return text if len(text) <= SHORT else f"{text[: SHORT // 3]}…{text[-(SHORT - SHORT // 3 - 1) :]}"
 
 
 def _printed(value: Any) -> Any:

@@ -36,7 +36,7 @@ TIP = '<div style="max-width:18rem;overflow-wrap:anywhere;white-space:normal">{}
 
 
 def of_lengths(lengths: NDArray[np.int64], max_tokens: int) -> figure:
-    """Return a histogram of passages by their tokens, with a line where passages are cut; 0 for no line."""
+    """Return a histogram of passages by their tokens, with a line where they are cut if that is near; 0 for none."""
     from bokeh.models import DataRange1d
     from bokeh.models.annotations import Span
 
@@ -49,11 +49,16 @@ def of_lengths(lengths: NDArray[np.int64], max_tokens: int) -> figure:
         left="left", right="right", top="top", bottom=0, source=values, color=MARKS[0][0], line_color=None, alpha=0.85
     )
     _hover(plot, [bars], TIP.format("@left to @last tokens: <b>@top{0,0}</b> passages"))
-    if max_tokens and len(lengths):
+    if has_line(lengths, max_tokens):
         plot.add_layout(Span(location=max_tokens, dimension="height", line_color=MARKS[4][0], line_dash="dashed"))
     plot.y_range = DataRange1d(start=0)
-    plot.x_range = DataRange1d(range_padding=0.02)
+    plot.x_range = DataRange1d(range_padding=0.03)
     return plot
+
+
+def has_line(lengths: NDArray[np.int64], max_tokens: int) -> bool:
+    """Whether some passages are about as long as one may be, so that a line there is within the histogram."""
+    return 0 < max_tokens <= len(lengths)
 
 
 def of_chunks(chunks: Chunks) -> figure:

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
     from pipeline.dataset import describe_plan
-    from pipeline.driver import RunOptions, estimate, make_plan
+    from pipeline.driver import RunOptions, estimate, make_plan, rate_of
     from pipeline.model import this_device
 
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
         config = settled(config_of(options), this_device(), store)
-        found = estimate(make_plan(options.input, store, config, RunOptions(limit=options.limit)), store, config)
-    say(options, found, describe_plan(found))
+        there = make_plan(options.input, store, config, RunOptions(limit=options.limit, streams=True))
+        found = estimate(there, store, config, rate_of(config, there.inventory.kept.values()))
+    say(options, found, "\n".join(map(in_one_line, describe_plan(found))))
 
 
 def run(options: Namespace) -> None:
@@ -69,7 +70,7 @@ def _run(options: Namespace) -> Outcome:
     config = settled(asked, device, store, rebuild=options.rebuild)
     if config.model.licence_notice:
         note(config.model.licence_notice)
-    return driver.run(
+    outcome = driver.run(
         options.input,
         store,
         config,
@@ -83,6 +84,8 @@ def _run(options: Namespace) -> Outcome:
             prune=options.prune,
         ),
     )
+    driver.keep_speed(config, outcome.run.engine_tokens, outcome.run.engine_s)
+    return outcome
 
 
 def compact(options: Namespace) -> None:

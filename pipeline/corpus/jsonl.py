@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_LINE_BYTES, ChunkSize, Density, Span
+from pipeline.corpus.blocks import Block, line_blocks, line_place
 from pipeline.corpus.lines import first_span, is_blank, read_head, read_lines, row_numbers, scan
 from pipeline.corpus.misnamed import check_kind
 from pipeline.corpus.record import UTF8_BOM, Kinds, add_kinds, has_value_at, parse, value_at
@@ -52,6 +53,22 @@ class JsonlReader:
         rows = self.read(span, columns)
         self.close()
         return rows, span.byte_stop - span.byte_start
+
+    def place_at(self, share: float) -> int:
+        """Return the number of the place that is a share into the file; a packed one has its beginning alone."""
+        return line_place(self._path, share)
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the lines of a place, or of all of the file; reads no other."""
+
+        def text_of(line: bytes) -> str | None:
+            record = parse(line.removeprefix(UTF8_BOM))
+            if isinstance(record, Reject):
+                return None
+            text = render([value_at(record, name) for name in columns.text], columns)
+            return None if isinstance(text, Reject) else text
+
+        return line_blocks(self._path, place, text_of)
 
     def cut(
         self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds

@@ -110,7 +110,7 @@ def first_span(path: Path, target_bytes: int) -> Span:
     It reads no further than to the end of one line.
     """
     row = byte = 0
-    for ends, _ in _line_ends(read_blocks(path, 0, None), 0):
+    for ends, _ in line_ends(read_blocks(path, 0, None), 0):
         if ends[0] - byte > MAX_LINE_BYTES + 1:
             row, byte, ends = row + 1, int(ends[0]), ends[1:]
         if len(ends):
@@ -122,7 +122,7 @@ def first_span(path: Path, target_bytes: int) -> Span:
 def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:
     """Yield the numbers of the lines that are rows, in rising order."""
     row = 0
-    for _, blank in _line_ends(read_blocks(path, 0, None), 0):
+    for _, blank in line_ends(read_blocks(path, 0, None), 0):
         yield np.flatnonzero(~blank) + row
         row += len(blank)
 
@@ -169,7 +169,7 @@ def _whole(data: bytes, *, is_all: bool) -> tuple[bytes, ...]:
 def _spans(blocks: Iterable[bytes], gap: Span, target_bytes: int, max_rows: int, row_limit: int) -> Iterator[Span]:
     row, byte, n_rows, n_blank = gap.row_start, gap.byte_start, 0, 0  # of the span being collected
     line_start = byte
-    for ends, blank in _line_ends(blocks, byte):
+    for ends, blank in line_ends(blocks, byte):
         at = 0
         if ends[0] - line_start > MAX_LINE_BYTES + 1:
             if n_rows:
@@ -194,7 +194,7 @@ def _spans(blocks: Iterable[bytes], gap: Span, target_bytes: int, max_rows: int,
         yield Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=line_start, n_blank=n_blank)
 
 
-def _line_ends(blocks: Iterable[bytes], start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+def line_ends(blocks: Iterable[bytes], start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
     """Yield for the lines that end in a block, and at last for one without its newline: where, and whether blank."""
     position, starts_blank = start, True  # of the line in whose middle a block ends
     for block in blocks:

@@ -11,10 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Span, cut_rows, rows_per_chunk
-from pipeline.corpus.arrow import column_of, field_type, is_text, to_ids, to_kept, to_strings
+from pipeline.corpus.arrow import byte_lengths, column_of, field_type, is_text, to_ids, to_kept, to_strings
+from pipeline.corpus.blocks import Block
 from pipeline.corpus.int96 import check_int96, int96_columns
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Reject, Rows, no_column, render
@@ -60,6 +62,21 @@ class ParquetReader:
         rows = self.read(Span(row_start=0, row_stop=min(SAMPLED_ROWS, self._size()[0])), columns)
         self.close()
         return rows, 0
+
+    def place_at(self, share: float) -> int:
+        """Return the number of the row group that is a share into the file."""
+        with open_parquet(self._path) as file:
+            sizes = _group_bytes(file.metadata)
+        return min(int(np.searchsorted(np.cumsum(sizes), share * sum(sizes), side="right")), max(0, len(sizes) - 1))
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the rows of a row group, or of all; reads the text columns alone."""
+        with open_parquet(self._path) as file:
+            sizes = _group_bytes(file.metadata)
+            for group in range(len(sizes)) if place is None else range(place, min(place + 1, len(sizes))):
+                share = sizes[group] / max(1, sum(sizes)) / max(1, file.metadata.row_group(group).num_rows)
+                for batch in file.iter_batches(BATCH_ROWS, [group], list(columns.text), use_threads=False):
+                    yield _block(batch, share, columns)
 
     def cut(
         self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds
@@ -148,9 +165,23 @@ class ParquetReader:
         """Return the number of rows and their bytes before compression, which bound those of the texts."""
         # Not the bytes of the text columns alone: to ask for a column whose statistics are damaged kills the process.
         with open_parquet(self._path) as file:
-            metadata = file.metadata
-            n_bytes = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-            return metadata.num_rows, n_bytes
+            return file.metadata.num_rows, sum(_group_bytes(file.metadata))
+
+
+def _group_bytes(metadata: pq.FileMetaData) -> list[int]:
+    return [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
+
+
+def _block(batch: pa.RecordBatch, share_per_row: float, columns: Columns) -> Block:
+    sizes = sum((byte_lengths(column_of(batch, name)) for name in columns.text), np.zeros(len(batch), np.int64))
+
+    def texts(rows: Sequence[int]) -> list[str | None]:
+        some = batch.take(pa.array(rows, pa.int64()))
+        values = zip(*(to_strings(column_of(some, name)) for name in columns.text), strict=True)
+        found = (None if any(isinstance(v, Reject) for v in each) else render(each, columns) for each in values)
+        return [None if isinstance(text, Reject) else text for text in found]
+
+    return Block(share=share_per_row * len(batch), n_bytes=int(sizes.sum()), sizes=sizes, texts=texts)
 
 
 class _Decoder:

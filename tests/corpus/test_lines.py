@@ -143,7 +143,7 @@ def test_a_line_that_is_too_long_says_nothing_of_the_others(tmp_path: Path) -> N
     assert (span.row_start, span.n_rows, span.byte_stop - span.byte_start) == (1, 3, 39)
     assert first_span(write(tmp_path, b"x" * 500), 30).n_rows == 0
     long = Span(row_start=0, row_stop=1, byte_stop=20 << 20)
-    assert Density(tokens_per_row=1.0, tokens_per_byte=1.0, spread=0.0).n_tokens(long) == 0
+    assert Density(tokens_per_row=1.0, tokens_per_byte=1.0).n_tokens(long) == 0
 
 
 def test_what_is_kept_of_a_long_line_is_text(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
 def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suffix: str) -> None:
     path = write_jsonl(tmp_path / f"a{suffix}", texts(300))
-    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1)
     start = Span(row_start=0, row_stop=0)
     spans = READERS[suffix](path, path.name).cut(
         start, density, ChunkSize(tokens=500), is_open=True, limit=None, kinds={}
@@ -112,7 +112,7 @@ def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suf
 def test_while_a_reader_is_kept_closed_no_file_is_open_and_reads_wait(tmp_path: Path) -> None:
     """A volume does not reload under an open file, and looks empty while it does."""
     path = write_jsonl(tmp_path / "a.jsonl", texts(300))
-    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1)
     start = Span(row_start=0, row_stop=0)
     spans = READERS[".jsonl"](path, path.name).cut(
         start, density, ChunkSize(tokens=500), is_open=True, limit=None, kinds={}

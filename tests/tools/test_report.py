@@ -191,6 +191,12 @@ def test_the_figures_are_those_of_the_dataset(page: str, output: Path, passages:
     words = " ".join(Elements(page).shown)
     assert f"{found['tokens']:,} tokens in {found['passages']:,} passages" in words
     assert "The dashed line is at 256 tokens" in words
+    run = passages.store.read_manifest().run
+    assert run is not None
+    assert run.engine_tokens
+    assert f"{run.estimated_tokens:,}" in words
+    assert f"{run.engine_tokens:,}" in words
+    assert f"{100 * (run.engine_tokens / run.estimated_tokens - 1):+.1f} %" in words
     assert "null_text" in words
     assert "not_a_string" in words
 

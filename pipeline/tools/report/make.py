@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.console import size
+from pipeline.console import duration, size
 from pipeline.dataset import Manifest, Receipt, Run, Store, maker, report_path, status
 from pipeline.errors import UsageError
 from pipeline.files import publish_file
@@ -81,7 +81,8 @@ def _sums(store: Store, manifest: Manifest) -> dict[str, Any]:
         "phases": spent,
         "phases_s": max(1e-9, sum(phase.seconds for phase in spent)),
         "truncated_share": _share(sums["truncated"], sums["passages"]),
-        "usd_per_million": _usd_per_million(run, manifest.receipts.values()) if run else None,
+        "usd_per_million": 1e6 * run.cost_usd / run.engine_tokens if run and run.engine_tokens else 0,
+        "estimates": _estimates(run) if run and run.engine_calls else [],
     }
 
 
@@ -92,11 +93,17 @@ def _share(n: int, of: int) -> str:
     return "under 0.1 %" if n / of < 0.0005 else f"{100 * n / of:.1f} %"
 
 
-def _usd_per_million(run: Run, receipts: Iterable[Receipt]) -> float | None:
-    """Return the price of a million tokens of a run that embedded all that there is; else None."""
-    tokens = sum(receipt.engine_tokens for receipt in receipts)
-    is_whole = run.embedded_now and not run.kept_rows and not run.reused_rows and tokens
-    return run.cost_usd / tokens * 1e6 if is_whole and run.cost_usd else None
+def _estimates(run: Run) -> list[tuple[str, str, str, str]]:
+    """Return what the plan of a run expected of the engine and what it came to, in words; nothing that was not known."""
+    pairs = [
+        ("tokens of the engine", run.estimated_tokens, run.engine_tokens, "{:,}".format),
+        ("time of the engine", run.estimated_engine_s, run.engine_s, duration),
+    ]
+    return [
+        (name, words(expected), words(found), f"{100 * (found / expected - 1):+.1f} %")
+        for name, expected, found, words in pairs
+        if expected and found
+    ]
 
 
 def _shards(held: Contents) -> dict[str, Any]:

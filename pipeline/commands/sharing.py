@@ -48,7 +48,10 @@ def push(options: Namespace) -> None:
 def _words(sent: Shipment, repo: str, *, public: bool) -> Iterator[str]:
     seen_by = "everyone" if public else "its owner alone"
     yield f"datasets/{repo} on the Hugging Face hub, for {seen_by} to see"
-    for folder, what in (("data", "vectors and kept columns"), ("rejects", "texts of rejected rows")):
+    for folder, what in (
+        ("data", "vectors, stored texts, kept columns"),
+        ("rejects", "texts of rejected rows"),
+    ):
         sizes = [n_bytes for name, n_bytes in sent.parts.items() if name.startswith(f"{folder}/")]
         if sizes:
             yield f"  {folder + '/':<10}{count(len(sizes), 'file')}, {size(sum(sizes))}: {what}"

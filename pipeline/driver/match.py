@@ -14,8 +14,7 @@ from pipeline.dataset import Dataset, Manifest, Receipt, Store
 from pipeline.driver.contents import Contents, contents_of
 from pipeline.driver.inventory import Inventory, RunOptions, disjoint, spans_of
 from pipeline.errors import RecipeError, UsageError
-from pipeline.recipe import column_settings, fingerprint, has_columns_of, recipe
-from pipeline.schema import dim_of
+from pipeline.recipe import column_settings, dim_of, fingerprint, has_columns_of, recipe
 
 State = Literal["current", "unconfirmed", "stale"]
 
@@ -92,7 +91,9 @@ class _Match:
     below: Mapping[str, str]  # see `folders_below`
 
     def states_of(self, receipt: Receipt) -> list[tuple[ShardSpan, State]]:
-        has_settings = receipt.kinds.keys() <= set(self.config.corpus.keep) and (
+        corpus = self.config.corpus
+        has_columns = receipt.has_text == corpus.store_text and receipt.kinds.keys() <= set(corpus.kept)
+        has_settings = has_columns and (
             receipt.column_settings == self.settings
             if self.settings
             else has_columns_of(receipt.column_settings, self.config)

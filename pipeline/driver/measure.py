@@ -62,24 +62,26 @@ def measure(
     clip = max(LEAST_CLIP, CLIP * config.model.max_tokens)
     tally = Tally(random=np.random.default_rng(seed), keeps_all=is_counted(shards), clip=clip)
     visits = draw(corpus, shards, tally, bad)
+    if not visits:
+        return NOTHING
     weights = np.array([visit.weight for visit in visits])
     lines = tally.lines(_Counter(config), len(COUNTS), weights)
     by_place = np.array(tally.sums)  # (places, bins, 2)
-    sums = np.einsum("p,pbk->bk", weights, by_place) if visits else np.zeros((1, 2))
-    counts = dict(zip(COUNTS, lines.of(sums) if visits else np.zeros(len(COUNTS)), strict=True))
+    sums = np.einsum("p,pbk->bk", weights, by_place)
+    counts: dict[str, float] = dict(zip(COUNTS, np.maximum(lines.of(sums), 0.0).tolist(), strict=True))
     rows = float(sums[:, 0].sum())
-    if not rows or not counts["tokens"] > 0:
+    if not counts["tokens"]:
         return NOTHING
     variance = float(sums[:, 0] ** 2 @ lines.variance[:, 0]) + _between(visits, lines.of(by_place)[:, 0])
     return Measured(
         density=_density(visits, weights, by_place, lines),
         rows=rows,
-        tokens=max(0.0, counts["tokens"]),
+        tokens=counts["tokens"],
         margin=QUANTILE * variance**0.5,
-        passages=max(0.0, counts["passages"]),
-        truncated=max(0.0, counts["truncated"]),
-        lost_tokens=max(0.0, counts["lost"]),
-        text_bytes=max(0.0, counts["text_bytes"]),
+        passages=counts["passages"],
+        truncated=counts["truncated"],
+        lost_tokens=counts["lost"],
+        text_bytes=counts["text_bytes"],
         beginnings=tuple(visit.source for visit in visits if visit.is_beginning),
     )
 

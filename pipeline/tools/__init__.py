@@ -3,6 +3,7 @@
 from pipeline.tools.coverage import coverage
 from pipeline.tools.export import TARGETS, export
 from pipeline.tools.own_config import own_config
+from pipeline.tools.passages import Passages, passages_of
 from pipeline.tools.push import Shipment, check_repo, push, shipment
 from pipeline.tools.quality import describe_quality, quality
 from pipeline.tools.rejects import format_reject, list_rejects
@@ -15,6 +16,7 @@ from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
 __all__ = [
     "LEFT_BY_A_RUN",
     "TARGETS",
+    "Passages",
     "Shipment",
     "as_tables",
     "check_repo",
@@ -26,6 +28,7 @@ __all__ = [
     "list_rejects",
     "nearest",
     "own_config",
+    "passages_of",
     "push",
     "quality",
     "repair",

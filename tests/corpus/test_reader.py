@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, ShardSpan, Span, cut_rows
 from pipeline.cli import main
+from pipeline.corpus.blocks import Block
 from pipeline.corpus.reader import READERS, ChunkReader, shard_at
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows, render
@@ -39,6 +40,14 @@ class PlainReader:
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         return self.read(Span(row_start=0, row_stop=2), columns), 0
+
+    def place_at(self, share: float) -> int:
+        return 0
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        lines = self._lines()
+        sizes = np.array([len(line) for line in lines], np.int64)
+        yield Block(share=1.0, n_bytes=int(sizes.sum()), sizes=sizes, texts=lambda rows: [lines[row] for row in rows])
 
     def cut(
         self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds

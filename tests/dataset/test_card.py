@@ -79,7 +79,7 @@ def shown(html: str) -> list[str]:
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_a_card_shows_what_a_recipe_says_as_it_is(text: str) -> None:
     dataset = dataset_of(corpus__text=text, model__name=text, **{text: text})
-    body = body_of(dataset, dict.fromkeys(("passages", "embedded_rows", "rejected_rows"), 1)).decode()
+    body = body_of(dataset, dict.fromkeys(("passages", "embedded_rows", "rejected_rows", "stored_texts"), 1)).decode()
     html = MarkdownIt("commonmark").enable("table").render(body)
     pairs = shown(html)
     cells = dict(zip(pairs[::2], pairs[1::2], strict=True))
@@ -112,7 +112,7 @@ def test_the_licence_is_that_of_the_texts_and_none_where_none_is_named(
 
 
 def test_the_licence_of_a_model_is_told_as_the_models_own() -> None:
-    sums = dict.fromkeys(("passages", "embedded_rows", "rejected_rows"), 1)
+    sums = dict.fromkeys(("passages", "embedded_rows", "rejected_rows", "stored_texts"), 1)
     dataset = Dataset(fingerprint="f" * 16, recipe=recipe(local_config()), config={"model": {"licence": "Gemma"}})
     words = body_of(dataset, sums).decode()
     assert "No licence of the texts was named. The licence of the model that made the vectors is Gemma." in words

@@ -17,7 +17,7 @@ from tests.support import HASHING, embed_corpus, texts, write_jsonl
 from tests.support.dataset_hub import DatasetHub, dataset_hub
 
 REPO = "me/vectors"
-SETS = ("--set", "run.chunk_tokens=1000", "--set", 'corpus.keep=["text"]', "--set", "corpus.licence=CC-BY-4.0")
+SETS = ("--set", "run.chunk_tokens=1000", "--set", "corpus.licence=CC-BY-4.0")
 
 
 @pytest.fixture(scope="module")

@@ -74,8 +74,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd = [{"id": f"{i}{word}", "text": f"{word} {i}"} for i, word in enumerate(ODD_WORDS)]
     write_jsonl(folder / "in/</script><img src=x onerror=alert(1)>.jsonl".replace("/script", "\u2044script"), odd)
     write_jsonl(folder / "in/0.jsonl", [*texts(3, start=900), {"id": "none too", "text": None}])
-    settings = ("run.chunk_tokens=1000", 'corpus.keep=["text"]')
-    sets = [word for setting in settings for word in ("--set", setting)]
+    sets = ("--set", "run.chunk_tokens=1000")
     done = embed_corpus("run", "--input", folder / "in", "--output", folder / "out", *HASHING, *sets)
     assert done.returncode == 0, done.stderr
     done = embed_corpus("report", folder / "out")

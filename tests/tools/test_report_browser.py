@@ -35,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"id": f"{word} {i}", "text": f"{word} {i}"} for i in range(3) for word in ODD_WORDS]
     write_jsonl(folder / "in/a.jsonl", [*texts(300), *rows, *({"id": word, "text": None} for word in ODD_WORDS)])
     write_jsonl(folder / "in/<img src=x onerror=window.pwned=1>.jsonl", rows)
-    sets = ("--set", "run.chunk_tokens=1000", "--set", 'corpus.keep=["text"]')
+    sets = ("--set", "run.chunk_tokens=1000")
     done = embed_corpus("run", "--input", folder / "in", "--output", folder / "out", *HASHING, *sets)
     assert done.returncode == 0, done.stderr
     done = embed_corpus("report", folder / "out")

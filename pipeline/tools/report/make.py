@@ -81,7 +81,7 @@ def _sums(store: Store, manifest: Manifest) -> dict[str, Any]:
         "phases": spent,
         "phases_s": max(1e-9, sum(phase.seconds for phase in spent)),
         "truncated_share": _share(sums["truncated"], sums["passages"]),
-        "usd_per_million": 1e6 * run.cost_usd / run.engine_tokens if run and run.engine_tokens else 0,
+        "usd_per_million": 1e6 * run.cost_usd / run.engine_tokens if run and run.engine_tokens else 0.0,
         "estimates": _estimates(run) if run and run.engine_calls else [],
     }
 
@@ -94,7 +94,7 @@ def _share(n: int, of: int) -> str:
 
 
 def _estimates(run: Run) -> list[tuple[str, str, str, str]]:
-    """Return what the plan of a run expected of the engine and what it came to, in words; nothing that was not known."""
+    """Return what the plan of a run expected of the engine and what it came to, in words, where both are known."""
     pairs = [
         ("tokens of the engine", run.estimated_tokens, run.engine_tokens, "{:,}".format),
         ("time of the engine", run.estimated_engine_s, run.engine_s, duration),

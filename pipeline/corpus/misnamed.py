@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.chunk import MAX_LINE_BYTES
-from pipeline.corpus.kinds import GZIP, PARQUET, ZSTD, kind_of, wrong_kind
+from pipeline.corpus.kinds import BZIP2, GZIP, IPC_FILE, IPC_STREAM, PARQUET, XZ, ZSTD, kind_of, wrong_kind
 from pipeline.corpus.lines import Head, read_raw_head
 from pipeline.corpus.shapes import LINES, UNKNOWN, document_of, has_object, shape_of
 from pipeline.corpus.stream import COMPRESSION
 from pipeline.errors import CorpusError
 
+PACKED = {".gz": GZIP, ".zst": ZSTD, ".bz2": BZIP2, ".xz": XZ}
 EXPECTED = {
-    ".parquet": ("a Parquet file", PARQUET),
-    ".gz": ("a readable file of lines packed by gzip", GZIP),
-    ".zst": ("a readable file of lines packed by zstd", ZSTD),
+    **dict.fromkeys((".parquet", ".pq"), ("a Parquet file", (PARQUET,))),
+    **dict.fromkeys((".arrow", ".feather"), ("an Arrow IPC file or stream", (IPC_FILE, IPC_STREAM))),
+    **{end: (f"a readable file of lines packed by {kind.name}", (kind,)) for end, kind in PACKED.items()},
 }
 
 
@@ -36,12 +37,12 @@ def check_kind(path: Path, head: Head, *, n_objects: int) -> None:
 
 def misnamed(path: Path) -> CorpusError | None:
     """Return what Parquet or a packed file is that cannot be read as such; None where its name is right."""
-    expected, right = EXPECTED.get(path.suffix.lower(), ("", None))
+    expected, right = EXPECTED.get(path.suffix.lower(), ("", ()))
     try:
         head = read_raw_head(path) if expected and path.is_file() else None  # a pipe would never end
     except OSError:  # the reader has said what it is
         return None
-    if head is None or not head.data or (kind := kind_of(head.data)) is right:
+    if head is None or not head.data or (kind := kind_of(head.data)) in right:
         return None
     kind = kind or document_of(head) or (LINES if has_object(head) else shape_of(head))
     return None if kind in (None, UNKNOWN) else wrong_kind(path, expected, kind)

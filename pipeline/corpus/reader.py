@@ -14,7 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Shard, ShardSpan, Span
-from pipeline.corpus import jsonl
+from pipeline.corpus import ipc, jsonl, parquet
+from pipeline.corpus.ipc import IpcReader
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.record import Kinds
@@ -76,7 +77,11 @@ class Reader(Protocol):
 
 
 # A format is a file and a line here: the endings of its names, in lower case, and its reader.
-READERS: dict[str, type[Reader]] = {".parquet": ParquetReader, **dict.fromkeys(jsonl.SUFFIXES, JsonlReader)}
+READERS: dict[str, type[Reader]] = {
+    **dict.fromkeys(parquet.SUFFIXES, ParquetReader),
+    **dict.fromkeys(jsonl.SUFFIXES, JsonlReader),
+    **dict.fromkeys(ipc.SUFFIXES, IpcReader),
+}
 
 
 def reader_of(root: Path, source: str) -> Reader:

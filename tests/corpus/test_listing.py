@@ -204,12 +204,12 @@ def test_a_command_ends_with_the_name_of_a_table_and_makes_nothing(tmp_path: Pat
 
 
 def test_files_of_other_kinds_are_counted_by_their_endings(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jsonl", "b.csv", "c.CSV", "d/e.json.gz", "f.txt", "g.tar.gz", "h.2024.gz", "i", "k.jsonl.bz2")
+    touch(tmp_path, "a.jsonl", "b.csv", "c.CSV", "d/e.json.gz", "f.txt", "g.tar.gz", "h.2024.gz", "i", "k.jsonl.lz4")
     touch(
         tmp_path, "_SUCCESS", ".DS_Store", "._x.csv", "x.crc", "Thumbs.db", "_tmp/y.csv", ".git/config", "l.jsonl.bak"
     )
     assert find_files(str(tmp_path)).left_out == (
-        "9 files of other kinds: 2 .csv, 1 .bak, 1 .gz, 1 .json.gz, 1 .jsonl.bz2, 1 .tar.gz, 1 .txt, "
+        "9 files of other kinds: 2 .csv, 1 .bak, 1 .gz, 1 .json.gz, 1 .jsonl.lz4, 1 .tar.gz, 1 .txt, "
         "1 without an ending"
     )
     assert find_files(f"{tmp_path}/*.*").left_out.startswith("7 files of other kinds: 2 .csv")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import functools
+import gzip
 import json
+import lzma
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.chunk import ShardSpan, Span
-from pipeline.corpus import stream
+from pipeline.corpus.ipc import IpcReader
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.lines import scan
 from pipeline.corpus.parquet import ParquetReader
@@ -39,9 +43,14 @@ from pipeline.tools.slice import slice_dataset
 from pipeline.tools.verify import verify
 from tests.support import local_config, texts, write_jsonl
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 CONFIG = local_config("engine.kind=hashing", 'corpus.keep=["k"]')
 COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",)).typed({"k": pa.string()})
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz")
 MAX_ROWS = 2000
 
 
@@ -55,7 +64,7 @@ def fuzz_lines(data: bytes) -> None:
     """Every row number is a text or a reject, once; the first byte chooses the packing and the size of a span."""
     if not data:
         return
-    path = _folder() / f"a{SUFFIXES[data[0] % 3]}"
+    path = _folder() / f"a{SUFFIXES[data[0] % len(SUFFIXES)]}"
     path.write_bytes(data[1:])
     with contextlib.suppress(CorpusError), contextlib.closing(JsonlReader(path, "a")) as reader:
         reader.column_types(COLUMNS, ())
@@ -78,10 +87,21 @@ def fuzz_parquet(data: bytes) -> None:
     """A Parquet file has all its rows or is refused."""
     path = _folder() / "a.parquet"
     path.write_bytes(data)
+    _read_table(path, lambda: ParquetReader(path, "a")._size()[0])
+
+
+def fuzz_ipc(data: bytes) -> None:
+    """An Arrow IPC file or stream has all its rows or is refused."""
+    path = _folder() / "a.arrow"
+    path.write_bytes(data)
+    _read_table(path, lambda: sum(map(len, IpcReader(path, "a").row_numbers())))
+
+
+def _read_table(path: Path, count: Callable[[], int]) -> None:
     with contextlib.suppress(CorpusError), ChunkReader() as chunks:
         root, shards = find_shards(str(path))
         corpus = open_corpus(root, shards, CONFIG.corpus)
-        n_rows, _ = ParquetReader(path, "a")._size()
+        n_rows = count()
         assert n_rows >= 0
         for start in range(0, min(n_rows, MAX_ROWS), MAX_ROWS // 2):
             span = Span(row_start=start, row_stop=min(n_rows, start + MAX_ROWS // 2))
@@ -173,13 +193,26 @@ def _read(store: Store, manifest: Manifest) -> None:
 def seeds_of_lines() -> list[bytes]:
     """Return small line files, plain and packed."""
     body = b'\xef\xbb\xbf{"text": "a", "id": 1}\n\n{"text": null}\r\n{"k": [{"z": NaN}], "text": "\\ud800"}\n{\n"\xff"'
-    packed = []
-    for kind in stream.COMPRESSION.values():
+    packed = [gzip.compress(body), zstd.compress(body), bz2.compress(body), lzma.compress(body)]
+    return [b"\x00" + body, *(bytes([at]) + each for at, each in enumerate(packed, 1)), b'\x0a{"text": "b"}\n' * 3]
+
+
+def seeds_of_ipc() -> list[bytes]:
+    """Return small Arrow IPC files and streams of several types, plain and packed."""
+    table = pa.table({"text": ["one", None, "", "two"], "id": [1, None, 3, 4], "k": [{"a": ["x"]}, None, {}, {}]})
+    odd = table.set_column(0, "text", table.column("text").cast(pa.binary()).dictionary_encode())
+    found = []
+    for each, new, codec in (
+        (table, pa.ipc.new_file, None),
+        (table, pa.ipc.new_stream, "lz4"),
+        (odd, pa.ipc.new_file, "zstd"),
+        (odd, pa.ipc.new_stream, None),
+    ):
         sink = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(sink, kind) as packing:
-            packing.write(body)
-        packed.append(sink.getvalue().to_pybytes())
-    return [b"\x00" + body, b"\x01" + packed[0], b"\x02" + packed[1], b'\x06{"text": "b"}\n' * 3]
+        with new(sink, each.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+            writer.write_table(each, max_chunksize=3)
+        found.append(sink.getvalue().to_pybytes())
+    return found
 
 
 def seeds_of_parquet() -> list[bytes]:
@@ -226,6 +259,7 @@ def seeds_of_footers() -> list[bytes]:
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
     "lines": (fuzz_lines, seeds_of_lines),
     "parquet": (fuzz_parquet, seeds_of_parquet),
+    "ipc": (fuzz_ipc, seeds_of_ipc),
     "manifest": (fuzz_manifest, seeds_of_manifest),
     "footer": (fuzz_footer, seeds_of_footers),
 }

@@ -30,10 +30,13 @@ class ByteReader:
         self._source = source
         self._cursor: Cursor | None = None
 
-    def row_ends(self, blocks: Iterator[bytes], start: int, kinds: Kinds, limit: int | None) -> Iterator[Ends]:
+    def row_ends(
+        self, blocks: Iterator[bytes], start: int, *, is_open: bool, kinds: Kinds, limit: int | None
+    ) -> Iterator[Ends]:
         """Yield where rows end in blocks that begin at byte `start`, with one row at least each time.
 
-        Adds to `kinds` what the first `limit` rows have in the columns that are its keys.
+        Open blocks go on to the end of the file. Adds to `kinds` what the first `limit` rows have in the columns that
+        are its keys.
         """
         raise NotImplementedError
 
@@ -106,4 +109,4 @@ class ByteReader:
         self, gap: Span, *, is_open: bool, kinds: Kinds | None = None, limit: int | None = None
     ) -> Iterator[Ends]:
         blocks = read_blocks(self._path, gap.byte_start, None if is_open else gap.byte_stop)
-        return self.row_ends(blocks, gap.byte_start, kinds or {}, limit)
+        return self.row_ends(blocks, gap.byte_start, is_open=is_open, kinds=kinds or {}, limit=limit)

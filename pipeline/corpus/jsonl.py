@@ -27,7 +27,9 @@ class JsonlReader(ObjectReader):
         check_kind(self._path, head, n_objects=len(records))
         return records
 
-    def row_ends(self, blocks: Iterator[bytes], start: int, kinds: Kinds, limit: int | None) -> Iterator[Ends]:
+    def row_ends(
+        self, blocks: Iterator[bytes], start: int, *, is_open: bool, kinds: Kinds, limit: int | None
+    ) -> Iterator[Ends]:
         """Yield where lines end, see `line_ends`."""
         return line_ends(watched(blocks, kinds, limit, MAX_LINE_BYTES) if kinds else blocks, start)
 

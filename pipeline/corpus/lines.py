@@ -161,7 +161,7 @@ def read_lines(cursor: Cursor, span: Span) -> tuple[bytes, dict[int, Reject]]:
         if first < 0 and block:
             continue
         if n_line_bytes > MAX_LINE_BYTES:
-            long_ones[row] = _too_long(line[0], n_line_bytes)
+            long_ones[row] = too_long(line[0], n_line_bytes)
         done += [*line, block[first : last + 1]]
         row += block.count(b"\n")
         line, n_line_bytes = [block[last + 1 :]], len(block) - last - 1
@@ -231,7 +231,8 @@ def line_ends(blocks: Iterable[bytes], start: int) -> Iterator[Ends]:
         yield np.array([position]), np.array([starts_blank])
 
 
-def _too_long(beginning: bytes, n_bytes: int) -> Reject:
+def too_long(beginning: bytes, n_bytes: int) -> Reject:
+    """Return why a row of that many bytes is none, with its beginning."""
     return Reject(
         reason="too_long",
         detail=f"expected lines of at most {MAX_LINE_BYTES:,} bytes, found one of {n_bytes:,}",

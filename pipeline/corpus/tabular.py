@@ -30,9 +30,7 @@ class Table:
 
         Raises CorpusError for a column that is not there, that is there twice, or that has no texts.
         """
-        for name in (*needed, *columns.keep, "id"):
-            if schema.names.count(name.partition(".")[0]) > 1:
-                raise CorpusError(f"{self.path}: expected one column {name!r}, found several of that name")
+        self._check_once(schema, (*needed, *columns.keep, "id"))
         schema = self._with_given(schema)
         types = dict(zip(schema.names, schema.types, strict=True))
         types |= {name: field_type(schema, name) for name in (*needed, *columns.keep)}
@@ -45,10 +43,16 @@ class Table:
         return {name: plain_type(kind) for name, kind in types.items() if kind is not None}
 
     def names_in(self, schema: pa.Schema, columns: Columns) -> list[str]:
-        """Return the columns of the file that are needed, each once; the first of all where none is."""
-        wanted = (*columns.text, *([columns.id] if columns.id else []), *columns.keep)
-        found = dict.fromkeys(name for name in wanted if field_type(schema, name) is not None)
-        return list(found) or schema.names[:1]
+        """Return the columns of the file that are read, each once; the first of all where folders give all of them.
+
+        Raises CorpusError for a column that neither has, or that is there twice.
+        """
+        wanted = dict.fromkeys((*columns.text, *columns.keep, *([columns.id] if columns.id else [])))
+        self._check_once(schema, tuple(wanted))
+        found = [name for name in wanted if field_type(schema, name) is not None]
+        if missing := [name for name in wanted if name not in (*found, *self.given, columns.id)]:
+            raise no_column(self.path, missing[0], schema.names)
+        return found or schema.names[:1]
 
     def add(self, rows: Rows, numbers: Sequence[int], batch: pa.RecordBatch, columns: Columns) -> pa.Table:
         """Add the rows of a batch, by their numbers, and return the kept columns of those that have a text."""
@@ -84,6 +88,11 @@ class Table:
                 f"{self.path}: expected values of type {kind} in the kept column {name!r}, found: {error}; mend them "
                 "or leave the column out of corpus.keep"
             ) from error
+
+    def _check_once(self, schema: pa.Schema, names: Sequence[str]) -> None:
+        for name in names:
+            if schema.names.count(name.partition(".")[0]) > 1:
+                raise CorpusError(f"{self.path}: expected one column {name!r}, found several of that name")
 
     def _with_given(self, schema: pa.Schema) -> pa.Schema:
         fields = [pa.field(name, pa.string()) for name in self.given if name not in schema.names]

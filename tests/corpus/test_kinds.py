@@ -287,7 +287,7 @@ def test_a_run_names_the_file_or_skips_it_and_says_what_else_is_there(tmp_path: 
     (tmp_path / "in").mkdir()
     (tmp_path / "in/good.jsonl").write_bytes(LINES)
     (tmp_path / "in/bad.jsonl").write_bytes(CSV)
-    (tmp_path / "in/a.csv").write_bytes(CSV)
+    (tmp_path / "in/a.xls").write_bytes(CSV)
     run: list[str | Path] = ["run", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING]
     refused, skipped, planned = run_all(
         [
@@ -297,7 +297,7 @@ def test_a_run_names_the_file_or_skips_it_and_says_what_else_is_there(tmp_path: 
         ]
     )
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[0] == "embed-corpus: left out 1 file of another kind: 1 .csv"
+    assert refused.stderr.splitlines()[0] == "embed-corpus: left out 1 file of another kind: 1 .xls"
     assert "bad.jsonl: expected lines of JSON, found CSV; rename it to bad.csv" in refused.stderr.splitlines()[1]
     assert len(refused.stderr.splitlines()) == 2
     assert (skipped.returncode, skipped.stderr.count("skipped bad.jsonl")) == (0, 1)

@@ -18,12 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.chunk import ShardSpan, Span
+from pipeline.chunk import ChunkSize, Density, ShardSpan, Span
 from pipeline.corpus.ipc import IpcReader
-from pipeline.corpus.jsonl import JsonlReader
-from pipeline.corpus.lines import scan
 from pipeline.corpus.parquet import ParquetReader
-from pipeline.corpus.reader import ChunkReader
+from pipeline.corpus.reader import ChunkReader, reader_at
 from pipeline.corpus.rows import Columns
 from pipeline.corpus.shards import find_shards, open_corpus
 from pipeline.dataset.describe import status
@@ -50,7 +48,8 @@ else:
 
 CONFIG = local_config("engine.kind=hashing", 'corpus.keep=["k"]')
 COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",)).typed({"k": pa.string()})
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz", ".json", ".csv", ".tsv")
+DENSITY = Density(tokens_per_row=1.0, tokens_per_byte=1.0, spread=0.0)
 MAX_ROWS = 2000
 
 
@@ -60,26 +59,23 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(dir=shm if shm.is_dir() else None))
 
 
-def fuzz_lines(data: bytes) -> None:
-    """Every row number is a text or a reject, once; the first byte chooses the packing and the size of a span."""
+def fuzz_texts(data: bytes) -> None:
+    """Every row number is a text or a reject, once; the first byte chooses the format and the size of a span."""
     if not data:
         return
     path = _folder() / f"a{SUFFIXES[data[0] % len(SUFFIXES)]}"
     path.write_bytes(data[1:])
-    with contextlib.suppress(CorpusError), contextlib.closing(JsonlReader(path, "a")) as reader:
+    start, size = Span(row_start=0, row_stop=0), ChunkSize(tokens=1 + data[0])
+    with contextlib.suppress(CorpusError), contextlib.closing(reader_at(path, "a" + path.suffix)) as reader:
         reader.column_types(COLUMNS, ())
-        spans = [
-            span
-            for span, _ in scan(
-                path, Span(row_start=0, row_stop=0), open_end=True, target_bytes=1 + data[0], limit=MAX_ROWS
-            )
-        ]
-        found = [reader.read(span, COLUMNS) for span in spans]
+        cuts = reader.cut(start, DENSITY, size, is_open=True, limit=MAX_ROWS, kinds={"k": set()})
+        found = [reader.read(span, COLUMNS) for span, _ in cuts]
         rows = sorted(row for each in found for row in (*each.row, *(row for row, _, _ in each.rejects)))
         expected = np.concatenate([np.array([], np.int64), *reader.row_numbers()])
         assert rows == expected[expected < MAX_ROWS].tolist()
         for each in found:
-            assert len(each.text) == len(each.id) == len(each.row) == len(each.kept)
+            assert len(each.text) == len(each.id) == len(each.row)
+            assert len(each.row) in (0, len(each.kept))
             "".join((*each.text, *each.id, *(why.text or "" for _, _, why in each.rejects))).encode()
 
 
@@ -190,11 +186,21 @@ def _read(store: Store, manifest: Manifest) -> None:
             call()
 
 
-def seeds_of_lines() -> list[bytes]:
-    """Return small line files, plain and packed."""
+def seeds_of_texts() -> list[bytes]:
+    """Return small files of lines, plain and packed, a JSON array and CSV."""
     body = b'\xef\xbb\xbf{"text": "a", "id": 1}\n\n{"text": null}\r\n{"k": [{"z": NaN}], "text": "\\ud800"}\n{\n"\xff"'
     packed = [gzip.compress(body), zstd.compress(body), bz2.compress(body), lzma.compress(body)]
-    return [b"\x00" + body, *(bytes([at]) + each for at, each in enumerate(packed, 1)), b'\x0a{"text": "b"}\n' * 3]
+    array = b'[{"text": "a\\"]", "id": 1},\n {"text": "b", "k": [{}, {"z": [1]}]}, null , {"text": "\\\\"}\n]\n'
+    table = b'id,text,k\r\n1,"a ""b"", c\nd",\n\n2,e "f"\n3,"\xff",x\ny,z,\r4,"open'
+    return [
+        b"\x00" + body,
+        *(bytes([at]) + each for at, each in enumerate(packed, 1)),
+        b"\x08" + b'{"text": "b"}\n' * 3,
+        b"\x05" + array,
+        b"\x0d" + array[: array.index(b"null")],
+        b"\x06" + table,
+        b"\x0f" + table.replace(b",", b"\t"),
+    ]
 
 
 def seeds_of_ipc() -> list[bytes]:
@@ -257,7 +263,7 @@ def seeds_of_footers() -> list[bytes]:
 
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
-    "lines": (fuzz_lines, seeds_of_lines),
+    "texts": (fuzz_texts, seeds_of_texts),
     "parquet": (fuzz_parquet, seeds_of_parquet),
     "ipc": (fuzz_ipc, seeds_of_ipc),
     "manifest": (fuzz_manifest, seeds_of_manifest),

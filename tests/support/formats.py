@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import io
 import json
@@ -55,13 +56,28 @@ def as_ipc(rows: Rows, *, is_stream: bool = False, codec: str | None = None) -> 
     return sink.getvalue()
 
 
+def as_csv(rows: Rows, delimiter: str = ",") -> bytes:
+    """Return CSV as Python writes it, with CRLF."""
+    sink = io.StringIO(newline="")
+    writer = csv.DictWriter(sink, list(rows[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue().encode()
+
+
 WHOLE: dict[str, Callable[[Rows], bytes]] = {
     ".parquet": as_parquet,
     ".pq": as_parquet,
     ".arrow": lambda rows: as_ipc(rows, is_stream=True),
     ".feather": lambda rows: as_ipc(rows, codec="lz4"),
 }
-TEXTS: dict[str, Callable[[Rows], bytes]] = {".jsonl": as_lines, ".ndjson": as_lines}
+TEXTS: dict[str, Callable[[Rows], bytes]] = {
+    ".jsonl": as_lines,
+    ".ndjson": as_lines,
+    ".json": lambda rows: json.dumps(rows, indent=1, ensure_ascii=False).encode(),
+    ".csv": as_csv,
+    ".tsv": lambda rows: as_csv(rows, "\t"),
+}
 ENDINGS = (*WHOLE, *(text + packing for text in TEXTS for packing in PACK))
 
 
@@ -69,7 +85,7 @@ def encoded(rows: Rows, ending: str) -> bytes:
     """Return rows, which are texts, as a file whose name has an ending."""
     if ending in WHOLE:
         return WHOLE[ending](rows)
-    text = next(text for text in TEXTS if ending.startswith(text))
+    text = max((text for text in TEXTS if ending.startswith(text)), key=len)
     return PACK[ending.removeprefix(text)](TEXTS[text](rows))
 
 

@@ -184,7 +184,7 @@ def test_a_table_with_a_log_is_refused_from_inside_below_and_above(tmp_path: Pat
 
 
 def test_an_iceberg_table_of_a_catalogue_is_one_and_other_metadata_is_not(tmp_path: Path) -> None:
-    touch(tmp_path, "a/metadata/notes.json", "a/metadata/train.metadata.json", "a/x.jsonl", "a/data/y.jsonl")
+    touch(tmp_path, "a/metadata/notes.yaml", "a/metadata/train.metadata.json", "a/x.jsonl", "a/data/y.jsonl")
     assert sources(tmp_path) == ["a/data/y.jsonl", "a/x.jsonl"]
     touch(tmp_path, "b/metadata/00001-0b4f2c1e-6a5e-4a43-9f37-0d9f5c3f7c11.gz.metadata.json")
     with pytest.raises(CorpusError, match="an Iceberg table"):

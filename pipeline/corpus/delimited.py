@@ -74,6 +74,24 @@ class CsvReader(ByteReader):
                 cursor.skip_to(span.byte_stop)
                 return rows
             data = cursor.read(n_bytes)
+        with readable(self._path, f" rows {span.row_start}-{span.row_stop - 1}", "records that can be read"):
+            kept = self._whole(rows, data, span, columns)
+            rows.kept = kept if kept is not None else self._piecewise(rows, data, span, columns)
+        return rows
+
+    def _whole(self, rows: Rows, data: bytes, span: Span, columns: Columns) -> pa.Table | None:
+        """Add the rows of records all of which are right; nothing where one is not, or is blank, or does not end."""
+        n_columns = len(self._header().schema)
+        last = b"\n" + (self.delimiter * (n_columns - 1) or "x").encode() + b"\n"  # a quote that is open takes it in
+        if not _is_unicode(data):
+            return None
+        table, wrong = self._parse(data + last, columns)
+        if wrong or len(table) != span.n_rows + 1:
+            return None
+        return self._added(rows, np.arange(span.row_start, span.row_stop), table.slice(0, span.n_rows), columns)
+
+    def _piecewise(self, rows: Rows, data: bytes, span: Span, columns: Columns) -> pa.Table:
+        """Add the rows of records some of which may be wrong; raises CorpusError where their number is another."""
         stops, blank, is_open = split(data, self.delimiter)
         if len(stops) != span.n_rows:
             raise CorpusError(
@@ -85,28 +103,30 @@ class CsvReader(ByteReader):
         if is_open:
             self._malformed(rows, span.row_start + len(stops) - 1, data[starts[-1] :], "a quote that is not closed")
             data, numbers = data[: starts[-1]], numbers[:-1]
-        with readable(self._path, f" rows {span.row_start}-{span.row_stop - 1}", "records that can be read"):
-            table, wrong = self._parsed(data, starts[numbers], stops[numbers], columns)
-            good = np.delete(numbers, list(wrong)) + span.row_start
-            if len(good) != len(table):
-                raise ValueError(f"{len(table)} of {len(good)} records")
-            for at, n_values in wrong.items():
-                found = f"expected {len(header.schema)} values, found {n_values}"
-                row = int(numbers[at])
-                self._malformed(rows, span.row_start + row, data[starts[row] : stops[row]], found)
-            kept = []
-            for first, batch in zip(range(0, len(good), BATCH_ROWS), table.to_batches(BATCH_ROWS), strict=True):
-                kept.append(self._table.add(rows, good[first : first + BATCH_ROWS].tolist(), batch, columns))
-            rows.kept = joined(kept)
-        return rows
+        table, wrong = self._parsed(data, starts[numbers], stops[numbers], columns)
+        good = np.delete(numbers, list(wrong)) + span.row_start
+        if len(good) != len(table):
+            raise ValueError(f"{len(table)} of {len(good)} records")
+        for at, n_values in wrong.items():
+            row, n_columns = int(numbers[at]), len(self._header().schema)
+            found = f"expected {n_columns} values, found {n_values}"
+            self._malformed(rows, span.row_start + row, data[starts[row] : stops[row]], found)
+        return self._added(rows, good, table, columns)
+
+    def _added(self, rows: Rows, numbers: NDArray[np.int64], table: pa.Table, columns: Columns) -> pa.Table:
+        """Add the rows of a table, and return the kept columns of those that have a text."""
+        batches = zip(range(0, len(numbers), BATCH_ROWS), table.to_batches(BATCH_ROWS), strict=True)
+        return joined(
+            self._table.add(rows, numbers[first : first + BATCH_ROWS].tolist(), batch, columns)
+            for first, batch in batches
+        )
 
     def _parsed(
         self, data: bytes, starts: NDArray[np.int64], stops: NDArray[np.int64], columns: Columns
     ) -> tuple[pa.Table, dict[int, int]]:
         """Return the columns that are needed of the records with as many values as there are columns, and of each other
         record, by its number, how many it has. `starts` and `stops` are those of the records that are not blank."""
-        with contextlib.suppress(UnicodeDecodeError):
-            data.decode()
+        if _is_unicode(data):
             return self._parse(data, columns)
         _, wrong = self._parse(data, columns, encoding="latin-1")  # of a wrong record it tells the text, as UTF-8
         good = np.delete(np.arange(len(starts)), list(wrong))
@@ -150,6 +170,14 @@ class CsvReader(ByteReader):
 
     def _reject(self, rows: Rows, row: int, why: Reject) -> None:
         rows.rejects.append((row, f"{self._source}:{row}", why))
+
+
+def _is_unicode(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class TsvReader(CsvReader):

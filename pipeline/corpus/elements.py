@@ -10,7 +10,7 @@ from pipeline.corpus.lines import NONE
 QUOTE, BACKSLASH, COMMA = ord('"'), ord("\\"), ord(",")
 STEP = np.zeros(256, np.int64)  # how each byte changes the depth
 STEP[list(b"[{")], STEP[list(b"]}")] = 1, -1
-IS_STRUCTURE = np.isin(np.arange(256), list(b",[]{}"))
+MARKS = bytes(byte in b'",[]{}' for byte in range(256))
 NO_ROWS = np.array([], bool)
 
 
@@ -40,12 +40,16 @@ class Elements:
             self._check_nothing(block if self.is_ended else b"")
             return NONE, NO_ROWS
         block = block[start:]
+        if not block:
+            return NONE, NO_ROWS
         data = np.frombuffer(block, np.uint8)
-        quotes = self._quotes(data)
-        places = np.flatnonzero(IS_STRUCTURE[data])
-        if len(quotes) or self._is_string:
-            places = places[(np.searchsorted(quotes, places) + self._is_string) % 2 == 0]
-        self._is_string = bool((len(quotes) + self._is_string) % 2)
+        places = np.flatnonzero(np.frombuffer(block.translate(MARKS), bool))
+        kinds = data[places]
+        is_quote = kinds == QUOTE
+        turns = is_quote & ~self._are_escaped(data, places, is_quote)  # where a string begins or ends
+        in_string = (np.cumsum(turns) + self._is_string) % 2 == 1
+        self._is_string = bool(in_string[-1]) if len(places) else self._is_string
+        places = places[~(is_quote | in_string)]
         depths = self._depth + np.cumsum(STEP[data[places]])
         after = np.flatnonzero(depths == 0)[:1]
         self.is_ended = bool(len(after))
@@ -73,28 +77,27 @@ class Elements:
         self.is_blank = (last > 0 or self.is_blank) and _is_white(block[last:])
         return blank
 
-    def _quotes(self, data: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Return where strings begin and end, in turn."""
-        quotes = np.flatnonzero(data == QUOTE)
+    def _are_escaped(
+        self, data: NDArray[np.uint8], places: NDArray[np.int64], is_quote: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return which of some places have a quote after an odd number of backslashes; keeps those at the end."""
+        escaped, was_escape, self._is_escape = np.zeros(len(places), bool), self._is_escape, False
+        if was_escape and len(places) and places[0] == 0:
+            escaped[0] = is_quote[0]
         escapes = np.flatnonzero(data == BACKSLASH)
+        if not len(escapes):
+            return escaped
         starts = escapes[np.diff(escapes, prepend=-2) != 1]  # of runs of them
-        was_escape = self._is_escape
-        if not len(data):
-            return quotes
 
         def is_odd(stops: NDArray[np.int64]) -> NDArray[np.bool_]:
             """Whether the run of backslashes before each of these places is odd, where there is one."""
             begin = starts[np.searchsorted(starts, stops - 1, side="right") - 1]
             return np.asarray((stops - begin + np.where(begin == 0, was_escape, False)) % 2 == 1)
 
-        if len(escapes):
-            is_last = data[-1] == BACKSLASH
-            self._is_escape = bool(is_last and is_odd(np.array([len(data)]))[0])
-            follows = np.flatnonzero((data[quotes - 1] == BACKSLASH) & (quotes > 0))
-            quotes = np.delete(quotes, follows[is_odd(quotes[follows])])
-        else:
-            self._is_escape = False
-        return quotes[1:] if was_escape and len(quotes) and quotes[0] == 0 else quotes
+        self._is_escape = bool(data[-1] == BACKSLASH and is_odd(np.array([len(data)]))[0])
+        after = np.flatnonzero(is_quote & (data[places - 1] == BACKSLASH) & (places > 0))
+        escaped[after] = is_odd(places[after])
+        return escaped
 
     def _check_nothing(self, data: bytes) -> None:
         if not _is_white(data):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.corpus.stream import PACKINGS, Cursor, read_blocks
 from pipeline.errors import CorpusError
 
+_raw_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 SUFFIXES = tuple(f".json{packing}" for packing in PACKINGS)
 
 
@@ -62,7 +64,9 @@ class JsonReader(JsonlReader):
                 cursor.skip_to(span.byte_stop)
                 return self.rows_of([b"{}"], span.row_start, {span.row_start: why}, columns)
             data = cursor.read(n_bytes)
-        objects = self._split(data, is_begun=span.byte_start > 0, is_whole=True)
+        objects = _decoded(data, is_begun=span.byte_start > 0)
+        if len(objects) != span.n_rows:  # some are blank or no JSON
+            objects = self._split(data, is_begun=span.byte_start > 0, is_whole=True)
         if len(objects) != span.n_rows:
             raise CorpusError(
                 f"{self._path} rows {span.row_start}-{span.row_stop - 1}: expected {span.n_rows:,} elements, found "
@@ -131,6 +135,15 @@ class JsonReader(JsonlReader):
         if is_whole and not (elements.is_ended or elements.is_blank):
             stops = np.append(stops, len(data))
         return _pieces(data, stops, is_begun=is_begun)
+
+
+def _decoded(data: bytes, *, is_begun: bool) -> list[bytes]:
+    """Return whole elements, by a parser that takes nothing but JSON; none where it does not take all of them."""
+    body = data[0 if is_begun else data.find(b"[") + 1 :].rstrip().removesuffix(b",")
+    try:
+        return list(map(bytes, _raw_elements(b"[%b]" % body)))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
 
 
 def _pieces(data: bytes, stops: NDArray[np.int64], *, is_begun: bool) -> list[bytes]:

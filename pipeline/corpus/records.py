@@ -40,7 +40,7 @@ class Records:
         if b"\r" in block:
             returns = np.flatnonzero(data == RETURN)
             alone = returns[(returns + 1 == len(data)) | (data[np.minimum(returns + 1, len(data) - 1)] != NEWLINE)]
-            stops = np.union1d(stops, alone)
+            stops = np.union1d(stops, alone) if len(alone) else stops
         was_quoted = self.is_quoted
         quotes = self._quotes(data) if b'"' in block else NONE
         if len(quotes) or was_quoted:

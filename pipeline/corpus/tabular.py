@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.corpus.arrow import column_of, field_type, is_text, to_ids, to_kept, to_strings
+from pipeline.corpus.arrow import column_of, field_type, is_plain, is_text, to_ids, to_kept, to_strings
 from pipeline.corpus.partitions import given_columns
 from pipeline.corpus.rows import Columns, Reject, Rows, no_column, render
 from pipeline.corpus.types import plain_type
@@ -38,7 +38,7 @@ class Table:
             kind = types[name]
             if kind is None:
                 raise no_column(self.path, name, schema.names)
-            if name in columns.text and not is_text(kind):
+            if name in columns.text and not (is_text(kind) or (columns.template and is_plain(kind))):
                 raise CorpusError(f"{self.path}: expected text in column {name!r}, found {kind}")
         return {name: plain_type(kind) for name, kind in types.items() if kind is not None}
 
@@ -59,13 +59,13 @@ class Table:
         for name, value in self.given.items():
             if name not in batch.schema.names:
                 batch = batch.append_column(name, pa.array([value] * len(batch), pa.string()))
-        texts = [to_strings(column_of(batch, name)) for name in columns.text]
+        texts = [_values(column_of(batch, name)) for name in columns.text]
         has_id = columns.id is not None and field_type(batch.schema, columns.id) is not None
         ids = to_ids(column_of(batch, columns.id)) if has_id and columns.id else [None] * len(batch)
         taken: list[int] = []
         for index, (row, *values) in enumerate(zip(numbers, *texts, strict=True)):
             row_id = ids[index] or f"{self.source}:{row}"
-            text = next((v for v in values if isinstance(v, Reject)), None) or render(values, columns)
+            text = render(values, columns)
             if isinstance(text, Reject):
                 rows.rejects.append((row, row_id, text))
                 continue
@@ -97,6 +97,10 @@ class Table:
     def _with_given(self, schema: pa.Schema) -> pa.Schema:
         fields = [pa.field(name, pa.string()) for name in self.given if name not in schema.names]
         return pa.schema([*schema, *fields])
+
+
+def _values(column: pa.Array) -> Sequence[str | Reject | None]:
+    return to_strings(column) if is_text(column.type) else to_ids(column)
 
 
 def joined(kept: Iterable[pa.Table]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from jobs.budget import Budget
 from jobs.fan_out import fan_out_to_containers
 from jobs.meter import ContainerMeter
 from jobs.pool import choose_pool, idle_s, usd_per_s
-from jobs.rate import found_rate, paced
+from jobs.rate import found_rate, paced, rate_of
 from jobs.request import Request, check_code, configured, find_input
 from jobs.volume import ModalVolume
 from pipeline.console import keep_notes, screen
@@ -55,12 +56,10 @@ def _plan(request: Request) -> dict[str, Any]:
     source = find_input(request)
     config, _ = configured(request, is_run=False)
     resources.output.reload()
-    rate = found_rate(request, config)
     store = Store(root=resources.OUTPUT / request.output)
-    return {
-        "exit_code": 0,
-        **estimate(make_plan(source, store, config, paced(request, config, rate)), store, config, rate),
-    }
+    options = dataclasses.replace(paced(request, config, found_rate(request, config)), streams=True)
+    found = make_plan(source, store, config, options)
+    return {"exit_code": 0, **estimate(found, store, config, rate_of(request, config))}
 
 
 def _drive(request: Request, began_at: float) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def _tell(report: dict[str, Any], output: str, *, is_plan: bool) -> None:
     if report["exit_code"]:
         _end(report["exit_code"], report["error"])
     fetch = f"modal volume get {resources.OUTPUT_VOLUME} {output}"
-    lines = [describe_plan(report)] if is_plan else describe_run(report, output, next_steps=[fetch], rented=True)
+    lines = describe_plan(report) if is_plan else describe_run(report, output, next_steps=[fetch], rented=True)
     for line in lines:
         print(in_one_line(line))
 

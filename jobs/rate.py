@@ -9,7 +9,16 @@ from jobs.checks.record import CheckRecord, measured
 from jobs.pool import idle_s, usd_per_s
 from jobs.request import Request
 from pipeline.config import Config
-from pipeline.driver import Rate, RunOptions, assumed_tokens_per_s
+from pipeline.driver import Rate, RunOptions, assumed_tokens_per_s, rented_rate
+
+START_S = 120.0  # that a container is taken to need until it is ready, before it is measured
+
+
+def rate_of(request: Request, config: Config) -> Rate | None:
+    """Return the rate that an estimate goes by: as a preflight found it, else as it is assumed of the GPU."""
+    return found_rate(request, config) or rented_rate(
+        config, request.gpu or config.modal.gpu, START_S + idle_s(request)
+    )
 
 
 def found_rate(request: Request, config: Config) -> Rate | None:
@@ -22,6 +31,7 @@ def found_rate(request: Request, config: Config) -> Rate | None:
     return Rate(
         tokens_per_s=check.tokens_per_s,
         source=f"preflight of {_day(check)} on {gpu or 'CPU'}",
+        gpu=gpu,
         usd_per_s=usd_per_s(config, gpu),
         idle_s=n_containers * ((check.start_s or check.load_s) + idle_s(request)),
     )

@@ -10,6 +10,8 @@ import modal
 
 from pipeline.config import REPOSITORY as REPOSITORY
 from pipeline.config import load_config
+from pipeline.driver import GPU_MEMORY_MIB as GPU_MEMORY_MIB
+from pipeline.driver import SERVICE_CPUS as SERVICE_CPUS
 from pipeline.serve import KEY_VARIABLE
 
 CONFIG = os.environ.get("EMBED_CONFIG", "configs/kalm-gemma3-12b.toml")  # below the repository
@@ -29,8 +31,6 @@ SERVICE_APP = "vllm-embedding-snapshot"
 SERVICE_CLASS = "VLLMEmbeddingSnapshot"
 CPU_CLASS = "VLLMEmbeddingCPU"
 SERVICE_IDLE_S = 5 * MINUTES  # that a container of the service stays after its last call
-SERVICE_CPUS = 4  # two chunks are read, tokenised and compressed beside the engine
-GPU_MEMORY_MIB = 32 * 1024  # beside a GPU: the weights of an engine that sleeps are here
 CPU_MEMORY_MIB = 8 * 1024
 STARTUP_TIMEOUT_S = 30 * MINUTES  # that one may take to load its model
 

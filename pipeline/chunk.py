@@ -115,7 +115,6 @@ class Density:
 
     tokens_per_row: float
     tokens_per_byte: float  # of decompressed lines
-    spread: float  # standard error of tokens_per_row, as a share of it
 
     def n_tokens(self, span: Span) -> float:
         """Return the estimated tokens of a span; a line that is too long has none."""

@@ -1,6 +1,7 @@
 """The corpus: which shards an input has, and their rows. A format is one file and one entry of READERS."""
 
 from pipeline.corpus.apart import check_input
+from pipeline.corpus.blocks import Block
 from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of, shard_at
@@ -10,6 +11,7 @@ from pipeline.corpus.shards import Corpus, Found, find_files, find_shards, open_
 
 __all__ = [
     "READERS",
+    "Block",
     "ChunkReader",
     "ChunkRows",
     "Columns",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.corpus.rows import Reject, as_id, as_text
 from pipeline.corpus.types import TEXTS
@@ -64,6 +65,15 @@ def to_strings(column: pa.Array) -> list[str | Reject | None]:
         return column.cast(pa.large_binary()).cast(pa.large_string()).to_pylist()  # type: ignore[no-any-return]
     except pa.ArrowInvalid:
         return [_decoded(value) for value in column.cast(pa.large_binary()).to_pylist()]
+
+
+def byte_lengths(column: pa.Array) -> NDArray[np.int64]:
+    """Return how many bytes each value of a column has for which `is_text` holds; a null has none."""
+    column = _bare(column)
+    if pa.types.is_null(column.type):
+        return np.zeros(len(column), np.int64)
+    lengths = pc.binary_length(column.cast(pa.large_binary())).fill_null(0)
+    return lengths.to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
 
 
 def _decoded(value: bytes | None) -> str | Reject | None:

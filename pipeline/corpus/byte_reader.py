@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Span
+from pipeline.corpus.blocks import PACKED_PLACE_BYTES, PLACE_BYTES, Block, line_place
 from pipeline.corpus.lines import Ends, cut_spans, first_span, row_numbers
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
-from pipeline.corpus.stream import Cursor, read_blocks
+from pipeline.corpus.stream import COMPRESSION, Cursor, read_blocks
 from pipeline.errors import CorpusError
 
 SAMPLED_BYTES = 1 << 16
+MORE_BYTES = 1 << 20  # after a place, for the row that begins in it
 
 
 class ByteReader:
@@ -50,6 +52,35 @@ class ByteReader:
         rows = self.read(span, columns)
         self.close()
         return rows, span.byte_stop - span.byte_start
+
+    def place_at(self, share: float) -> int:
+        """Return the number of the place that is a share into the file; a packed one has its beginning alone."""
+        return line_place(self._path, share)
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the rows that begin in a place, or all of the file; reads no other."""
+        size_bytes, before = max(1, self._path.stat().st_size), 0
+        is_packed = self._path.suffix.lower() in COMPRESSION
+        if place is not None and not is_packed:
+            span, n_taken = self._at_place(place * PLACE_BYTES, columns)
+            yield _block(self.read(span, columns), n_taken / size_bytes, span)
+            return
+        ends = self._ends(Span(row_start=0, row_stop=0), is_open=True)
+        for span, _ in cut_spans(
+            ends, Span(row_start=0, row_stop=0), open_end=True, target_bytes=1 << 20, max_rows=1 << 16, limit=None
+        ):
+            rows = self.read(span, columns)
+            at = self._cursor.position_in_file if self._cursor else span.byte_stop
+            yield _block(rows, (at - before) / size_bytes, span)
+            before = at
+            if place is not None and at > PACKED_PLACE_BYTES:
+                break
+        self.close()
+
+    def first_row_in(self, data: bytes, columns: Columns) -> int:
+        """Return where the first row begins in bytes from the middle of the file, as far as can be told without what
+        comes before; their number where none does."""
+        raise NotImplementedError
 
     def cut(
         self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds
@@ -105,8 +136,28 @@ class ByteReader:
                 self._cursor = cursor
                 on_leaving.pop_all()
 
+    def _at_place(self, start: int, columns: Columns) -> tuple[Span, int]:
+        """Return the rows that begin from a byte of a plain file on, numbered from 0, and the bytes of the place."""
+        with contextlib.closing(Cursor(self._path)) as cursor:
+            cursor.skip_to(start)
+            data = cursor.read(PLACE_BYTES + MORE_BYTES)
+        first = self.first_row_in(data, columns) if start else 0
+        begin, is_all = start + first, len(data) < PLACE_BYTES + MORE_BYTES
+        found = self.row_ends(iter([data[first:]]), begin, is_open=False, kinds={}, limit=None)
+        stops = [stop for stops, _ in found for stop in stops.tolist() if is_all or stop < start + len(data)]
+        n_rows = sum(each < start + PLACE_BYTES for each in (begin, *stops[:-1])) if stops else 0
+        stop = stops[n_rows - 1] if n_rows else begin
+        return Span(row_start=0, row_stop=n_rows, byte_start=begin, byte_stop=stop), min(len(data), PLACE_BYTES)
+
     def _ends(
         self, gap: Span, *, is_open: bool, kinds: Kinds | None = None, limit: int | None = None
     ) -> Iterator[Ends]:
         blocks = read_blocks(self._path, gap.byte_start, None if is_open else gap.byte_stop)
         return self.row_ends(blocks, gap.byte_start, is_open=is_open, kinds=kinds or {}, limit=limit)
+
+
+def _block(rows: Rows, share: float, span: Span) -> Block:
+    texts = [*rows.text, *(None for _ in rows.rejects)]
+    sizes = np.array([len(text.encode()) if text else 0 for text in texts], np.int64)
+    n_bytes = span.byte_stop - span.byte_start
+    return Block(share=share, n_bytes=n_bytes, sizes=sizes, texts=lambda picked: [texts[row] for row in picked])

@@ -59,6 +59,17 @@ class CsvReader(ByteReader):
         """Yield where records end, see `record_ends`; their values are texts, which adds nothing to `kinds`."""
         return record_ends(blocks, start, self.delimiter)
 
+    def first_row_in(self, data: bytes, columns: Columns) -> int:
+        """Return where the first record begins: of the two ways to take the quotes, by the one with fewer mistakes."""
+        n_wrong: dict[int, float] = {}
+        for is_quoted in (False, True):
+            stops = split(data, self.delimiter, is_quoted=is_quoted)[0]
+            if len(stops) > 2:
+                whole = data[stops[0] : stops[-2]]
+                wrong = self._parse(whole, columns, encoding="latin-1")[1]
+                n_wrong[int(stops[0])] = len(wrong) / (len(stops) - 2)
+        return min(n_wrong, key=lambda stop: n_wrong[stop], default=len(data))
+
     def read(self, span: Span, columns: Columns) -> Rows:
         """Read the rows of a span; one of too many or too few values, or whose last quote is missing, is a reject."""
         rows = Rows(kept=pa.table({}))

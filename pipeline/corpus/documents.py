@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_LINE_BYTES, ChunkSize, Density, Span
+from pipeline.corpus.blocks import Block
 from pipeline.corpus.lines import SHOWN_BYTES, too_long
 from pipeline.corpus.misnamed import check_document
 from pipeline.corpus.partitions import given_columns
@@ -53,6 +54,15 @@ class DocumentReader:
     def head(self, columns: Columns) -> tuple[Rows, int]:
         """Return the document, and its bytes."""
         return self.read(Span(row_start=0, row_stop=1), columns), self._n_bytes()
+
+    def place_at(self, share: float) -> int:
+        """Return 0: a document is looked at whole."""
+        return 0
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the one row."""
+        text, n_bytes = (self.read(Span(row_start=0, row_stop=1), columns).text or [None])[0], self._n_bytes()
+        yield Block(share=1.0, n_bytes=n_bytes, sizes=np.array([n_bytes]), texts=lambda rows: [text for _ in rows])
 
     def cut(
         self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pyarrow import ipc
 
 from pipeline.chunk import ChunkSize, Density, Span, cut_rows, rows_per_chunk
+from pipeline.corpus.blocks import PACKED_PLACE_BYTES, Block
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
 from pipeline.corpus.tabular import Table, joined
@@ -50,6 +52,26 @@ class IpcReader:
         rows = self.read(Span(row_start=0, row_stop=min(SAMPLED_ROWS, first)), columns)
         self.close()
         return rows, 0
+
+    def place_at(self, share: float) -> int:
+        """Return the number of the record batch that is a share into a file; a stream has its beginning alone."""
+        with readable(self._path, "", WHOLE), _Batches(self._path) as batches:
+            return min(int(share * batches.n_indexed), max(0, batches.n_indexed - 1))
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the rows of a record batch, of the beginning of a stream, or of all; reads the text columns alone."""
+        columns = replace(columns, id=None, keep=())
+        size_bytes = max(1, self._path.stat().st_size)
+        with readable(self._path, "", WHOLE), _Batches(self._path) as batches:
+            names = _top_names(self._table, batches.schema, columns)
+            before = 0
+            for batch in batches.at(place, names):
+                at = batches.position
+                share = 1 / batches.n_indexed if batches.n_indexed else (at - before) / size_bytes
+                yield self._table.block(batch, share, columns)
+                before = at
+                if place is not None and not batches.n_indexed and at > PACKED_PLACE_BYTES:
+                    break
 
     def cut(
         self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds
@@ -152,6 +174,21 @@ class _Batches:
                 yield first, _checked(batch)
             first += batch.num_rows
 
+    @property
+    def n_indexed(self) -> int:
+        """How many record batches a file has; 0 of a stream, which does not say."""
+        return int(self._open(self._source).num_record_batches) if self._is_file else 0
+
+    @property
+    def position(self) -> int:
+        """The byte up to which a stream was read."""
+        return int(self._source.tell())
+
+    def at(self, place: int | None, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield one record batch of a file, or all from its start, with these columns."""
+        found = self._all([self.schema.names.index(name) for name in names], place or 0)
+        yield from map(_checked, itertools.islice(found, 1) if place is not None and self._is_file else found)
+
     def _all(self, fields: Sequence[int], skipped: int) -> Iterator[pa.RecordBatch]:
         self._source.seek(0)
         reader = self._open(self._source, fields)
@@ -171,12 +208,9 @@ class _Decoder:
     def __init__(self, table: Table, columns: Columns, row: int) -> None:
         self._asked = columns
         self._file = _Batches(table.path)
-        names = dict.fromkeys(
-            name if name in self._file.schema.names else name.partition(".")[0]
-            for name in table.names_in(self._file.schema, columns)
-        )
+        names = _top_names(table, self._file.schema, columns)
         self._row = row  # where the last span stopped
-        self._batches = self._file.after(row, list(names))
+        self._batches = self._file.after(row, names)
         self._held: list[tuple[int, pa.RecordBatch]] = []  # the batch in which it stopped
 
     def leads_to(self, row: int, columns: Columns) -> bool:
@@ -198,6 +232,12 @@ class _Decoder:
         """Close the file and let go of what was decoded of it."""
         self._batches, self._held = iter(()), []
         self._file.close()
+
+
+def _top_names(table: Table, schema: pa.Schema, columns: Columns) -> list[str]:
+    """Return the columns of a file that are read, paths into structs by their first name."""
+    found = table.names_in(schema, columns)
+    return list(dict.fromkeys(name if name in schema.names else name.partition(".")[0] for name in found))
 
 
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_LINE_BYTES, Span
+from pipeline.corpus.blocks import Block
+from pipeline.corpus.byte_reader import ByteReader
 from pipeline.corpus.elements import Elements
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.lines import HEAD_BYTES, SHOWN_BYTES, Ends, is_blank, too_long
 from pipeline.corpus.misnamed import check_array
-from pipeline.corpus.record import UTF8_BOM, Kinds, add_kinds, parse
+from pipeline.corpus.record import UTF8_BOM, Kinds, add_kinds, has_value_at, parse
 from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.corpus.stream import PACKINGS, Cursor, read_blocks
 from pipeline.errors import CorpusError
 
+AFTER_ELEMENT = re.compile(rb"[}\]\"\w]\s*,(?=\s*\{)")
+TRIES = 64
 _raw_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 SUFFIXES = tuple(f".json{packing}" for packing in PACKINGS)
 
@@ -31,6 +37,19 @@ class JsonReader(JsonlReader):
     def __init__(self, path: Path, source: str) -> None:
         super().__init__(path, source)
         self._known: bool | None = None
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the rows that begin in a place, or all of the file; reads no other."""
+        return ByteReader.blocks(self, columns, place) if self._is_array() else super().blocks(columns, place)
+
+    def first_row_in(self, data: bytes, columns: Columns) -> int:
+        """Return where the first element begins that is followed by another and has a text column."""
+        for found in itertools.islice(AFTER_ELEMENT.finditer(data), TRIES):
+            stops, _ = Elements(is_begun=True).ends(data[found.end() :])
+            record = parse(data[found.end() : found.end() + int(stops[0]) - 1]) if len(stops) else None
+            if isinstance(record, dict) and any(has_value_at(record, name) for name in columns.text):
+                return found.end()
+        return len(data)
 
     def row_ends(
         self, blocks: Iterator[bytes], start: int, *, is_open: bool, kinds: Kinds, limit: int | None

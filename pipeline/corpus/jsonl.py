@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.chunk import MAX_LINE_BYTES, Span
+from pipeline.corpus.blocks import Block, line_blocks
 from pipeline.corpus.lines import Ends, line_ends, read_head, read_lines
 from pipeline.corpus.misnamed import check_kind
 from pipeline.corpus.objects import ObjectReader
-from pipeline.corpus.record import UTF8_BOM, Kinds, parse, watched
-from pipeline.corpus.rows import Columns, Reject, Rows
+from pipeline.corpus.record import UTF8_BOM, Kinds, parse, value_at, watched
+from pipeline.corpus.rows import Columns, Reject, Rows, render
 from pipeline.corpus.stream import PACKINGS
 from pipeline.errors import CorpusError
 
@@ -26,6 +27,18 @@ class JsonlReader(ObjectReader):
         records = [record for line in head.lines if not isinstance(record := parse(line), Reject)]
         check_kind(self._path, head, n_objects=len(records))
         return records
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the lines of a place, or of all of the file; reads no other."""
+
+        def text_of(line: bytes) -> str | None:
+            record = parse(line.removeprefix(UTF8_BOM))
+            if isinstance(record, Reject):
+                return None
+            text = render([value_at({**self._given, **record}, name) for name in columns.text], columns)
+            return None if isinstance(text, Reject) else text
+
+        return line_blocks(self._path, place, text_of)
 
     def row_ends(
         self, blocks: Iterator[bytes], start: int, *, is_open: bool, kinds: Kinds, limit: int | None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Span, cut_rows, rows_per_chunk
+from pipeline.corpus.blocks import Block
 from pipeline.corpus.int96 import check_int96, int96_columns
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
@@ -45,6 +48,22 @@ class ParquetReader:
         rows = self.read(Span(row_start=0, row_stop=min(SAMPLED_ROWS, self._size()[0])), columns)
         self.close()
         return rows, 0
+
+    def place_at(self, share: float) -> int:
+        """Return the number of the row group that is a share into the file."""
+        with open_parquet(self._path) as file:
+            sizes = _group_bytes(file.metadata)
+        return min(int(np.searchsorted(np.cumsum(sizes), share * sum(sizes), side="right")), max(0, len(sizes) - 1))
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the rows of a row group, or of all; reads the text columns alone."""
+        columns = replace(columns, id=None, keep=())
+        with open_parquet(self._path) as file:
+            sizes, names = _group_bytes(file.metadata), self._table.names_in(file.schema_arrow, columns)
+            for group in range(len(sizes)) if place is None else range(place, min(place + 1, len(sizes))):
+                share = sizes[group] / max(1, sum(sizes)) / max(1, file.metadata.row_group(group).num_rows)
+                for batch in file.iter_batches(BATCH_ROWS, [group], names, use_threads=False):
+                    yield self._table.block(batch, share * len(batch), columns)
 
     def cut(
         self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds
@@ -102,9 +121,11 @@ class ParquetReader:
         """Return the number of rows and their bytes before compression, which bound those of the texts."""
         # Not the bytes of the text columns alone: to ask for a column whose statistics are damaged kills the process.
         with open_parquet(self._path) as file:
-            metadata = file.metadata
-            n_bytes = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-            return metadata.num_rows, n_bytes
+            return file.metadata.num_rows, sum(_group_bytes(file.metadata))
+
+
+def _group_bytes(metadata: pq.FileMetaData) -> list[int]:
+    return [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
 
 
 class _Decoder:

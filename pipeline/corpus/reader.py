@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Shard, ShardSpan, Span
 from pipeline.corpus import delimited, documents, ipc, json_file, jsonl, parquet
+from pipeline.corpus.blocks import Block
 from pipeline.corpus.delimited import CsvReader, TsvReader
 from pipeline.corpus.documents import DocumentReader
 from pipeline.corpus.ipc import IpcReader
@@ -47,6 +48,14 @@ class Reader(Protocol):
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         """Return some rows from the start, and the bytes of their lines; 0 where rows are not lines."""
+        ...
+
+    def place_at(self, share: float) -> int:
+        """Return the number of the place that is a share of the shard from its start, from 0 to 1."""
+        ...
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield the rows of a place, or without one all rows, rejected ones included as far as they have a size."""
         ...
 
     def cut(

@@ -101,10 +101,11 @@ def record_ends(blocks: Iterator[bytes], start: int, delimiter: str) -> Iterator
         yield np.array([at]), np.array([False])
 
 
-def split(data: bytes, delimiter: str) -> tuple[NDArray[np.int64], NDArray[np.bool_], bool]:
+def split(data: bytes, delimiter: str, *, is_quoted: bool = False) -> tuple[NDArray[np.int64], NDArray[np.bool_], bool]:
     """Return where each record of whole ones ends, which are empty lines, and whether the last has a quote that is not
-    closed."""
+    closed. They begin inside of quotes if that is said."""
     records = Records(delimiter)
+    records.is_quoted = is_quoted
     _, stops = records.ends(data, is_last=True)
     if data and (not len(stops) or stops[-1] < len(data)):
         stops = np.append(stops, len(data))

@@ -71,6 +71,11 @@ class Cursor:
         self.position += len(data)
         return data
 
+    @property
+    def position_in_file(self) -> int:
+        """How many bytes of the file were taken so far, about: packed ones are read ahead."""
+        return self._file.tell() if self.is_packed else self.position
+
     def skip_to(self, position: int) -> None:
         """Move forward to a position, or to the end of the file."""
         if not self.is_packed:

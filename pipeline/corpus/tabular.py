@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.corpus.arrow import column_of, field_type, is_plain, is_text, to_ids, to_kept, to_strings
+from pipeline.corpus.arrow import byte_lengths, column_of, field_type, is_plain, is_text, to_ids, to_kept, to_strings
+from pipeline.corpus.blocks import Block
 from pipeline.corpus.partitions import given_columns
 from pipeline.corpus.rows import Columns, Reject, Rows, no_column, render
 from pipeline.corpus.types import plain_type
 from pipeline.errors import CorpusError
 from pipeline.files import UNREADABLE
 from pipeline.schema import kept_name
+
+PLAIN_BYTES = 8  # of a number or a date in a text, about
 
 
 class Table:
@@ -39,7 +42,9 @@ class Table:
             if kind is None:
                 raise no_column(self.path, name, schema.names)
             if name in columns.text and not (is_text(kind) or (columns.template and is_plain(kind))):
-                raise CorpusError(f"{self.path}: expected text in column {name!r}, found {kind}")
+                error = CorpusError(f"{self.path}: expected text in column {name!r}, found {kind}")
+                error.column = name
+                raise error
         return {name: plain_type(kind) for name, kind in types.items() if kind is not None}
 
     def names_in(self, schema: pa.Schema, columns: Columns) -> list[str]:
@@ -56,9 +61,7 @@ class Table:
 
     def add(self, rows: Rows, numbers: Sequence[int], batch: pa.RecordBatch, columns: Columns) -> pa.Table:
         """Add the rows of a batch, by their numbers, and return the kept columns of those that have a text."""
-        for name, value in self.given.items():
-            if name not in batch.schema.names:
-                batch = batch.append_column(name, pa.array([value] * len(batch), pa.string()))
+        batch = self._filled(batch)
         texts = [_values(column_of(batch, name)) for name in columns.text]
         has_id = columns.id is not None and field_type(batch.schema, columns.id) is not None
         ids = to_ids(column_of(batch, columns.id)) if has_id and columns.id else [None] * len(batch)
@@ -78,6 +81,29 @@ class Table:
         types = columns.types
         kept = {kept_name(name): self._kept(name, column_of(batch, name), types) for name in columns.keep}
         return pa.table(kept).take(np.array(taken, np.int64))
+
+    def block(self, batch: pa.RecordBatch, share: float, columns: Columns) -> Block:
+        """Return the rows of a batch, which is a share of its file, for an estimate: their texts alone count."""
+        whole = self._filled(batch)
+        sizes = np.zeros(len(batch), np.int64)
+        for name in columns.text:
+            column = column_of(whole, name)
+            sizes += byte_lengths(column) if is_text(column.type) else PLAIN_BYTES
+
+        def texts(numbers: Sequence[int]) -> list[str | None]:
+            some = whole.take(pa.array(numbers, pa.int64()))
+            values = zip(*(_values(column_of(some, name)) for name in columns.text), strict=True)
+            found = (render(each, columns) for each in values)
+            return [None if isinstance(text, Reject) else text for text in found]
+
+        return Block(share=share, n_bytes=int(sizes.sum()), sizes=sizes, texts=texts)
+
+    def _filled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return a batch with the columns that folders give."""
+        for name, value in self.given.items():
+            if name not in batch.schema.names:
+                batch = batch.append_column(name, pa.array([value] * len(batch), pa.string()))
+        return batch
 
     def _kept(self, name: str, column: pa.Array, types: Mapping[str, pa.DataType]) -> pa.Array:
         kind = types.get(kept_name(name)) or plain_type(column.type)

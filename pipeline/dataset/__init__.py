@@ -2,14 +2,7 @@
 
 from pipeline.dataset.card import write_card
 from pipeline.dataset.copy import check_whole, copy_spans
-from pipeline.dataset.describe import (
-    describe_plan,
-    open_dataset,
-    read_dataset,
-    status,
-    trained_widths,
-    width_of,
-)
+from pipeline.dataset.describe import open_dataset, read_dataset, status, trained_widths, width_of
 from pipeline.dataset.footer import RECEIPT_KEY
 from pipeline.dataset.index import (
     Keys,
@@ -40,7 +33,7 @@ from pipeline.dataset.rejects import describe_reject, iter_rejects
 from pipeline.dataset.store import Store
 from pipeline.dataset.transaction import Transaction, load_prefilled, save_prefilled
 from pipeline.dataset.volume import Attempt, Attempts, Volume, deaths_of
-from pipeline.dataset.words import describe_run, describe_status
+from pipeline.dataset.words import describe_plan, describe_run, describe_status
 
 __all__ = [
     "BEAT_S",

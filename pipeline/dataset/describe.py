@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+from pipeline.config import MAX_DIM
 from pipeline.dataset.layout import check_layout
 from pipeline.dataset.manifest import Dataset, Manifest, totals
 from pipeline.dataset.ours import is_dataset
 from pipeline.dataset.store import Store
 from pipeline.errors import DamageError, UsageError
-from pipeline.schema import MAX_DIM, dim_of
+from pipeline.recipe import dim_of
 
-PLAN = "{input_rows:,} rows, about {tokens:,} tokens ({tokens_low:,} to {tokens_high:,}), {chunks:,} chunks to make"
 MAX_SWAPS = 8  # that one reader meets
 T = TypeVar("T")
 
@@ -62,17 +62,6 @@ def trained_widths(dataset: Dataset) -> list[int]:
     return [dim for dim in dims if type(dim) is int] if isinstance(dims, list) else []
 
 
-def describe_plan(plan: Mapping[str, Any]) -> str:
-    """Return in words what a run would take, from the object of `plan --json`."""
-    removes = (
-        f"; removes {plan['removed_rows']:,} rows of {plan['removed_files']:,} files" if plan["removed_rows"] else ""
-    )
-    takes = ""
-    if plan["rate_source"]:
-        takes = "; {engine_hours:,.2f} hours of the engine, about ${cost_usd:,.2f} ({rate_source})".format(**plan)
-    return PLAN.format(**plan) + takes + removes
-
-
 def status(store: Store, manifest: Manifest) -> dict[str, Any]:
     """Return the object of `status --json`."""
     dataset, run = manifest.dataset, manifest.run
@@ -96,7 +85,10 @@ def status(store: Store, manifest: Manifest) -> dict[str, Any]:
         "kept_rows": run.kept_rows if run else 0,
         "reused_rows": run.reused_rows if run else 0,
         "removed_rows": run.removed_rows if run else 0,
+        "engine_tokens": run.engine_tokens if run else 0,
         "engine_s": run.engine_s if run else 0.0,
+        "estimated_tokens": run.estimated_tokens if run else 0,
+        "estimated_engine_s": run.estimated_engine_s if run else 0.0,
         "wall_s": run.wall_s if run else 0.0,
         "engine_busy": run.engine_busy if run else None,
         "peak_rss_bytes": run.peak_rss_bytes if run else 0,

@@ -139,7 +139,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     embedded_now: Count = 0  # texts that the engine embedded
     removed_rows: Count = 0  # that were in replaced or removed parts and are nowhere now
     engine_calls: Count = 0
+    engine_tokens: Count = 0  # that the engine had
     engine_s: float = 0.0
+    estimated_tokens: Count = 0  # that it was to have, as the plan of the run had it
+    estimated_engine_s: float = 0.0  # 0 where no speed was known
     wall_s: float = 0.0
     engine_busy: float | None = None  # engine seconds / seconds from engine ready to last receipt
     peak_rss_bytes: Count = 0

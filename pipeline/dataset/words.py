@@ -39,9 +39,66 @@ def describe_run(
         *([f"rejects: {why}"] if (why := _why(run)) else []),
         f"{count(run['tokens'], 'token')} in {count(run['passages'], 'passage')}{_cut(run)}",
         f"this run {', '.join(done)} in {duration(run['wall_s'])}{end}",
+        *_as_expected(run),
         f"{output}: {count(run['parts'], 'part')}, {size(run['size_bytes'])}",
     ]
     return _wrapped(lines) + [f"next: {step}" for step in next_steps]
+
+
+def describe_plan(plan: Mapping[str, Any]) -> list[str]:
+    """Return in words what a run would take, from the object of `plan --json`."""
+    is_counted = plan["tokens_low"] == plan["tokens_high"]
+    about, interval = (
+        ("", "counted") if is_counted else ("about ", f"{plan['tokens_low']:,} to {plan['tokens_high']:,}, 95 %")
+    )
+    lines = [
+        f"{count(plan['input_rows'], 'row')} to embed, {about}{count(plan['tokens'], 'token')} ({interval})",
+        *(f"estimated from the beginning of {source} alone" for source in plan["read_in_part"]),
+        *(
+            [f"{about}{_cut(plan, 'truncated_rows')[2:]}, which loses {plan['lost_tokens']:,} tokens"]
+            if plan["truncated_rows"]
+            else []
+        ),
+        f"{count(plan['chunks'], 'chunk')} to make; the dataset becomes {count(plan['parts'], 'part')}, about "
+        f"{size(plan['output_bytes'])}",
+        *([f"keeps {count(plan['kept_rows'], 'row')}"] if plan["kept_rows"] else []),
+        *(
+            [f"takes the vectors of {count(plan['reused_rows'], 'row')} from other parts"]
+            if plan["reused_rows"]
+            else []
+        ),
+        *(
+            [f"removes {count(plan['removed_rows'], 'row')} of {count(plan['removed_files'], 'file')}"]
+            if plan["removed_rows"]
+            else []
+        ),
+    ]
+    return _wrapped([*lines, *_takes(plan)])
+
+
+def _takes(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the time and the price of a plan, and what they go by."""
+    if plan["rate_source"] is None or not plan["tokens"]:
+        return
+    speed = f"{plan['rate_tokens_per_s']:,.0f} tokens/s ({plan['rate_source']})"
+    yield f"{_price(plan, plan['gpu'] or 'this machine')}, at {speed}"
+    if plan["alternatives"]:
+        yield "or " + ", or ".join(_price(each, each["gpu"]) for each in plan["alternatives"])
+
+
+def _price(takes: Mapping[str, Any], where: str) -> str:
+    usd = f", ${takes['cost_usd']:,.2f} in all" if takes["cost_usd"] else ""
+    return f"about {duration(3600 * takes['engine_hours'])} of the engine on {where}{usd}"
+
+
+def _as_expected(run: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the engine did beside what it was estimated to do."""
+    if not run["estimated_tokens"] or not run["engine_tokens"]:
+        return
+    line = f"the engine had {run['engine_tokens']:,} tokens, estimated {run['estimated_tokens']:,}"
+    if run["estimated_engine_s"]:
+        line += f", in {duration(run['engine_s'])}, estimated {duration(run['estimated_engine_s'])}"
+    yield line
 
 
 def _wrapped(lines: Iterable[str]) -> list[str]:
@@ -68,6 +125,7 @@ def describe_status(found: Mapping[str, Any], run: Mapping[str, Any], seen: Prog
         "input": run.get("input"),
         "began": moment(run["started_at"]) if run.get("started_at") else None,
         "last run": _last_run(run) if run.get("state") in ("complete", "incomplete") else None,
+        "engine": next(_as_expected(run), "").removeprefix("the engine had ") if run.get("engine_tokens") else None,
         "left out": ", ".join(found["skipped_files"]),
         "equal ids": f"{found['duplicate_ids']:,}" if found["duplicate_ids"] else None,
     }
@@ -109,9 +167,9 @@ def _why(sums: Mapping[str, Any]) -> str:
     return ", ".join(f"{n:,} {reason}" for reason, n in sums["rejected_by_reason"].items())
 
 
-def _cut(sums: Mapping[str, Any]) -> str:
+def _cut(sums: Mapping[str, Any], name: str = "truncated") -> str:
     """Return the share of passages that were cut; one that is not zero never reads as zero."""
-    if not sums["truncated"]:
+    if not sums[name]:
         return ""
-    share = sums["truncated"] / sums["passages"]
+    share = sums[name] / sums["passages"]
     return f", {'under 0.1%' if share < 0.0005 else f'{share:.1%}'} truncated"

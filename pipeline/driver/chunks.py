@@ -9,7 +9,7 @@ from pipeline.chunk import Chunk, ChunkSize, Density, Shard, ShardSpan, Span, fi
 from pipeline.config import Config
 from pipeline.console import board
 from pipeline.corpus import Corpus, Kinds
-from pipeline.driver.measure import skipping
+from pipeline.driver.draw import skipping
 from pipeline.recipe import fingerprint, recipe
 
 Done = Mapping[str, Sequence[tuple[Span, bool]]]  # source -> finished spans, each with whether it ends the shard

@@ -69,9 +69,7 @@ def _embed(
     n_rows = max(sum(chunk.n_rows for chunk in chunks), plan.n_rest_rows)
     if chunks:
         noted = _noted(chain(chunks, plan.rest), outstanding)
-        weight = max(
-            sum(_weight(chunk.spans, plan) for chunk in chunks), plan.n_rest_rows * plan.density.tokens_per_row
-        )
+        weight = max(sum(_weight(chunk.spans, plan) for chunk in chunks), plan.rest_tokens)
         board().embed(n_rows=n_rows, weight=weight, kept_rows=max(0, plan.n_rows_in_all - n_rows))
         with _ended(fan_out(noted, replace(job, n_rows=n_rows))) as outcomes:
             for outcome in outcomes:
@@ -95,7 +93,7 @@ def _embed(
 
 
 def _weight(spans: Iterable[ShardSpan], plan: Plan) -> float:
-    return sum(plan.density.n_tokens(each.span) for each in spans)
+    return sum(plan.measured.density.n_tokens(each.span) for each in spans)
 
 
 @contextlib.contextmanager

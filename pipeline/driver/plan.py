@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from pipeline.chunk import Chunk, Density, Shard, gaps
+from pipeline.chunk import Chunk, Shard, gaps
 from pipeline.config import Config
 from pipeline.console import READING, board, note
 from pipeline.corpus import (
@@ -31,8 +31,8 @@ from pipeline.driver.chunks import plan_chunks
 from pipeline.driver.contents import Contents, contents_of
 from pipeline.driver.inventory import Inventory, RunOptions
 from pipeline.driver.match import take_inventory
-from pipeline.driver.measure import measure
-from pipeline.driver.size import chunk_size, measured_speed, rows_about
+from pipeline.driver.measure import Measured, measure
+from pipeline.driver.size import chunk_size, measured_speed
 from pipeline.errors import CorpusError, UsageError
 from pipeline.recipe import column_settings
 
@@ -47,12 +47,13 @@ class Plan:
     shards: tuple[Shard, ...]  # all of the input
     corpus: Corpus  # what is to be read of it
     inventory: Inventory
-    density: Density
+    measured: Measured  # of the shards that are to be read
     chunks: tuple[Chunk, ...]  # of a long stream the first
     options: RunOptions
     rest: Iterable[Chunk] = ()  # of a long stream: found as the corpus is read
     n_rest_rows: int = 0  # about
     n_rest_chunks: int = 0  # about
+    rest_tokens: float = 0.0  # about
     bad: Mapping[str, str] = field(default_factory=dict)  # shards that turned out unreadable in `rest` -> why
 
     @property
@@ -160,23 +161,32 @@ def _plan(
         )
     # Over all shards: a resumed run then cuts where the first one did.
     sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
-    density = measure(corpus, sampled, config, bad)
+    whole = measure(corpus, sampled, config, bad)
     speed = options.tokens_per_s or measured_speed(inventory.kept.values())
-    size = chunk_size(config, density, sampled, speed)
+    size, density = chunk_size(config, whole, speed), whole.density
     salts = {each.shard: stale.checksum for stale in inventory.stale for each in stale.spans}
     made = partial(plan_chunks, corpus, inventory.done(), density, config, size, limit=limit, salts=salts, kinds=kinds)
-    plan = Plan(shards=tuple(shards), corpus=corpus, inventory=inventory, density=density, chunks=(), options=options)
+    plan = Plan(
+        shards=tuple(shards),
+        corpus=corpus,
+        inventory=inventory,
+        measured=whole if len(sampled) == len(corpus.shards) else measure(corpus, corpus.shards, config, bad),
+        chunks=(),
+        options=options,
+    )
     if not _is_long(plan, config):
         return replace(plan, chunks=tuple(made(bad=bad)))
     found_bad: dict[str, str] = {}
     rest = made(bad=found_bad)
-    n_rows = min(rows_about(density, corpus.shards), sys.maxsize if limit is None else limit)
+    n_rows = min(round(plan.measured.rows), sys.maxsize if limit is None else limit)
+    tokens = plan.measured.tokens * n_rows / max(1.0, plan.measured.rows)
     return replace(
         plan,
         chunks=tuple(islice(rest, 1)),
         rest=rest,
         n_rest_rows=n_rows,
-        n_rest_chunks=round(n_rows * max(1 / size.rows, density.tokens_per_row / size.tokens)),
+        n_rest_chunks=round(max(n_rows / size.rows, tokens / size.tokens)),
+        rest_tokens=tokens,
         bad=found_bad,
     )
 

@@ -26,6 +26,8 @@ USD_PER_GPU_S = {  # by Modal's name; a region that is pinned costs 1.5 to 1.75 
 }
 USD_PER_CORE_S = 0.0000131  # of a physical core
 USD_PER_GIB_S = 0.00000222  # of memory
+SERVICE_CPUS = 4  # of a container with an engine: two chunks are read, tokenised and compressed beside it
+GPU_MEMORY_MIB = 32 * 1024  # of one with a GPU: the weights of an engine that sleeps are here
 NONPREEMPTIBLE = 3.0  # times the price of the same container that may be preempted
 
 

@@ -29,7 +29,7 @@ from pipeline.dataset import (
     write_card,
 )
 from pipeline.driver.carry import carry
-from pipeline.driver.cost import Meter
+from pipeline.driver.cost import Meter, engine_s_to_come, tokens_to_make
 from pipeline.driver.cut import count_missing
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.inventory import RunOptions
@@ -94,6 +94,8 @@ def run(
         record = msgspec.structs.replace(
             record,
             planned_rows=plan.n_rows_in_all,
+            estimated_tokens=round(tokens_to_make(plan)),
+            estimated_engine_s=round(engine_s_to_come(plan, config), 3),
             skipped_files=tuple(plan.corpus.skipped),
             duplicate_ids=inventory.manifest.run.duplicate_ids if inventory.manifest.run else 0,
         )
@@ -196,6 +198,7 @@ def _counted(record: Run, made: Sequence[Receipt], missing: int) -> Run:
         reused_rows=sum(receipt.reused_rows for receipt in made),
         embedded_now=sum(receipt.engine_texts for receipt in made),
         engine_calls=sum(receipt.engine_calls for receipt in made),
+        engine_tokens=sum(receipt.engine_tokens for receipt in made),
         engine_s=round(sum(receipt.engine_s for receipt in made), 3),
     )
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
-from pipeline.chunk import ChunkSize, Density, Shard
+from pipeline.chunk import ChunkSize
 from pipeline.config import Config
-from pipeline.dataset import Receipt
+from pipeline.dataset import Receipt, totals
+from pipeline.driver.measure import Measured
 
 MAX_PARTS = 20_000  # of a dataset, as far as the other limits allow
 MIN_S, MAX_S = 60.0, 900.0  # of the engine: what a part costs is little beside it; what a crash costs is not much more
 UNMEASURED = (65_536, 8 << 20)  # tokens, where nobody knows how fast the engine is
 ROWS = (16_384, 65_536)
 TEXT_BYTES = (64 << 20, 256 << 20)
+VECTOR_SHARE, ROW_BYTES = 0.93, 40.0  # what zstd leaves of float16 numbers; the other columns, without kept ones
 VECTOR_BYTES = 256 << 20  # of a chunk's vectors in float16
-PACKING = {"jsonl": 1.0, "ndjson": 1.0, "parquet": 2.5}  # bytes of text in a byte of a file, by its ending
-PACKED = 4.0  # of other files
 
 
-def chunk_size(config: Config, density: Density, shards: Sequence[Shard], tokens_per_s: float = 0.0) -> ChunkSize:
+def chunk_size(config: Config, measured: Measured, tokens_per_s: float = 0.0) -> ChunkSize:
     """Return the size of the chunks of a corpus; a config may say the tokens (`run.chunk_tokens`)."""
-    n_bytes = _text_bytes(shards)
-    n_tokens = n_bytes * density.tokens_per_byte
-    found = size_of(n_tokens, n_tokens / max(density.tokens_per_row, 1.0), n_bytes, config.dim, tokens_per_s)
+    found = size_of(measured.tokens, measured.rows, measured.text_bytes, config.dim, tokens_per_s)
     return replace(found, tokens=config.run.chunk_tokens or found.tokens)
 
 
@@ -42,9 +40,10 @@ def size_of(n_tokens: float, n_rows: float, n_bytes: float, dim: int, tokens_per
     )
 
 
-def rows_about(density: Density, shards: Iterable[Shard]) -> int:
-    """Return how many rows shards have, as far as their sizes tell."""
-    return round(_text_bytes(shards) * density.tokens_per_byte / max(density.tokens_per_row, 1.0))
+def bytes_per_row(config: Config, kept: Iterable[Receipt]) -> float:
+    """Return the bytes of a row in a dataset, about: as its parts say, else by the width of the vectors."""
+    sums = totals(kept)
+    return sums["size_bytes"] / sums["input_rows"] if sums["input_rows"] else VECTOR_SHARE * 2 * config.dim + ROW_BYTES
 
 
 def measured_speed(receipts: Iterable[Receipt]) -> float:
@@ -61,11 +60,3 @@ def _engine_tokens(receipt: Receipt) -> float:
 
 def _within(value: float, least: float, most: float) -> float:
     return min(max(value, least), most)
-
-
-def _text_bytes(shards: Iterable[Shard]) -> float:
-    return sum(shard.size_bytes * _packing(shard) for shard in shards)
-
-
-def _packing(shard: Shard) -> float:
-    return PACKING.get(shard.source.rpartition(".")[2].lower(), PACKED)

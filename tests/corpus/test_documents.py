@@ -66,7 +66,7 @@ def test_a_bad_document_is_a_reject(tmp_path: Path, data: bytes, reason: str, mo
 def test_a_document_is_one_span(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_bytes(b"text")
     reader = DocumentReader(tmp_path / "a.md", "a.md")
-    density, size = Density(tokens_per_row=1, tokens_per_byte=1, spread=0), ChunkSize(tokens=1)
+    density, size = Density(tokens_per_row=1, tokens_per_byte=1), ChunkSize(tokens=1)
     [(span, last)] = reader.cut(Span(row_start=0, row_stop=0), density, size, is_open=True, limit=None, kinds={})
     assert (span, last) == (Span(row_start=0, row_stop=1, byte_stop=4), True)
     assert list(reader.cut(Span(row_start=1, row_stop=1), density, size, is_open=True, limit=None, kinds={})) == []

@@ -58,7 +58,7 @@ def test_spans_cover_every_row_once_and_go_on_anywhere(tmp_path: Path, ending: s
     path = write_rows(tmp_path / f"a{ending}", ROWS)
     columns, density = (
         Columns(text=("text",), template=None, id="id"),
-        Density(tokens_per_row=10, tokens_per_byte=0.2, spread=0),
+        Density(tokens_per_row=10, tokens_per_byte=0.2),
     )
     with contextlib.closing(reader_at(path, path.name)) as reader:
         start = Span(row_start=0, row_stop=0)

@@ -18,7 +18,7 @@ from pipeline.corpus.rows import Columns, Rows
 from pipeline.errors import CorpusError
 
 COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",)).typed({"k": pa.int64()})
-DENSITY = Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+DENSITY = Density(tokens_per_row=1, tokens_per_byte=1)
 TYPES = [pa.string(), pa.string_view(), pa.large_binary(), pa.dictionary(pa.int8(), pa.string())]
 texts = st.lists(st.none() | st.text(max_size=12), max_size=20)
 numbers = itertools.count()

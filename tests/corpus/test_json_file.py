@@ -22,7 +22,7 @@ from pipeline.corpus.rows import Columns
 from pipeline.errors import CorpusError
 
 COLUMNS = Columns(text=("text",), template=None, id="id")
-DENSITY = Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+DENSITY = Density(tokens_per_row=1, tokens_per_byte=1)
 START = Span(row_start=0, row_stop=0)
 numbers = itertools.count()
 odd_text = st.text(st.sampled_from('"\\[]{},: \na\u00e9\U0001f600'), max_size=12)

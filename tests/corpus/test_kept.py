@@ -28,7 +28,7 @@ from pipeline.corpus.types import plain_type, unified_type
 from pipeline.errors import CorpusError
 from tests.support.columns import NS, columns, exactly
 
-START, DENSITY = Span(row_start=0, row_stop=0), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+START, DENSITY = Span(row_start=0, row_stop=0), Density(tokens_per_row=1, tokens_per_byte=1)
 numbers = itertools.count()
 
 

@@ -145,7 +145,7 @@ def test_a_line_that_is_too_long_says_nothing_of_the_others(tmp_path: Path) -> N
     endless = read_blocks(write(tmp_path, b"x" * 500), 0, None)
     assert first_span(line_ends(endless, 0), 30).n_rows == 0
     long = Span(row_start=0, row_stop=1, byte_stop=20 << 20)
-    assert Density(tokens_per_row=1.0, tokens_per_byte=1.0, spread=0.0).n_tokens(long) == 0
+    assert Density(tokens_per_row=1.0, tokens_per_byte=1.0).n_tokens(long) == 0
 
 
 def test_what_is_kept_of_a_long_line_is_text(tmp_path: Path) -> None:

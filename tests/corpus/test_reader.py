@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, ShardSpan, Span, cut_rows
 from pipeline.cli import main
+from pipeline.corpus.blocks import Block
 from pipeline.corpus.reader import READERS, ChunkReader, shard_at
 from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows, render
@@ -39,6 +40,14 @@ class PlainReader:
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         return self.read(Span(row_start=0, row_stop=2), columns), 0
+
+    def place_at(self, share: float) -> int:
+        return 0
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        lines = self._lines()
+        sizes = np.array([len(line) for line in lines], np.int64)
+        yield Block(share=1.0, n_bytes=int(sizes.sum()), sizes=sizes, texts=lambda rows: [lines[row] for row in rows])
 
     def cut(
         self, gap: Span, density: Density, n_tokens: int, *, is_open: bool, limit: int | None, kinds: Kinds
@@ -94,7 +103,7 @@ def test_a_format_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
 def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suffix: str) -> None:
     path = write_jsonl(tmp_path / f"a{suffix}", texts(300))
-    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1)
     start = Span(row_start=0, row_stop=0)
     spans = READERS[suffix](path, path.name).cut(
         start, density, ChunkSize(tokens=500), is_open=True, limit=None, kinds={}
@@ -112,7 +121,7 @@ def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suf
 def test_while_a_reader_is_kept_closed_no_file_is_open_and_reads_wait(tmp_path: Path) -> None:
     """A volume does not reload under an open file, and looks empty while it does."""
     path = write_jsonl(tmp_path / "a.jsonl", texts(300))
-    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1, spread=0)
+    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1)
     start = Span(row_start=0, row_stop=0)
     spans = READERS[".jsonl"](path, path.name).cut(
         start, density, ChunkSize(tokens=500), is_open=True, limit=None, kinds={}

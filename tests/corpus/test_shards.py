@@ -32,7 +32,7 @@ from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_pa
 
 CONFIG = local_config("engine.kind=hashing", "run.chunk_tokens=100")
 SIZE = ChunkSize(tokens=100)
-DENSITY = Density(tokens_per_row=10.0, tokens_per_byte=0.2, spread=0.0)
+DENSITY = Density(tokens_per_row=10.0, tokens_per_byte=0.2)
 numbers = itertools.count()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.chunk import Density, Shard, ShardSpan, Span
+from pipeline.chunk import Shard, ShardSpan, Span
 from pipeline.dataset import Receipt, Store
 from pipeline.dataset.volume import LocalVolume
+from pipeline.driver.measure import NOTHING, Measured
 from pipeline.driver.plan import make_plan
 from pipeline.driver.rate import assumed_tokens_per_s
 from pipeline.driver.size import MAX_PARTS, MAX_S, MIN_S, ROWS, TEXT_BYTES, VECTOR_BYTES, chunk_size, measured_speed
@@ -22,16 +24,15 @@ from tests.support import local_config, texts, write_jsonl
 BYTES_PER_TOKEN = 4
 
 
-def corpus_of(n_rows: int, tokens_per_row: float) -> tuple[Density, list[Shard]]:
-    density = Density(tokens_per_row=tokens_per_row, tokens_per_byte=1 / BYTES_PER_TOKEN, spread=0.0)
-    size_bytes = round(n_rows * tokens_per_row * BYTES_PER_TOKEN)
-    return density, [Shard(source="a.jsonl", size_bytes=size_bytes, mtime_ns=0)]
+def corpus_of(n_rows: int, tokens_per_row: float) -> Measured:
+    n_tokens = n_rows * tokens_per_row
+    return replace(NOTHING, rows=n_rows, tokens=n_tokens, text_bytes=n_tokens * BYTES_PER_TOKEN)
 
 
 def parts_of(n_rows: int, tokens_per_row: float, tokens_per_s: float, dim: int) -> float:
     """Return how many parts such a corpus becomes."""
     config = local_config("engine.kind=hashing", f"model.dims=[{dim}]", "run.chunk_tokens=0")
-    size = chunk_size(config, *corpus_of(n_rows, tokens_per_row), tokens_per_s)
+    size = chunk_size(config, corpus_of(n_rows, tokens_per_row), tokens_per_s)
     n_tokens = n_rows * tokens_per_row
     return max(n_tokens / size.tokens, n_rows / size.rows, n_tokens * BYTES_PER_TOKEN / size.size_bytes, 1.0)
 
@@ -64,7 +65,7 @@ def test_the_parts_of_a_corpus(n_rows: int, tokens_per_row: float, dim: int, mos
 )
 def test_a_chunk_keeps_its_bounds(n_rows: int, tokens_per_row: float, tokens_per_s: float, dim: int) -> None:
     config = local_config("engine.kind=hashing", f"model.dims=[{dim}]", "run.chunk_tokens=0")
-    size = chunk_size(config, *corpus_of(n_rows, tokens_per_row), tokens_per_s)
+    size = chunk_size(config, corpus_of(n_rows, tokens_per_row), tokens_per_s)
     assert math.floor(MIN_S * tokens_per_s) <= size.tokens <= math.ceil(MAX_S * tokens_per_s)
     assert 1 <= size.rows <= ROWS[1]
     assert size.rows * dim * 2 <= VECTOR_BYTES
@@ -73,7 +74,7 @@ def test_a_chunk_keeps_its_bounds(n_rows: int, tokens_per_row: float, tokens_per
 
 def test_a_config_may_say_the_tokens() -> None:
     config = local_config("engine.kind=hashing", "run.chunk_tokens=77")
-    assert chunk_size(config, *corpus_of(10**6, 100), 7200.0).tokens == 77
+    assert chunk_size(config, corpus_of(10**6, 100), 7200.0).tokens == 77
 
 
 def receipt_of(**of_engine: float) -> Receipt:

@@ -49,7 +49,7 @@ else:
 CONFIG = local_config("engine.kind=hashing", 'corpus.keep=["k"]')
 COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",)).typed({"k": pa.string()})
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz", ".json", ".csv", ".tsv")
-DENSITY = Density(tokens_per_row=1.0, tokens_per_byte=1.0, spread=0.0)
+DENSITY = Density(tokens_per_row=1.0, tokens_per_byte=1.0)
 MAX_ROWS = 2000
 
 

@@ -91,8 +91,17 @@ class CorpusConfig:
     text: str = "text"
     id: str = ""
     keep: tuple[str, ...] = ()
+    store_text: bool = True  # whether parts have the passages themselves
     on_long: Literal["truncate", "split", "reject"] = "truncate"
     overlap: Size = 0
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns of `keep` that are copied: all but one that every part has as its own column `text`."""
+        from pipeline.schema import TEXT
+
+        own = TEXT.name if self.store_text and self.text == TEXT.name else None
+        return tuple(name for name in self.keep if name != own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +195,7 @@ def _at_odds(config: Config) -> Iterator[tuple[str, str, object]]:
         yield "model.dims", "sizes in falling order", dims
     if overlap >= most // 2:
         yield "corpus.overlap", f"0 to under half of model.max_tokens ({most})", overlap
-    kept = [kept_name(name) for name in config.corpus.keep]
+    kept = [kept_name(name) for name in config.corpus.kept]
     for name in kept:
         if kept.count(name) > 1:
             yield "corpus.keep", "columns of different names in a part", f"{name!r} twice"

@@ -39,13 +39,13 @@ def dim_of(recipe: Mapping[str, Any]) -> int:
 def column_settings(config: Config, types: Mapping[str, object]) -> str:
     """Return what chooses ids, kept columns and their `types`, all of which can change without an engine."""
     of_kept = [{name: str(kind) for name, kind in types.items()}] if types else []
-    return json.dumps([config.corpus.id, *config.corpus.keep, *of_kept])
+    return json.dumps([config.corpus.id, *config.corpus.kept, *of_kept])
 
 
 def has_columns_of(settings: str, config: Config) -> bool:
     """Whether column settings have the columns of a config, whatever the types of the kept ones."""
     columns = column_settings(config, {})
-    return settings.startswith(columns[:-1] + ", {") if config.corpus.keep else settings == columns
+    return settings.startswith(columns[:-1] + ", {") if config.corpus.kept else settings == columns
 
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:

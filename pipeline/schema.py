@@ -16,7 +16,7 @@ PASSAGE = pa.schema(
         "truncated": pa.bool_(),
     }
 )
-# The columns of every part; kept columns and the embedding come after them.
+# The columns of every part; TEXT, kept columns and the embedding come after them.
 PART = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -26,8 +26,9 @@ PART = pa.schema(
         pa.field("content_hash", pa.binary(16)),
     ]
 )
+TEXT = pa.field("text", pa.string())  # the passage itself, in parts whose receipt says that they have it
 EMBEDDING = "embedding"
-RESERVED = (*PART.names, EMBEDDING)  # no kept column has one of these names in a part
+RESERVED = (*PART.names, TEXT.name, EMBEDDING)  # no kept column has one of these names in a part
 REJECTS = pa.schema(
     {
         "id": pa.string(),
@@ -68,13 +69,17 @@ def width_in(schema: pa.Schema) -> int:
     return getattr(schema.field(EMBEDDING).type, "list_size", 0) if schema.names.count(EMBEDDING) == 1 else 0
 
 
-def find_fault(schema: pa.Schema, dim: int) -> str:
-    """Return in words how a schema differs from that of a part with vectors of this width; "" for no difference."""
+def find_fault(schema: pa.Schema, dim: int, *, has_text: bool = False) -> str:
+    """Return in words how a schema differs from that of a part with vectors of this width; "" for no difference.
+
+    `has_text`: the part has the passages themselves, too.
+    """
+    wanted = [*PART, TEXT] if has_text else list(PART)
     if any(
-        len(schema.get_all_field_indices(name)) != 1 or schema.field(name).type != PART.field(name).type
-        for name in PART.names
+        len(schema.get_all_field_indices(field.name)) != 1 or schema.field(field.name).type != field.type
+        for field in wanted
     ):
-        return f"expected columns {', '.join(PART.names)}, found {', '.join(schema.names)}"
+        return f"expected columns {', '.join(field.name for field in wanted)}, found {', '.join(schema.names)}"
     kind = schema.field(EMBEDDING).type if schema.names.count(EMBEDDING) == 1 else None
     if dim < 1 or kind != embedding_type(dim):
         return f"expected embedding fixed_size_list<float16>[{dim}], found {kind}"

@@ -79,7 +79,7 @@ FLOORS = {
     **dict.fromkeys(["worker"], 6),
     **dict.fromkeys(["driver", "tools", "serve", "arguments"], 7),
     **dict.fromkeys(["commands"], 8),
-    **dict.fromkeys(["cli"], 9),
+    **dict.fromkeys(["cli", "python"], 9),
     **dict.fromkeys(["__init__", "__main__"], 10),
     **dict.fromkeys(["jobs"], 11),
 }

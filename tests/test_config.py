@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ CHANGES_NO_VECTOR: dict[str, Any] = {
     "engine.batch_passages": 7,
     "corpus.id": "doc",
     "corpus.keep": ["year"],
+    "corpus.store_text": False,
     "engine.sleep_mode": True,
     "run.chunk_tokens": 99,
     "run.max_removed": 0.5,
@@ -447,7 +449,7 @@ def test_a_template_with_an_open_brace_is_refused(template: str) -> None:
         text_columns(config(f"corpus.text={template}").corpus.text)
 
 
-@pytest.mark.parametrize("name", ["source", "id", "content_hash", "embedding"])
+@pytest.mark.parametrize("name", ["source", "id", "content_hash", "embedding", "text"])
 def test_a_kept_column_with_the_name_of_a_column_of_a_part_takes_another_there(name: str) -> None:
     assert kept_name(config(f'corpus.keep=["{name}"]').corpus.keep[0]) == f"corpus_{name}"
 
@@ -456,6 +458,19 @@ def test_a_kept_column_with_the_name_of_a_column_of_a_part_takes_another_there(n
 def test_two_kept_columns_of_one_name_in_a_part_are_refused(keep: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"corpus\.keep .*twice"):
         config(f"corpus.keep={json.dumps(keep)}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ((), ("year",)),
+        (("corpus.text=body",), ("text", "year")),
+        (('corpus.text="{text}"',), ("text", "year")),
+        (("corpus.store_text=false",), ("text", "year")),
+    ],
+)
+def test_the_text_column_is_not_kept_a_second_time(settings: Sequence[str], kept: tuple[str, ...]) -> None:
+    assert config('corpus.keep=["text", "year"]', *settings).corpus.kept == kept
 
 
 FOLDER = "model.location=/models/e5"

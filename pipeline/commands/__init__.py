@@ -10,7 +10,7 @@ _MODULES = {
     "datasets": ("rejects", "search", "slice", "status", "verify"),
     "exports": ("export", "quality"),
     "models": ("golden", "serve"),
-    "runs": ("compact", "plan", "run"),
+    "runs": ("check_made", "compact", "made", "plan", "planned", "run"),
     "shells": ("completion",),
 }
 

@@ -8,7 +8,7 @@ import tempfile
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,7 +25,15 @@ OPTIONS = ("limit", "skip_bad_files", "rebuild", "rehash", "keep_missing", "prun
 
 def plan(options: Namespace) -> None:
     """Tell what a run would take."""
-    from pipeline.dataset import Store, describe_plan, output_folder
+    from pipeline.dataset import describe_plan
+
+    found = planned(options)
+    say(options, found, "\n".join(map(in_one_line, describe_plan(found))))
+
+
+def planned(options: Namespace) -> dict[str, Any]:
+    """Return the object of `plan --json`."""
+    from pipeline.dataset import Store, output_folder
     from pipeline.driver import estimate, make_plan, rate_of
     from pipeline.model import this_device
 
@@ -34,9 +42,7 @@ def plan(options: Namespace) -> None:
         store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
         config = settled(config_of(options), this_device(), store, rebuild=asked.rebuild)
         there = make_plan(options.input, store, config, replace(asked, streams=True))
-        found = estimate(there, store, config, rate_of(config, there.inventory.kept.values()))
-    say(options, found, "
-".join(map(in_one_line, describe_plan(found))))
+        return estimate(there, store, config, rate_of(config, there.inventory.kept.values()))
 
 
 def run(options: Namespace) -> None:
@@ -49,16 +55,21 @@ def run(options: Namespace) -> None:
         return
     with screen(typed(sys.argv)) as board:
         board.enter(READING)
-        outcome = _run(options)
-    sums = outcome.totals
+        outcome = made(options)
     for source in outcome.run.skipped_files:
         note(f"skipped {source}")
     _tell(options, outcome)
+    check_made(outcome, options)
+
+
+def check_made(outcome: Outcome, options: Namespace) -> None:
+    """Raise IncompleteError for an output that does not reflect the input, or not strictly where that was asked."""
     if shortfall := outcome.shortfall():
         raise IncompleteError(f"output {options.output}: {shortfall}")
-    if options.strict and sums["rejected_rows"]:
+    if options.strict and outcome.totals["rejected_rows"]:
         raise IncompleteError(
-            f"output {options.output}: expected every row embedded (--strict), found {sums['rejected_rows']:,} "
+            f"output {options.output}: expected every row embedded (--strict), found "
+            f"{outcome.totals['rejected_rows']:,} "
             "rejected; `embed-corpus rejects` lists them"
         )
 
@@ -82,7 +93,8 @@ def _tell(options: Namespace, outcome: Outcome) -> None:
         print(in_one_line(line))
 
 
-def _run(options: Namespace) -> Outcome:
+def made(options: Namespace) -> Outcome:
+    """Make the output reflect the input, and return how that went."""
     from pipeline import driver
     from pipeline.dataset import Store, output_folder
     from pipeline.driver import fan_out_here, saying

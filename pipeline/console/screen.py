@@ -112,13 +112,13 @@ def screen_on_stderr() -> Iterator[Screen]:
 
 
 @contextlib.contextmanager
-def screen(command: str = "") -> Iterator[Board]:
-    """Show on stderr what a run is at, from now on.
+def screen(command: str = "", stream: TextIO | None = None) -> Iterator[Board]:
+    """Show on stderr, or on another stream, what a run is at, from now on.
 
     `command` goes on with the run when it is stopped.
     """
     with (
-        screen_on_stderr() as shown,
+        screen_on_stderr() if stream is None else Screen(stream) as shown,
         watched(Board(command)) as board,
         written_by(shown.write),
         board.heard_by(shown.show),

@@ -36,16 +36,23 @@ def settle(corpus: Corpus, kinds: Kinds) -> Corpus:
     return replace(corpus, columns=corpus.columns.typed({name: kind or pa.string() for name, kind in types.items()}))
 
 
-def notices(corpus: Corpus, kinds: Kinds) -> Iterator[str]:
-    """Yield a line for what a reader of the dataset might miss: columns left out, renamed, or kept as text."""
+def notices(corpus: Corpus, kinds: Kinds, asked: Sequence[str]) -> Iterator[str]:
+    """Yield a line for what a reader of the dataset might miss of the columns that were `asked` to be kept, and of
+    others: columns left out, renamed, or kept as text."""
     columns = corpus.columns
     read = [name for name in (*columns.text, columns.id, *columns.keep) if name]
     used = {*read, *(name.partition(".")[0] for name in read)}
     if out := [name for name in corpus.names if name not in used]:
         yield f"columns left out: {_listed(out)} (corpus.keep keeps them)"
+    for name in asked:
+        if name not in columns.keep:
+            yield (
+                f"corpus.keep: column {name} is there as what was embedded of it; corpus.store_text=false keeps it "
+                f"whole, as {kept_name(name)}"
+            )
     for name, found in kinds.items():
         if kept_name(name) != name:
-            yield f"corpus.keep: column {name} is stored as {kept_name(name)}, as every part has a {name} of its own"
+            yield f"corpus.keep: column {name} is stored as {kept_name(name)}, as parts have a {name} of their own"
         types = corpus.types.get(name, frozenset())
         if _one_type(types, found) is None:
             held = _listed([*sorted(map(str, types)), *(WORDS[kind] for kind in WORDS if kind in found)])

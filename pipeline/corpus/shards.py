@@ -94,7 +94,7 @@ def open_corpus(
     their first rows are read too. `known_bad` gives files to skip, by source, each with why.
     """
     text, template = text_columns(config.text)
-    columns = Columns(text=text, template=template, id=config.id or "id", keep=config.keep)
+    columns = Columns(text=text, template=template, id=config.id or "id", keep=config.kept)
     needed = (*text, *([config.id] if config.id else []))
     names: dict[str, None] = {}
     types: dict[str, set[pa.DataType]] = defaultdict(set)

@@ -3,7 +3,7 @@
 from pipeline.dataset.card import write_card
 from pipeline.dataset.copy import check_whole, copy_spans
 from pipeline.dataset.describe import open_dataset, read_dataset, status, trained_widths, width_of
-from pipeline.dataset.footer import RECEIPT_KEY
+from pipeline.dataset.footer import RECEIPT_KEY, batch_rows
 from pipeline.dataset.index import (
     Keys,
     VectorIndex,
@@ -53,6 +53,7 @@ __all__ = [
     "Transaction",
     "VectorIndex",
     "Volume",
+    "batch_rows",
     "check_layout",
     "check_ours",
     "check_whole",

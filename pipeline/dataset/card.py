@@ -34,7 +34,7 @@ BODY = """\
 # Embeddings by {name}
 
 {passages:,} passages of {embedded_rows:,} rows as {dim}-dimensional float16 vectors of unit length; a dot product is
-the cosine. {rejected_rows:,} rows could not be embedded; `rejects/` says why.
+the cosine. {rejected_rows:,} rows could not be embedded; `rejects/` says why. {texts}
 
 | recipe | |
 | --- | --- |
@@ -48,6 +48,9 @@ table = ds.dataset("data", format="parquet").to_table(columns=["id", "embedding"
 
 Made with embed-corpus; `embed-corpus verify` checks the files against `manifest.jsonl`. Fingerprint {fingerprint}.
 """
+
+WITH_TEXTS = "Column `text` has the passages themselves; `corpus.store_text = false` leaves them out."
+WITHOUT_TEXTS = "The passages themselves are not in `data/`."
 
 
 def write_card(store: Store, dataset: Dataset, sums: Mapping[str, int]) -> None:
@@ -103,6 +106,7 @@ def body_of(dataset: Dataset, sums: Mapping[str, int]) -> bytes:
         dim=dataset.recipe["run.dim"],
         fingerprint=_escaped(dataset.fingerprint),
         rows=rows,
+        texts=WITH_TEXTS if sums["stored_texts"] else WITHOUT_TEXTS,
         **sums,
     ).encode()
 

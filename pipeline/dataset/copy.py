@@ -33,7 +33,7 @@ def copy_spans(store: Store, taken: Taken, place: Store, *, keeps_work: bool = F
     first = taken[0][0]
     tables, rejects = [], []
     for receipt, of_part in taken:
-        with open_part(store.data_path(receipt.part)) as file:
+        with open_part(store.data_path(receipt.part), has_text=receipt.has_text) as file:
             tables += _within(file.read(use_threads=False), receipt, of_part)
         if receipt.has_rejects:
             with open_rejects(store.rejects_path(receipt.part)) as file:

@@ -51,6 +51,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     column_settings: str = msgspec.field(
         default="", name="labels"
     )  # which column gave the ids, which were kept, and in which types
+    has_text: bool = False  # whether its column `text` has the passages; not in parts of earlier versions
     kinds: dict[str, list[str]] = {}  # of JSON values in each kept column; empty where the shard has types
     root: str = ""  # digest of the folder that `source` is below; "" in parts of earlier versions
     reasons: dict[str, Count] = {}  # rejected rows by reason; empty in parts of earlier versions
@@ -205,15 +206,16 @@ def fold(lines: Iterable[bytes]) -> Manifest:
 def totals(receipts: Iterable[Receipt]) -> dict[str, Any]:
     """Return the sums over receipts that a reader of a dataset asks for, by the names of `status --json`.
 
-    `rejected_by_reason` begins with the most frequent reason; "unknown" counts rows of parts of earlier versions, whose
-    receipts name no reasons.
+    `stored_texts` counts the passages whose text is in the dataset. `rejected_by_reason` begins with the most frequent
+    reason; "unknown" counts rows of parts of earlier versions, whose receipts name no reasons.
     """
     names = ("input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens")
-    sums: dict[str, Any] = dict.fromkeys((*names, "parts", "size_bytes"), 0)
+    sums: dict[str, Any] = dict.fromkeys((*names, "parts", "size_bytes", "stored_texts"), 0)
     reasons: Counter[str] = Counter()
     for receipt in receipts:
         sums["parts"] += 1
         sums["size_bytes"] += receipt.size_bytes
+        sums["stored_texts"] += receipt.passages if receipt.has_text else 0
         for name in names:
             sums[name] += getattr(receipt, name)
         reasons.update(receipt.reasons)

@@ -24,13 +24,14 @@ MENDING = "`embed-corpus verify --repair` drops the part and a run makes it agai
 
 
 @contextlib.contextmanager
-def open_part(path: Path, width: int | None = None) -> Iterator[pq.ParquetFile]:
+def open_part(path: Path, width: int | None = None, *, has_text: bool = False) -> Iterator[pq.ParquetFile]:
     """Open a part, to be read in pieces; raises DamageError when it cannot be read or lacks the columns of one.
 
-    Where a width is given its vectors have to have it.
+    Where a width is given its vectors have to have it, and with `has_text` it has to have the passages themselves.
     """
     with _open(path) as file:
-        if fault := find_fault(file.schema_arrow, width_in(file.schema_arrow) if width is None else width):
+        schema = file.schema_arrow
+        if fault := find_fault(schema, width_in(schema) if width is None else width, has_text=has_text):
             raise DamageError(f"{path}: {fault}; {MENDING}")
         yield file
 

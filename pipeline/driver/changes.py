@@ -16,7 +16,7 @@ from pipeline.chunk import ShardSpan
 from pipeline.corpus import ChunkReader, Columns, Corpus, Reader
 from pipeline.dataset import Receipt, Store, open_part, open_rejects, rows_within
 from pipeline.errors import CorpusError, DamageError
-from pipeline.schema import EMBEDDING, LATER_REASONS, PASSAGE, REJECTS, kept_name
+from pipeline.schema import EMBEDDING, LATER_REASONS, PASSAGE, REJECTS, TEXT, kept_name
 from pipeline.worker import content_hashes, rejects_table
 
 FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
@@ -56,7 +56,7 @@ def _has_kinds(receipt: Receipt, found: Mapping[str, set[str]], *, is_all: bool)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """What a part says, without its vectors."""
+    """What a part says, without its vectors, and without its texts, of which it has the hashes."""
 
     columns: Columns  # with the types that it has the kept ones in
     entries: pa.Table
@@ -65,8 +65,9 @@ class _Part:
 
     @classmethod
     def read(cls, store: Store, receipt: Receipt, columns: Columns) -> _Part:
-        with open_part(store.data_path(receipt.part)) as file:
-            names = [name for name in file.schema_arrow.names if name != EMBEDDING]
+        with open_part(store.data_path(receipt.part), has_text=receipt.has_text) as file:
+            unread = {EMBEDDING, TEXT.name} if receipt.has_text else {EMBEDDING}
+            names = [name for name in file.schema_arrow.names if name not in unread]
             entries = file.read(names, use_threads=False)
         rejected = REJECTS.empty_table()
         if receipt.has_rejects:

@@ -161,7 +161,13 @@ def _looked_at(store: Store, receipts: Iterable[Receipt], size: ChunkSize, damag
             damaged.append(str(error))
             yield _Looked(receipt=receipt)
             continue
-        settings = (receipt.fingerprint, receipt.column_settings, receipt.root, *sorted(receipt.kinds))
+        settings = (
+            receipt.fingerprint,
+            receipt.column_settings,
+            receipt.has_text,
+            receipt.root,
+            *sorted(receipt.kinds),
+        )
         yield _Looked(receipt=receipt, kind=(schema, *settings), size_bytes=size_bytes)
 
 

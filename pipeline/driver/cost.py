@@ -32,7 +32,7 @@ def estimate(plan: Plan, store: Store, config: Config, rate: Rate | None = None)
     n_chunks = max(len(plan.chunks), plan.n_rest_chunks)
     n_rows = max(sum(rows), plan.n_rest_rows)
     leaving = removal(plan, store)
-    new_bytes = n_rows * bytes_per_row(config, plan.inventory.kept.values())
+    new_bytes = n_rows * bytes_per_row(config, plan.inventory.kept.values(), measured)
     return {
         "input_rows": n_rows,
         "chunks": n_chunks,

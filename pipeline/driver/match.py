@@ -91,7 +91,9 @@ class _Match:
     below: Mapping[str, str]  # see `folders_below`
 
     def states_of(self, receipt: Receipt) -> list[tuple[ShardSpan, State]]:
-        has_settings = receipt.kinds.keys() <= set(self.config.corpus.keep) and (
+        corpus = self.config.corpus
+        has_columns = receipt.has_text == corpus.store_text and receipt.kinds.keys() <= set(corpus.kept)
+        has_settings = has_columns and (
             receipt.column_settings == self.settings
             if self.settings
             else has_columns_of(receipt.column_settings, self.config)

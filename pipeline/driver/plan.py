@@ -112,9 +112,9 @@ def _survey(
     """Return a plan without the `bad` files, and what there is to say about it; adds to `bad` what it finds."""
     skip = options.skip_bad_files
     look = partial(open_corpus, root, config=config.corpus, skip_bad_files=skip, known_bad=dict(bad))
-    corpus = look(shards if config.corpus.keep else ())  # the type of a kept column depends on all shards
+    corpus = look(shards if config.corpus.kept else ())  # the type of a kept column depends on all shards
     inventory = take_inventory(store, there, config, corpus, options, shards)
-    if not config.corpus.keep:
+    if not config.corpus.kept:
         is_open = _open_ones(shards, inventory)
         corpus = look([shard for shard in shards if shard.source in is_open])
     if len(corpus.skipped) == len(shards):
@@ -122,10 +122,10 @@ def _survey(
     inventory = inventory.settled(_unchanged(corpus, inventory, store), corpus.skipped)
     if options.keep_missing:
         _check_names(inventory, shards, root)
-    kinds: Kinds = {name: set() for name in config.corpus.keep}
+    kinds: Kinds = {name: set() for name in config.corpus.kept}
     found_bad = bad if skip else None
     plan = _plan(corpus, shards, config, inventory, options, kinds, found_bad)
-    if config.corpus.keep:
+    if config.corpus.kept:
         readable = {shard.source for shard in corpus.shards}
         kept = [receipt for receipt in plan.inventory.kept.values() if readable.intersection(receipt.sources)]
         for receipt in kept:
@@ -139,7 +139,7 @@ def _survey(
             inventory = take_inventory(store, there, config, corpus, options, shards)
             inventory = inventory.settled(_unchanged(corpus, inventory, store), corpus.skipped)
             plan = _plan(corpus, shards, config, inventory, options, {}, found_bad)
-    return plan, list(notices(corpus, kinds)) if plan.chunks else []
+    return plan, list(notices(corpus, kinds, config.corpus.keep)) if plan.chunks else []
 
 
 def _plan(
@@ -206,7 +206,7 @@ def _check_room(plan: Plan, store: Store) -> None:
 def _is_long(plan: Plan, config: Config) -> bool:
     """Whether the chunks of a corpus are to be found while it is embedded, and nothing has to know them all before."""
     inventory, options = plan.inventory, plan.options
-    asks_first = config.corpus.keep or options.skip_bad_files or inventory.replaces or inventory.reusable(plan.shards)
+    asks_first = config.corpus.kept or options.skip_bad_files or inventory.replaces or inventory.reusable(plan.shards)
     n_bytes = sum(shard.size_bytes for shard in plan.corpus.shards)
     return options.streams and n_bytes > STREAM_ABOVE_BYTES and not asks_first
 

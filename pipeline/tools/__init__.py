@@ -3,6 +3,7 @@
 from pipeline.tools.coverage import coverage
 from pipeline.tools.export import TARGETS, export
 from pipeline.tools.own_config import own_config
+from pipeline.tools.passages import Passages, passages_of
 from pipeline.tools.quality import describe_quality, quality
 from pipeline.tools.rejects import format_reject, list_rejects
 from pipeline.tools.repair import repair
@@ -13,6 +14,7 @@ from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
 __all__ = [
     "LEFT_BY_A_RUN",
     "TARGETS",
+    "Passages",
     "as_tables",
     "coverage",
     "describe_quality",
@@ -22,6 +24,7 @@ __all__ = [
     "list_rejects",
     "nearest",
     "own_config",
+    "passages_of",
     "quality",
     "repair",
     "slice_dataset",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset, Manifest, Receipt, Store, open_part, width_of
 from pipeline.errors import DamageError, IncompleteError, UsageError
-from pipeline.schema import EMBEDDING
+from pipeline.schema import EMBEDDING, PART
 from pipeline.vectors import invalid_rows, to_numpy
 
 PIECE_BYTES = 4 << 20  # of a piece in memory
@@ -70,6 +70,8 @@ class Passages:
                 schema = file.schema_arrow.remove_metadata()
             if schema not in found:
                 found.append(schema)
+        if not found:
+            return PART
         try:
             joined = pa.unify_schemas(found, promote_options="permissive")
         except pa.ArrowException as error:
@@ -80,11 +82,11 @@ class Passages:
         return joined.remove(joined.get_field_index(EMBEDDING))
 
 
-def passages_of(store: Store, manifest: Manifest) -> Passages:
+def passages_of(store: Store, manifest: Manifest, *, may_be_none: bool = False) -> Passages:
     """Return the passages of a dataset; raises DamageError for one without a width and UsageError for an empty one."""
     if manifest.dataset is None:
         raise DamageError(f"dataset {store.root}: the manifest has no dataset line; `embed-corpus run` mends it")
     receipts = tuple(manifest.receipts[part] for part in sorted(manifest.receipts) if manifest.receipts[part].passages)
-    if not receipts:
+    if not receipts and not may_be_none:
         raise UsageError(f"dataset {store.root}: expected passages, found none; `embed-corpus run` makes them")
     return Passages(store=store, dataset=manifest.dataset, receipts=receipts, dim=width_of(manifest.dataset))

@@ -119,7 +119,7 @@ def _renamed(receipt: Receipt, fingerprint: str) -> Receipt:
 
 def _cut(store: Store, receipt: Receipt, width: int, narrow: Receipt, dataset: Dataset, place: Store) -> Receipt:
     path, dim = store.data_path(receipt.part), dataset.recipe["run.dim"]
-    with open_part(path, width) as file:
+    with open_part(path, width, has_text=receipt.has_text) as file:
         table = file.read()
         full = to_numpy(table.column("embedding"))
     try:

@@ -22,6 +22,7 @@ from pipeline.dataset import (
     Manifest,
     Receipt,
     Store,
+    batch_rows,
     count_duplicate_ids,
     foreign_files,
     parse_receipt,
@@ -32,9 +33,8 @@ from pipeline.files import file_checksum, open_own_parquet
 from pipeline.recipe import dim_of, fingerprint
 from pipeline.schema import PART, REASONS, REJECTS, find_fault, width_in
 from pipeline.tools.places import Places
+from pipeline.tools.texts import text_problems, with_next
 from pipeline.vectors import invalid_rows
-
-BATCH_BYTES = 2 << 20  # of vectors
 
 # What a run that was stopped leaves behind, and what the next one mends: no damage in a dataset that is incomplete.
 LEFT_BY_A_RUN = ("orphan", "temporary", "torn", "lost")
@@ -124,14 +124,16 @@ def _content_problems(file: pq.ParquetFile, manifest: Manifest, receipt: Receipt
         yield "fingerprint", f"expected {dataset.fingerprint}, found {receipt.fingerprint}"
     schema = file.schema_arrow
     dim = dim_of(dataset.recipe) if dataset else width_in(schema)
-    if fault := find_fault(schema, dim):
+    if fault := find_fault(schema, dim, has_text=receipt.has_text):
         yield "schema", fault
         return
     sums = dict.fromkeys(("passages", "tokens", "embedded_rows", "truncated"), 0)
     places, before = Places(receipt.spans), (-1, -1)
-    for batch in file.iter_batches(max(1, BATCH_BYTES // (2 * dim)), use_threads=False):
+    for batch, after in with_next(file.iter_batches(batch_rows(file, dim), use_threads=False)):
         batch.validate(full=True)
         yield from _value_problems(batch, places, sums["passages"], before)
+        if receipt.has_text:
+            yield from text_problems(batch, after, sums["passages"])
         place, passage = places.of(batch), _numbers(batch, "passage")
         before = (int(place[-1]), int(passage[-1])) if len(batch) else before
         sums["passages"] += len(batch)

@@ -107,7 +107,9 @@ def embed_rows(
     n_passages = np.bincount(text_of_passage, minlength=len(first_row))  # (n_texts,)
     row_of_entry, passage_of_entry = _spread(text_of_row, n_passages, without=list(found.why_not))
     passage_of_entry = np.lexsort((number, text_of_passage))[passage_of_entry]  # from the order of texts to their own
-    table = part_table(rows, hashes, found.columns, row_of_entry, passage_of_entry, found.vectors)
+    table = part_table(
+        rows, hashes, found.columns, row_of_entry, passage_of_entry, found.vectors, has_text=config.corpus.store_text
+    )
     receipt = Receipt(
         chunk=chunk.id,
         part=chunk.part_name,
@@ -122,6 +124,7 @@ def embed_rows(
         truncated=int(np.count_nonzero(table.column("truncated"))),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
         column_settings=column_settings(config, job.columns.types),
+        has_text=config.corpus.store_text,
         kinds={name: sorted(found) for name, found in rows.kinds.items()},
         root=root_key(job.root),
         reused_rows=int(np.count_nonzero(found.is_known[text_of_row])),

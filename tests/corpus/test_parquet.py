@@ -218,7 +218,7 @@ def test_kept_columns_keep_their_types_and_follow_the_rows(tmp_path: Path) -> No
         "year": [1, None, 4],
         "m.x": [[1], None, None],
         "c": ["p", "p", None],
-        "text": ["a", "c", "d"],
+        "corpus_text": ["a", "c", "d"],
     }
     assert rows.kept.schema.field("year").type == pa.int16()
     assert rows.kept.schema.field("c").type == pa.string()

@@ -77,7 +77,7 @@ def shown(html: str) -> list[str]:
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_a_card_shows_what_a_recipe_says_as_it_is(text: str) -> None:
     dataset = dataset_of(corpus__text=text, model__name=text, **{text: text})
-    body = body_of(dataset, dict.fromkeys(("passages", "embedded_rows", "rejected_rows"), 1)).decode()
+    body = body_of(dataset, dict.fromkeys(("passages", "embedded_rows", "rejected_rows", "stored_texts"), 1)).decode()
     html = MarkdownIt("commonmark").enable("table").render(body)
     pairs = shown(html)
     cells = dict(zip(pairs[::2], pairs[1::2], strict=True))

@@ -152,6 +152,7 @@ def test_totals_add_up(found: list[Receipt]) -> None:
     unknown = sum(receipt.rejected_rows - sum(receipt.reasons.values()) for receipt in found)
     expected = reasons | ({"unknown": unknown} if unknown > 0 else {})
     assert sums.pop("rejected_by_reason") == {reason: n for reason, n in expected.items() if n > 0}
+    assert sums.pop("stored_texts") == sum(receipt.passages for receipt in found if receipt.has_text)
     assert sums == {name: sum(getattr(receipt, name) for receipt in found) for name in sums}
     names = {"input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens", "size_bytes"}
     assert names == sums.keys()

@@ -161,6 +161,52 @@ def test_ids_and_kept_columns_are_refreshed_without_an_engine(tmp_path: Path, em
     assert embedded == []
 
 
+def test_texts_come_and_go_without_an_engine_and_under_the_same_fingerprint(
+    tmp_path: Path, embedded: list[int]
+) -> None:
+    long = {"id": "long", "text": "naïve " * 600}
+    corpus, output = small(tmp_path, a=[*texts(300), long, {"id": "bad", "text": " "}]), tmp_path / "out"
+    without: dict[str, Any] = {"corpus__store_text": "false", "corpus__on_long": "split"}
+    hashing_run(corpus.root, output, **without)
+    fingerprint, n_parts = status(output)["fingerprint"], status(output)["parts"]
+    assert "text" not in read_dataset(output).column_names
+    assert "The passages themselves are not in" in (output / "README.md").read_text()
+    embedded.clear()
+
+    told = hashing_run(corpus.root, output, corpus__on_long="split")
+    assert (told["reused_rows"], told["removed_rows"]) == (301, 0)
+    table = read_dataset(output)
+    row_of = {row["id"]: row["text"] for row in [*texts(300), long]}
+    columns = table.select(["id", "char_start", "char_end", "text"]).to_pylist()
+    assert [row["text"] for row in columns] == [row_of[r["id"]][r["char_start"] : r["char_end"]] for r in columns]
+    assert len(table) > 301
+    assert status(output)["stored_texts"] == len(table)
+    assert "Column `text` has the passages themselves" in (output / "README.md").read_text()
+    check_as_from_nothing(corpus, output, tmp_path / "new", corpus__on_long="split")
+
+    embedded.clear()
+    assert hashing_run(corpus.root, output, corpus__on_long="split")["kept_rows"] == 301
+    hashing_run(corpus.root, output, **without)
+    assert "text" not in read_dataset(output).column_names
+    assert (status(output)["fingerprint"], status(output)["parts"]) == (fingerprint, n_parts)
+    assert embedded == []
+
+
+def test_the_text_column_stays_one_column_where_it_is_kept_too(tmp_path: Path, embedded: list[int]) -> None:
+    corpus, output = small(tmp_path, a=[*texts(20), {"id": "long", "text": "word " * 600}]), tmp_path / "out"
+    hashing_run(corpus.root, output)
+    before = read_dataset(output)
+    embedded.clear()
+    assert hashing_run(corpus.root, output, corpus__keep='["text"]')["kept_rows"] == 21
+    assert read_dataset(output).equals(before)
+    hashing_run(corpus.root, output, corpus__keep='["text"]', corpus__store_text="false")
+    after = read_dataset(output)
+    assert after.column_names == [{"text": "corpus_text"}.get(name, name) for name in before.column_names]
+    assert {len(text) for text in after.column("corpus_text").to_pylist()} >= {len("word " * 600)}
+    assert max(len(text) for text in before.column("text").to_pylist()) < len("word " * 600)
+    assert embedded == []
+
+
 def test_a_kept_column_has_one_type_whichever_files_come_and_go(tmp_path: Path, embedded: list[int]) -> None:
     output = tmp_path / "out"
     keep: dict[str, Any] = {"corpus__keep": '["year"]'}

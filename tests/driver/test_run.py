@@ -70,6 +70,7 @@ def test_a_part_has_the_promised_columns(corpus: Path, tmp_path: Path) -> None:
         "n_tokens int32",
         "truncated bool",
         "content_hash fixed_size_binary[16]",
+        "text string",
         "embedding fixed_size_list<element: halffloat>[100]",
     ]
 

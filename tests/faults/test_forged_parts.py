@@ -120,6 +120,8 @@ PARTS: dict[str, Callable[[pa.Table], pa.Table]] = {
     "without vectors": without("embedding"),
     "without content hashes": without("content_hash"),
     "without ids": without("id"),
+    "without its texts": without("text"),
+    "of large texts": cast("text", pa.large_string()),
     "of other types": cast("row", pa.int32()),
     "of large strings": cast("id", pa.large_string()),
     "of float32": cast("embedding", pa.list_(pa.float32(), 384)),
@@ -273,7 +275,7 @@ def test_a_manifest_that_says_what_cannot_be_ends_every_command_in_a_line(sound:
 
 
 UNDER_A_MANIFEST: dict[str, tuple[str, Callable[[pa.Table], pa.Table]]] = {
-    **{f"a part without {name}": ("data", without(name)) for name in ("id", "passage", "content_hash", "k")},
+    **{f"a part without {name}": ("data", without(name)) for name in ("id", "passage", "content_hash", "text", "k")},
     "a part with words for hashes": ("data", cast("content_hash", pa.binary())),
     "a part with small row numbers": ("data", cast("row", pa.int32())),
     "a part of vectors of another width": ("data", narrow),

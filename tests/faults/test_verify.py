@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -271,6 +272,13 @@ def bad_utf8(column: pa.Array) -> pa.Array:
         (with_column("id", lambda column: pa.array([None] * len(column), pa.string())), "null"),
         (with_column("id", lambda column: pa.array([""] * len(column))), "id"),
         (with_column("id", bad_utf8), "unreadable"),
+        (lambda table: table.drop_columns(["text"]), "schema"),
+        (with_column("text", lambda column: column.cast(pa.large_string())), "schema"),
+        (with_column("text", lambda column: pa.array([None] * len(column), pa.string())), "null"),
+        (with_column("text", lambda column: pc.replace_substring(column, "word", "wor")), "text"),
+        (with_column("text", lambda column: pc.replace_substring(column, "word", "work")), "text"),
+        (with_column("text", lambda c: pa.concat_arrays([c.slice(0, len(c) - 1), pc.utf8_upper(c[-1:])])), "text"),
+        (with_column("text", bad_utf8), "unreadable"),
         (with_column("n_tokens", lambda column: pa.array([1000] * len(column), pa.int32())), "count"),
         (with_column("truncated", lambda column: pa.array([True] * len(column))), "count"),
         (lambda table: table.slice(1), "count"),

@@ -168,15 +168,17 @@ def test_pgvector_has_rows_that_copy_reads(output: Path, table: pa.Table, vector
     assert "embedding vector(384)" in sql
 
 
-def test_a_null_text_is_null_in_pgvector_too(tmp_path: Path) -> None:
-    rows = [{"body": row["text"], "text": None if i % 2 else "kept"} for i, row in enumerate(texts(10))]
-    write_jsonl(tmp_path / "in/a.jsonl", rows)
-    sets = ("--set", "corpus.text=body", "--set", 'corpus.keep=["text"]')
-    assert (
-        embed_corpus("run", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING, *sets).returncode == 0
-    )
+def test_a_text_that_a_part_does_not_have_is_null_in_pgvector(tmp_path: Path) -> None:
+    run = ("run", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING)
+    write_jsonl(tmp_path / "in/a.jsonl", texts(3))
+    assert embed_corpus(*run, "--set", "corpus.store_text=false").returncode == 0
+    (tmp_path / "in/a.jsonl").unlink()
+    write_jsonl(tmp_path / "in/b.jsonl", texts(2, start=3))
+    assert embed_corpus(*run, "--keep-missing").returncode == 0
     folder = export(tmp_path / "out", "pgvector", tmp_path / "pg")
-    assert [fields[4] for fields in copied((folder / "vectors.copy").read_bytes())] == [b"kept", None] * 5
+    found = {(fields[0], fields[4]) for fields in copied((folder / "vectors.copy").read_bytes())}
+    expected = [(row["id"], None if i < 3 else row["text"]) for i, row in enumerate(texts(5))]
+    assert found == {(row_id.encode(), text and text.encode()) for row_id, text in expected}
 
 
 def test_int8_is_within_half_a_step(output: Path, table: pa.Table, vectors: np.ndarray, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from pipeline.corpus.rows import ChunkRows, Reject
 from pipeline.model.tokens import Passages
-from pipeline.schema import PART, REJECTS
+from pipeline.schema import PART, REJECTS, TEXT
 from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
 
 
-def a_table(kept: pa.Table | None = None) -> pa.Table:
+def a_table(kept: pa.Table | None = None, *, has_text: bool = True) -> pa.Table:
     """Return the part of three rows: the first and the last share a text of two passages."""
     rows = ChunkRows(
         sources=("s",),
@@ -36,7 +36,7 @@ def a_table(kept: pa.Table | None = None) -> pa.Table:
     vectors = np.arange(12, dtype=np.float16).reshape(3, 4)
     of_row, of_passage = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 2, 0, 1])
     table = passage_table(passages, [0, 1])
-    return part_table(rows, content_hashes(rows.text), table, of_row, of_passage, vectors)
+    return part_table(rows, content_hashes(rows.text), table, of_row, of_passage, vectors, has_text=has_text)
 
 
 def test_every_entry_has_the_values_of_its_row_and_of_its_passage() -> None:
@@ -69,11 +69,43 @@ def test_equal_texts_have_equal_hashes_and_others_do_not() -> None:
 
 def test_the_schema_is_the_promised_one() -> None:
     schema = a_table(pa.table({"year": [1, 2, 3]})).schema
-    assert list(schema)[:9] == list(PART)
-    assert [(field.name, str(field.type)) for field in list(schema)[9:]] == [
+    assert list(schema)[:10] == [*PART, TEXT]
+    assert [(field.name, str(field.type)) for field in list(schema)[10:]] == [
         ("year", "int64"),
         ("embedding", "fixed_size_list<item: halffloat>[4]"),
     ]
+
+
+def test_every_passage_has_its_text_unless_texts_stay_out() -> None:
+    assert a_table().column("text").to_pylist() == ["lo", "ng", "short", "lo", "ng"]
+    without = a_table(has_text=False)
+    assert without.equals(a_table().drop_columns("text"))
+
+
+@given(data=st.data(), texts=st.lists(st.text(), max_size=6))
+def test_a_passage_is_the_slice_of_its_text_whatever_its_characters_are(data: st.DataObject, texts: list[str]) -> None:
+    cuts = []
+    for row in data.draw(st.lists(st.sampled_from(range(len(texts))), max_size=8)) if texts else []:
+        start = data.draw(st.integers(0, len(texts[row])))
+        cuts.append((row, start, data.draw(st.integers(start, len(texts[row])))))
+    of_row, first, last = (np.array(values, np.int64) for values in (zip(*cuts, strict=True) if cuts else ([],) * 3))
+    n = len(cuts)
+    made = Passages(
+        text=[0] * n,
+        passage=[0] * n,
+        start=first.tolist(),
+        stop=last.tolist(),
+        truncated=[False] * n,
+        ids=[[1]] * n,
+    )
+    rows = ChunkRows(
+        sources=("s",), source=["s"] * len(texts), row=[*range(len(texts))], id=["i"] * len(texts), text=texts
+    )
+    vectors = np.zeros((n, 4), np.float16)
+    table = part_table(
+        rows, content_hashes(texts), passage_table(made, [0]), of_row, np.arange(n), vectors, has_text=True
+    )
+    assert table.column("text").to_pylist() == [texts[row][first:end] for row, first, end in cuts]
 
 
 def test_kept_columns_follow_their_rows() -> None:
@@ -84,7 +116,13 @@ def test_a_chunk_without_embedded_rows_is_a_table_of_the_same_schema() -> None:
     none = np.array([], np.int64)
     kept = pa.table({"year": pa.array([], pa.int64())})
     empty = part_table(
-        ChunkRows(sources=("s",), kept=kept), [], PASSAGES.empty_table(), none, none, np.empty((0, 4), np.float16)
+        ChunkRows(sources=("s",), kept=kept),
+        [],
+        PASSAGES.empty_table(),
+        none,
+        none,
+        np.empty((0, 4), np.float16),
+        has_text=True,
     )
     assert len(empty) == 0
     assert empty.schema == a_table(pa.table({"year": [1, 2, 3]})).schema

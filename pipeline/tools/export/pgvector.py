@@ -33,12 +33,14 @@ def to_pgvector(passages: Passages, path: Path, about: dict[str, Any]) -> None:
             f"export --to pgvector: expected {MAX_DIM:,} dims at most, found {passages.dim:,}; `slice` cuts them"
         )
     fields = [*IDS, *(field for field in passages.schema() if field.equals(pa.field("text", pa.string())))]
+    nothing = pa.schema(fields).empty_table()
     path.mkdir()
     (path / "schema.sql").write_text(_sql(fields, passages.dim), encoding="utf-8")
     with (path / "vectors.copy").open("wb") as file:
         file.write(SIGNATURE)
         for table, vectors in passages.pieces([field.name for field in fields]):
-            file.write(_rows([table.column(field.name) for field in fields], vectors))
+            whole = pa.concat_tables([nothing, table], promote_options="permissive")  # null where a part has no texts
+            file.write(_rows([whole.column(field.name) for field in fields], vectors))
         file.write(END)
 
 

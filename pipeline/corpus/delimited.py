@@ -20,7 +20,7 @@ from pipeline.corpus.byte_reader import ByteReader
 from pipeline.corpus.lines import HEAD_BYTES, SHOWN_BYTES, Ends, read_head, too_long
 from pipeline.corpus.misnamed import check_table
 from pipeline.corpus.record import UTF8_BOM, Kinds
-from pipeline.corpus.records import first_record, record_ends, split
+from pipeline.corpus.records import Records, first_record, record_ends, split
 from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.corpus.stream import PACKINGS, Cursor
 from pipeline.corpus.tabular import Table, joined
@@ -61,14 +61,14 @@ class CsvReader(ByteReader):
 
     def first_row_in(self, data: bytes, columns: Columns) -> int:
         """Return where the first record begins: of the two ways to take the quotes, by the one with fewer mistakes."""
-        n_wrong: dict[int, float] = {}
+        mistakes: dict[int, int] = {}
         for is_quoted in (False, True):
-            stops = split(data, self.delimiter, is_quoted=is_quoted)[0]
-            if len(stops) > 2:
-                whole = data[stops[0] : stops[-2]]
-                wrong = self._parse(whole, columns, encoding="latin-1")[1]
-                n_wrong[int(stops[0])] = len(wrong) / (len(stops) - 2)
-        return min(n_wrong, key=lambda stop: n_wrong[stop], default=len(data))
+            records = Records(self.delimiter, is_quoted=is_quoted)
+            _, stops = records.ends(data)
+            if len(stops) > 1:
+                wrong = self._parse(data[stops[0] : stops[-1]], columns, encoding="latin-1")[1]
+                mistakes[int(stops[0])] = len(wrong) + records.n_odd
+        return min(mistakes, key=lambda stop: mistakes[stop], default=len(data))
 
     def read(self, span: Span, columns: Columns) -> Rows:
         """Read the rows of a span; one of too many or too few values, or whose last quote is missing, is a reject."""

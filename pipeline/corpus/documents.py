@@ -61,7 +61,8 @@ class DocumentReader:
 
     def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
         """Yield the one row."""
-        text, n_bytes = (self.read(Span(row_start=0, row_stop=1), columns).text or [None])[0], self._n_bytes()
+        found, n_bytes = self.read(Span(row_start=0, row_stop=1), columns).text, self._n_bytes()
+        text = found[0] if found else None
         yield Block(share=1.0, n_bytes=n_bytes, sizes=np.array([n_bytes]), texts=lambda rows: [text for _ in rows])
 
     def cut(

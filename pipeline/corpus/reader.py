@@ -99,7 +99,6 @@ READERS: dict[str, type[Reader]] = {
     **dict.fromkeys(delimited.TSV_SUFFIXES, TsvReader),
     **dict.fromkeys(documents.SUFFIXES, DocumentReader),
 }
-DOCUMENTS = documents.SUFFIXES
 ABOUT_ROWS = re.compile(r"(dataset_infos?|dataset_dict|state)\.json|.*\.metadata\.json")  # of Hugging Face and Iceberg
 
 
@@ -110,8 +109,9 @@ def is_shard(name: str) -> bool:
 
 def kinds_apart(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     """Return the names of the shards among files, and those of the documents that are none beside files of rows."""
-    documents = [name for name in names if name.lower().endswith(DOCUMENTS)]
-    others = [name for name in names if not name.lower().endswith(DOCUMENTS)]
+    endings = tuple(suffix for suffix, kind in READERS.items() if kind is DocumentReader)
+    documents = [name for name in names if name.lower().endswith(endings)]
+    others = [name for name in names if not name.lower().endswith(endings)]
     return (others, documents) if others else (names, ())
 
 

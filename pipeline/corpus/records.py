@@ -20,9 +20,10 @@ class Records:
     quotes elsewhere are text. A record ends at CR, LF or CRLF outside of quotes.
     """
 
-    def __init__(self, delimiter: str) -> None:
+    def __init__(self, delimiter: str, *, is_quoted: bool = False) -> None:
         self._starts_value = np.isin(np.arange(256), list(f"{delimiter}\n\r".encode()))
-        self.is_quoted = False  # whether the blocks so far end inside of quotes
+        self.is_quoted = is_quoted  # whether the blocks so far end inside of quotes
+        self.n_odd = 0  # quotes that are text
         self._last = NEWLINE  # their last byte
         self._closed = False  # whether that is a quote that closed a value
         self._held = b""  # a CR at their end, which may be half of CRLF
@@ -68,6 +69,7 @@ class Records:
             odd = of_parity[at % 2]
             first = int(np.searchsorted(odd, at))
             if first == len(odd):
+                self.n_odd += int(np.count_nonzero(is_text))
                 return np.compress(~is_text, quotes)
             text = int(odd[first])
             opens = int(np.searchsorted(may_open, text))
@@ -101,11 +103,10 @@ def record_ends(blocks: Iterator[bytes], start: int, delimiter: str) -> Iterator
         yield np.array([at]), np.array([False])
 
 
-def split(data: bytes, delimiter: str, *, is_quoted: bool = False) -> tuple[NDArray[np.int64], NDArray[np.bool_], bool]:
+def split(data: bytes, delimiter: str) -> tuple[NDArray[np.int64], NDArray[np.bool_], bool]:
     """Return where each record of whole ones ends, which are empty lines, and whether the last has a quote that is not
-    closed. They begin inside of quotes if that is said."""
+    closed."""
     records = Records(delimiter)
-    records.is_quoted = is_quoted
     _, stops = records.ends(data, is_last=True)
     if data and (not len(stops) or stops[-1] < len(data)):
         stops = np.append(stops, len(data))

@@ -24,6 +24,7 @@ ODD = [
     {"id": "spaces", "text": "  a  ", "kind": " "},
 ]
 ROWS = [*({**row, "kind": f"kind {at % 3}"} for at, row in enumerate(texts(60))), *ODD]
+COLUMNS = Columns(text=("text",), template=None, id="id")
 KEEP = ("--set", 'corpus.keep=["kind"]')
 
 
@@ -77,3 +78,35 @@ def test_spans_cover_every_row_once_and_go_on_anywhere(tmp_path: Path, ending: s
                 first = Span(row_start=span.row_start, row_stop=row, byte_start=span.byte_start, byte_stop=byte)
                 texts_of = [reader.read(each, columns).text for each in (first, stop, span)]
                 assert texts_of[0] + texts_of[1] == texts_of[2]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_estimate_sees_every_row_once_where_it_looks_at_all(tmp_path: Path, ending: str) -> None:
+    path = write_rows(tmp_path / f"a{ending}", ROWS)
+    with contextlib.closing(reader_at(path, path.name)) as reader:
+        blocks = list(reader.blocks(COLUMNS, None))
+    found = [text for block in blocks for text in block.texts(range(len(block.sizes)))]
+    assert sorted(filter(None, found)) == sorted(row["text"] for row in ROWS if row["text"].strip())
+    assert len(found) == len(ROWS)
+    assert sum(block.share for block in blocks) == pytest.approx(1, abs=0.05)
+    assert all((block.sizes >= 0).all() for block in blocks)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".tsv", ".json", ".parquet", ".feather"])
+def test_the_rows_of_a_place_are_whole_and_those_of_all_places_are_all(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("blocks", "byte_reader"):
+        monkeypatch.setattr(f"pipeline.corpus.{module}.PLACE_BYTES", 3000)
+    rows = [
+        {"id": str(at), "text": f'{at}: "a, b"\n[{{}}], {row["text"]}', "more": '"'}
+        for at, row in enumerate(texts(400))
+    ]
+    path = write_rows(tmp_path / f"a{ending}", rows)
+    with contextlib.closing(reader_at(path, path.name)) as reader:
+        places = sorted({reader.place_at(at / 200) for at in range(200)})
+        blocks = [block for place in places for block in reader.blocks(COLUMNS, place)]
+    found = [text for block in blocks for text in block.texts(range(len(block.sizes)))]
+    assert len(places) > 5
+    assert sorted(filter(None, found)) == sorted(row["text"] for row in rows)
+    assert len(found) == len(rows)

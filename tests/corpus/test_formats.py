@@ -12,7 +12,7 @@ from pipeline.chunk import ChunkSize, Density, Span
 from pipeline.cli import main
 from pipeline.corpus.reader import READERS, reader_at
 from pipeline.corpus.rows import Columns
-from tests.support import HASHING, read_dataset, texts
+from tests.support import HASHING, read_dataset, status, texts
 from tests.support.formats import ENDINGS, write_rows
 
 ODD = [
@@ -110,3 +110,19 @@ def test_the_rows_of_a_place_are_whole_and_those_of_all_places_are_all(
     assert len(places) > 5
     assert sorted(filter(None, found)) == sorted(row["text"] for row in rows)
     assert len(found) == len(rows)
+
+
+@pytest.mark.parametrize("ending", [".pq", ".feather", ".arrow", ".json", ".json.gz", ".csv", ".tsv.xz", ".jsonl.bz2"])
+def test_a_run_goes_on_and_a_changed_row_costs_one_text(tmp_path: Path, ending: str) -> None:
+    rows = texts(60)
+    path = write_rows(tmp_path / f"in/a{ending}", rows)
+    run = ["run", "--input", str(path), "--output", str(tmp_path / "out"), *HASHING, "--set", "run.chunk_tokens=200"]
+    assert main([*run, "--limit", "25"]) == 0
+    assert main(run) == 0
+    found = status(tmp_path / "out")
+    assert (found["embedded_now"], found["embedded_rows"]) == (35, 60)
+    write_rows(path, [{**row, "text": "another, text"} if at == 30 else row for at, row in enumerate(rows)])
+    assert main([*run, "--rehash"]) == 0
+    found = status(tmp_path / "out")
+    assert (found["embedded_now"], found["embedded_rows"]) == (1, 60)
+    assert main(["verify", str(tmp_path / "out"), "--input", str(path)]) == 0

@@ -162,12 +162,7 @@ def load_config(
 
 
 def configure(
-    tables: dict[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    where: str,
-    dim: int | None = None,
-    allow_untrained_dim: bool = False,
+    tables: dict[str, Any], overrides: Sequence[str], *, where: str, dim: int | None, allow_untrained_dim: bool
 ) -> Config:
     """Return parsed TOML tables, which it changes, as a Config with overrides; raises as `load_config` does."""
     changes = [parse_override(override) for override in overrides]

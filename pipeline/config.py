@@ -96,6 +96,7 @@ class CorpusConfig:
     store_text: bool = True  # whether parts have the passages themselves
     on_long: Literal["truncate", "split", "reject"] = "truncate"
     overlap: Size = 0
+    licence: str = ""  # of the texts, for the card; "" = not said
 
     @property
     def kept(self) -> tuple[str, ...]:

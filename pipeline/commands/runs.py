@@ -33,24 +33,15 @@ def plan(options: Namespace) -> None:
 
 def planned(options: Namespace) -> dict[str, Any]:
     """Return the object of `plan --json`."""
-<<<<<<< HEAD
     from pipeline.dataset import Store, output_folder
     from pipeline.driver import estimate, make_plan, rate_of
-=======
-    from pipeline.driver import RunOptions, estimate, make_plan, rate_of
->>>>>>> refs/wip/text
     from pipeline.model import this_device
 
     asked = _run_options(options)
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
-<<<<<<< HEAD
         config = settled(config_of(options), this_device(), store, rebuild=asked.rebuild)
         there = make_plan(options.input, store, config, replace(asked, streams=True))
-=======
-        config = settled(config_of(options), this_device(), store)
-        there = make_plan(options.input, store, config, RunOptions(limit=options.limit, streams=True))
->>>>>>> refs/wip/text
         return estimate(there, store, config, rate_of(config, there.inventory.kept.values()))
 
 

@@ -174,8 +174,7 @@ def configure(
     if dim is not None:
         set_value(tables, "run", "dim", dim, where=where)
         flags["run.dim"] = "--dim"
-    places = Places(file=where, flags=flags)
-    config = _parsed(tables, places)
+    config = _parsed(tables, places := Places(file=where, flags=flags))
     if ENGINES[config.engine.kind].needs_weights and before not in (None, config.model.name):
         _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, where)
     _check_dim(config, allow_untrained_dim, places.of("run.dim"))

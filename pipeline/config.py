@@ -17,7 +17,6 @@ from pipeline.tables import Places, converted, parse_override, read_tables, set_
 MAX_DIM = 65_536  # no model has wider vectors
 Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
-OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
 HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
@@ -219,13 +218,6 @@ def to_tables(config: Config) -> dict[str, Any]:
     """Return the config as plain tables, for the wire; `parse_config` reads them back."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     return tables
-
-
-def portable(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tables of a config without what means something on one machine alone, for a dataset that is handed on."""
-    model = tables.get("model")
-    kept = {key: value for key, value in model.items() if key not in OF_THIS_MACHINE} if isinstance(model, dict) else {}
-    return {**tables, "model": kept}
 
 
 def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:

@@ -162,12 +162,7 @@ def load_config(
 
 
 def configure(
-    tables: dict[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    where: str,
-    dim: int | None = None,
-    allow_untrained_dim: bool = False,
+    tables: dict[str, Any], overrides: Sequence[str], *, where: str, dim: int | None, allow_untrained_dim: bool
 ) -> Config:
     """Return parsed TOML tables, which it changes, as a Config with overrides; raises as `load_config` does."""
     changes = [parse_override(override) for override in overrides]
@@ -178,8 +173,7 @@ def configure(
     if dim is not None:
         set_value(tables, "run", "dim", dim, where=where)
         flags["run.dim"] = "--dim"
-    places = Places(file=where, flags=flags)
-    config = _parsed(tables, places)
+    config = _parsed(tables, places := Places(file=where, flags=flags))
     if ENGINES[config.engine.kind].needs_weights and before not in (None, config.model.name):
         _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, where)
     _check_dim(config, allow_untrained_dim, places.of("run.dim"))

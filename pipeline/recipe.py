@@ -9,6 +9,8 @@ from typing import Any
 
 from pipeline.config import MAX_DIM, Config
 
+OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
+
 
 def recipe(config: Config) -> dict[str, Any]:
     """Return exactly the settings that can change a stored vector, by key."""
@@ -46,6 +48,13 @@ def has_columns_of(settings: str, config: Config) -> bool:
     """Whether column settings have the columns of a config, whatever the types of the kept ones."""
     columns = column_settings(config, {})
     return settings.startswith(columns[:-1] + ", {") if config.corpus.kept else settings == columns
+
+
+def portable(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables of a config without what means something on one machine alone, for a dataset that is handed on."""
+    model = tables.get("model")
+    kept = {key: value for key, value in model.items() if key not in OF_THIS_MACHINE} if isinstance(model, dict) else {}
+    return {**tables, "model": kept}
 
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:

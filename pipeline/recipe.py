@@ -51,13 +51,6 @@ def has_columns_of(settings: str, config: Config) -> bool:
     return settings.startswith(columns[:-1] + ", {") if config.corpus.kept else settings == columns
 
 
-def portable(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tables of a config without what means something on one machine alone, for a dataset that is handed on."""
-    model = tables.get("model")
-    kept = {key: value for key, value in model.items() if key not in OF_THIS_MACHINE} if isinstance(model, dict) else {}
-    return {**tables, "model": kept}
-
-
 def fingerprint(recipe: Mapping[str, Any]) -> str:
     """Return 16 hex digits that change if and only if a setting of the recipe does."""
     canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -16,6 +16,7 @@ from pipeline.corpus import stream
 from pipeline.corpus.lines import line_ends
 from pipeline.corpus.stream import Cursor
 
+PIECE_BYTES = 1 << 20  # of a file that are looked at together
 PLACE_BYTES = 1 << 18  # of a plain file
 PACKED_PLACE_BYTES = 16 << 20  # of a packed one, from its start
 
@@ -54,7 +55,7 @@ def line_blocks(path: Path, place: int | None, text_of: Callable[[bytes], str | 
 def _from_start(cursor: Cursor, stop: float) -> Iterator[tuple[bytes, int]]:
     """Yield whole lines until so many bytes of the file were read, each time with how many those lines took."""
     rest, is_long, begin = b"", False, 0
-    while begin < stop and (block := cursor.read(stream.BLOCK_BYTES)):
+    while begin < stop and (block := cursor.read(PIECE_BYTES)):
         if is_long:
             is_long = b"\n" not in block
             block = block.partition(b"\n")[2]

@@ -121,7 +121,7 @@ def test_a_plan_of_a_packed_file_says_that_it_read_the_beginning(
     tmp_path: Path, nothing_is_looked_at_whole: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.corpus.blocks.PACKED_PLACE_BYTES", 1)
-    monkeypatch.setattr("pipeline.corpus.stream.BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("pipeline.corpus.blocks.PIECE_BYTES", 1 << 16)
     measured = measure(*opened(tmp_path / "a.jsonl.gz", rows_of("mixed")), CONFIG)
     assert measured.beginnings == ("a.jsonl.gz",)
 

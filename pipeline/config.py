@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.kinds import ENGINES as ENGINES
 from pipeline.kinds import Dtype as Dtype
 from pipeline.kinds import EngineKind as EngineKind
-from pipeline.tables import Places, converted, parse_override, read_tables, set_value
+from pipeline.tables import Places, converted, read_tables, set_overrides, set_value
 
 MAX_DIM = 65_536  # no model has wider vectors
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
@@ -142,26 +142,17 @@ def load_config(
 
 
 def configure(
-    tables: dict[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    where: str,
-    dim: int | None = None,
-    allow_untrained_dim: bool = False,
+    tables: dict[str, Any], overrides: Sequence[str], *, where: str, dim: int | None, allow_untrained_dim: bool
 ) -> Config:
     """Return parsed TOML tables, which it changes, as a Config with overrides; raises as `load_config` does."""
-    changes = [parse_override(override) for override in overrides]
     before = tables["model"].get("name") if isinstance(tables.get("model"), dict) else None
-    for change in changes:
-        set_value(tables, *change, where=where)
-    flags = {f"{table}.{key}": "--set" for table, key, _ in changes}
+    flags = dict.fromkeys(set_overrides(tables, overrides, where=where), "--set")
     if dim is not None:
         set_value(tables, "run", "dim", dim, where=where)
         flags["run.dim"] = "--dim"
-    places = Places(file=where, flags=flags)
-    config = _parsed(tables, places)
+    config = _parsed(tables, places := Places(file=where, flags=flags))
     if ENGINES[config.engine.kind].needs_weights and before not in (None, config.model.name):
-        _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, where)
+        _check_one_model(config.model, flags.keys(), where)
     _check_dim(config, allow_untrained_dim, places.of("run.dim"))
     return config
 
@@ -208,7 +199,7 @@ def to_tables(config: Config) -> dict[str, Any]:
 
 def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:
     """Refuse a new name beside a location or a hash that the file gives for its own model."""
-    kept = [key for key in ONE_MODEL if key not in changed]
+    kept = [key for key in ONE_MODEL if f"model.{key}" not in changed]
     if ("location" in kept and model.location) or ("revision" in kept and HASH.fullmatch(model.revision)):
         found = (f"model.{key} {getattr(model, key)!r} ({'file' if key in kept else '--set'})" for key in ONE_MODEL)
         raise ConfigError(

@@ -8,7 +8,7 @@ import json
 import math
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -87,6 +87,14 @@ def converted(tables: Mapping[str, Any], record: type[T], places: Places) -> T:
         raise ConfigError(_explained(error, tables, record, places)) from error
     _refuse_unusual(tables, places)
     return found
+
+
+def set_overrides(tables: dict[str, Any], overrides: Sequence[str], *, where: str) -> list[str]:
+    """Set the values of `table.key=value` overrides, and return their keys with their tables; raises ConfigError."""
+    changes = [parse_override(override) for override in overrides]
+    for change in changes:
+        set_value(tables, *change, where=where)
+    return [f"{table}.{key}" for table, key, _ in changes]
 
 
 def _refuse_unknown(tables: Mapping[str, Any], record: type, places: Places, prefix: str = "") -> None:

@@ -39,7 +39,7 @@ endif
 	    $(if $(DIM),--dim $(DIM)) $(engine)
 	$(bin)/embed-corpus verify '$(OUTPUT)'
 ifeq ($(INPUT),sample)
-	$(bin)/embed-corpus search '$(OUTPUT)' "parse a JSON document" -k 5 --config '$(CONFIG)' $(engine)
+	$(bin)/embed-corpus search '$(OUTPUT)' "parse a JSON document" -k 5 --config '$(CONFIG)'
 endif
 endif
 

@@ -12,38 +12,18 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.errors import ConfigError
+from pipeline.kinds import ENGINES as ENGINES
+from pipeline.kinds import Dtype as Dtype
+from pipeline.kinds import EngineKind as EngineKind
 from pipeline.tables import Places, converted, read_tables, set_overrides, set_value
 
 MAX_DIM = 65_536  # no model has wider vectors
-Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
 HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineKind:
-    """How an engine is made, and what other rooms have to know of it."""
-
-    make: str  # MODULE:NAME, called with the Config; imported only when an engine is made
-    package: str = ""  # that it imports, and that the extra of the engine's name brings; "" = none
-    needs_weights: bool = True  # reads a checkpoint: tokenizer, weights, reference vectors
-    serves_http: bool = False
-    loads_as_vllm: bool = False  # gives each architecture the attention that vLLM gives it
-    computes_in: Dtype | None = None  # None = the configured dtype
-
-
-# By `engine.kind`. A new engine is a file in pipeline/engines/ and an entry here.
-ENGINES = {
-    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", package="vllm", serves_http=True, loads_as_vllm=True),
-    "sentence-transformers": EngineKind(
-        make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder", package="sentence_transformers"
-    ),
-    "hashing": EngineKind(make="pipeline.engines.hashing:HashingEmbedder", needs_weights=False, computes_in="float32"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

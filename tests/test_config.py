@@ -225,7 +225,7 @@ def test_a_value_out_of_range_is_refused_by_its_key(override: str) -> None:
         ("corpus.id=true", "corpus.id expected a text, found True; write corpus.id='\"true\"'"),
         ("run.chunk_tokens=1.5", "run.chunk_tokens expected int, found 1.5"),
         ("modal.usd_per_hour=nan", "modal.usd_per_hour expected float >= 0.0, found nan"),
-        ("engine.kind=onnx", "engine.kind expected one of vllm, sentence-transformers, hashing, found 'onnx'"),
+        ("engine.kind=onnx", "engine.kind expected one of vllm, sentence-transformers, numpy, hashing, found 'onnx'"),
         ("corpus.overlap=-1", "corpus.overlap expected int >= 0, found -1"),
         ("corpus.overlap=128", "corpus.overlap expected 0 to under half of model.max_tokens (256), found 128"),
     ],

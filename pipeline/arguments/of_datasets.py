@@ -27,8 +27,10 @@ def _slice(parser: Parser) -> None:
 
 
 def _search(parser: Parser) -> None:
-    parser.add_argument("query")
+    parser.add_argument("query", help="words; left out only with -i").required = False
     parser.add_argument("-k", metavar="N", type=whole, default=10, help="how many (default: 10)")
+    parser.add_argument("-i", action="store_true", help="go on asking: a query a line, until an empty one or the end")
+    parser.add_argument("--where", metavar="W", default="", help="on columns, such as \"lang = 'en' and year > 2000\"")
 
 
 COMMANDS = (
@@ -68,7 +70,10 @@ COMMANDS = (
     Command(
         name="search",
         summary="find the passages nearest to a query",
-        examples=("search vectors/ 'parse a JSON document'", "search vectors/ 'open a file' -k 3 --json"),
+        examples=(
+            "search vectors/ 'parse a JSON document'",
+            "search vectors/ 'open a file' -k 3 --where 'not truncated'",
+        ),
         flags=(dataset, config_of_dataset, as_json, _search),
     ),
 )

@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "datasets": ("rejects", "search", "slice", "status", "verify"),
+    "datasets": ("rejects", "slice", "status", "verify"),
     "exports": ("export", "quality"),
     "model": ("golden", "init", "models", "serve"),
+    "queries": ("search",),
     "runs": ("check_made", "compact", "made", "plan", "planned", "run"),
     "sharing": ("push", "report"),
     "shells": ("completion",),

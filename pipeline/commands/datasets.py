@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import time
 from argparse import Namespace
@@ -11,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.commands.asked import named_of, say
-from pipeline.config import Config
-from pipeline.console import CHECKING, LOADING, in_one_line, note, screen, screen_on_stderr
+from pipeline.commands.asked import say
+from pipeline.console import CHECKING, in_one_line, note, screen, screen_on_stderr
 from pipeline.dataset import Manifest, Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
-from pipeline.shipped import find_config
 
 LOOK_EVERY_S = 0.5
 
@@ -132,30 +127,3 @@ def slice(options: Namespace) -> None:
     if trained and options.dim not in trained and not options.allow_untrained_dim:
         note(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")
     print(f"{options.destination}: {sums['passages']:,} vectors of {options.dim} components in {sums['parts']:,} parts")
-
-
-def search(options: Namespace) -> None:
-    """Find the passages nearest to a query."""
-    from pipeline.dataset import read_dataset
-    from pipeline.tools import embed_query, nearest, own_config
-
-    if options.k < 1:
-        raise UsageError(f"search: expected -k of at least 1, found {options.k}")
-    store, asked = Store(root=Path(options.dataset)), find_config(options.config) if options.config else None
-    named = named_of(options, options.model).config if options.model else None
-
-    @functools.cache
-    def embed(config: Config) -> NDArray[np.float32]:
-        with screen() as board:
-            board.enter(LOADING)
-            return embed_query(options.query, config)
-
-    def found_in(manifest: Manifest) -> list[dict[str, Any]]:
-        if manifest.dataset is None:
-            raise DamageError(f"dataset {store.root}: the manifest has no dataset line; `embed-corpus run` mends it")
-        config = own_config(manifest.dataset, named or asked, options.set)
-        return nearest(store, manifest, embed(config), options.k)
-
-    hits = read_dataset(store, found_in)
-    lines = (f"{hit['score']:.4f}  {hit['id']}  {hit['source']}:{hit['row']}" for hit in hits)
-    say(options, hits, "\n".join(map(in_one_line, lines)))

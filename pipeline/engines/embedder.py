@@ -53,7 +53,7 @@ def check_installed(kind: str) -> None:
     package = ENGINES[kind].package
     if not package or is_installed(package):
         return
-    others = [name for name, other in ENGINES.items() if other.needs_weights and is_installed(other.package)]
+    others = [name for name in _for_every_model() if is_installed(ENGINES[name].package)]
     instead = f", or --set engine.kind={others[0]}, which is installed" if others else ""
     raise EngineError(
         f"engine.kind {kind}: expected the package {package}, found none; {how_to_install(kind)}{OF_GPUS.get(kind, '')}"
@@ -63,8 +63,12 @@ def check_installed(kind: str) -> None:
 
 def default_kind() -> str:
     """Return the engine of a model that has no config: the first that is installed, vLLM where none is."""
-    loading = [name for name, engine in ENGINES.items() if engine.needs_weights]
+    loading = _for_every_model()
     return next((name for name in loading if is_installed(ENGINES[name].package)), loading[0])
+
+
+def _for_every_model() -> list[str]:
+    return [name for name, engine in ENGINES.items() if engine.needs_weights and not engine.refuses]
 
 
 def is_installed(package: str) -> bool:

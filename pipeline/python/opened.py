@@ -16,7 +16,7 @@ from pipeline.dataset import Manifest, Store
 from pipeline.errors import DamageError, UsageError
 from pipeline.schema import EMBEDDING
 from pipeline.shipped import find_config
-from pipeline.tools import embed_query, nearest, own_config, passages_of
+from pipeline.tools import Query, Searcher, passages_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,7 @@ class OpenedDataset:
         self._store = store
         self._manifest = manifest
         self._passages = passages_of(store, manifest, may_be_none=True)
+        self._searchers: dict[tuple[Path | None, tuple[str, ...]], Searcher] = {}  # one at most, by its config
 
     def __repr__(self) -> str:
         model = self._passages.dataset.recipe.get("model.name")
@@ -102,19 +103,30 @@ class OpenedDataset:
         return frame
 
     def search(
-        self, query: str, k: int = 10, *, config: str | Path | None = None, set: Sequence[str] = ()
+        self,
+        query: Query,
+        k: int = 10,
+        where: str = "",
+        *,
+        config: str | Path | None = None,
+        set: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return the `k` passages nearest to a query, best first: each with its id, its score, which is the cosine, its
-        text, None where the dataset has no texts, and its other columns.
+        """Return the `k` ids nearest to a query, best first: each with its score, which is the cosine, its text, None
+        where the dataset has no texts, and its other columns. Of a row that was split the best passage is returned.
 
-        The model is that of your own config, as for `embed-corpus search`: `config`, else the one of configs/ that has
-        the name of the dataset's model. Raises RecipeError for one that makes other vectors, EngineError for a model
-        that cannot be had.
+        The query is words, or a vector of the width of the dataset. `where` is a condition on columns, such as
+        "lang = 'en' and year > 2000". The model is that of your own config, as for `embed-corpus search`: `config`,
+        else the one of configs/ that has the name of the dataset's model; it stays loaded, and so do vectors of up to
+        1 GiB. Raises UsageError for what cannot be answered, RecipeError for a config that makes other vectors,
+        EngineError for a model that cannot be had.
         """
-        if k < 1:
-            raise UsageError(f"search: expected k of at least 1, found {k}")
-        own = own_config(self._passages.dataset, None if config is None else find_config(str(config)), list(set))
-        hits = nearest(self._store, self._manifest, embed_query(query, own), k)
+        asked = (None if config is None else find_config(str(config)), tuple(set))
+        if asked not in self._searchers:
+            own, overrides = asked
+            self._searchers = {
+                asked: Searcher(self._store, self._manifest, config=own, overrides=overrides, keeps=True)
+            }
+        hits = self._searchers[asked].find(query, k, where)
         return [{"id": hit["id"], "score": hit["score"], "text": hit.get("text"), **hit} for hit in hits]
 
     def _filled(self, pieces: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:

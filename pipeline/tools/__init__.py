@@ -9,7 +9,7 @@ from pipeline.tools.quality import describe_quality, quality
 from pipeline.tools.rejects import format_reject, list_rejects
 from pipeline.tools.repair import repair
 from pipeline.tools.report import report
-from pipeline.tools.search import embed_query, nearest
+from pipeline.tools.search import Query, Searcher
 from pipeline.tools.slice import slice_dataset
 from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
 from pipeline.tools.write_config import write_config
@@ -18,16 +18,16 @@ __all__ = [
     "LEFT_BY_A_RUN",
     "TARGETS",
     "Passages",
+    "Query",
+    "Searcher",
     "Shipment",
     "as_tables",
     "check_repo",
     "coverage",
     "describe_quality",
-    "embed_query",
     "export",
     "format_reject",
     "list_rejects",
-    "nearest",
     "own_config",
     "passages_of",
     "push",

@@ -39,7 +39,7 @@ def own_config(dataset: Dataset, asked: Path | Config | None, overrides: Sequenc
     width, found = width_of(dataset), dataset.recipe
     config, place = (asked, "") if isinstance(asked, Config) else _loaded(asked, found.get("model.name"), overrides)
     kind = _engine_of(dataset)
-    if asked is None and kind and not ENGINES[kind].needs_weights and not _is_said("engine.kind", overrides):
+    if asked is None and kind and not ENGINES[kind].needs_weights and not is_said("engine.kind", overrides):
         config = replace(config, engine=replace(config.engine, kind=kind))  # it loads no model: no file, no code of one
     if config.model.dtype == "auto":
         kept = next((dtype for dtype in get_args(Dtype) if dtype == found.get("model.dtype")), None)
@@ -91,7 +91,7 @@ def _differences(dataset: Dataset, config: Config, width: int, overrides: Sequen
         yield _in_words("run.dim", width, f"at most {config.model.dims[0]}")
     model = dataset.config.get("model")
     prompt = model.get("query_prompt", "") if isinstance(model, dict) else config.model.query_prompt
-    if prompt != config.model.query_prompt and not _is_said(QUERY_PROMPT, overrides):
+    if prompt != config.model.query_prompt and not is_said(QUERY_PROMPT, overrides):
         yield _in_words(QUERY_PROMPT, prompt, config.model.query_prompt)
 
 
@@ -118,5 +118,6 @@ def _shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _is_said(key: str, overrides: Sequence[str]) -> bool:
+def is_said(key: str, overrides: Sequence[str]) -> bool:
+    """Return whether one of the overrides, `table.key=value`, sets a key."""
     return any(override.partition("=")[0].strip() == key for override in overrides)

@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 
 from pipeline.cli import main
 from pipeline.config import Config, load_config
+from pipeline.dataset import Store
 from pipeline.engines import ENGINES
+from pipeline.engines.bert import BertEmbedder
 from pipeline.engines.vllm import engine_arguments, pooler_arguments
 from pipeline.errors import EngineError
 from pipeline.files import VOLUMES_VARIABLE
+from pipeline.tools import own_config
+from pipeline.tools.search.searcher import Encoder
 from tests.support import REPOSITORY, embed_corpus, read_dataset, status, texts, write_jsonl
 from tests.support.many import Call, run_all
 
@@ -41,6 +45,7 @@ KINDS = {  # of engine and dtype -> least cosine to the reference
     ("vllm", "float32"): 0.9999,
     ("vllm", "bfloat16"): 0.999,
     ("sentence-transformers", "float32"): 0.9999,
+    ("numpy", "float32"): 0.9999,
 }
 
 
@@ -94,6 +99,22 @@ def test_search_finds_the_meaning(outputs: dict[tuple[str, str], Path]) -> None:
     done = embed_corpus("search", outputs["vllm", "float32"], "parse a JSON document", "-k", "1", "--json")
     assert [hit["id"] for hit in json.loads(done.stdout)] == ["json"]
     assert all(PROGRESS.fullmatch(line) for line in done.stderr.splitlines()), done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_answers_a_query_gives_the_vectors_of_every_engine(
+    outputs: dict[tuple[str, str], Path], kind: tuple[str, str]
+) -> None:
+    dataset = Store(root=outputs[kind]).read_manifest().dataset
+    assert dataset is not None
+    config = own_config(dataset, None)
+    encoder = Encoder(config)
+    assert isinstance(encoder.embedder, BertEmbedder)
+    table = read_dataset(outputs[kind])
+    texts_of_rows = {row["id"]: row["text"] for row in ROWS}
+    for stored, row in zip(table.column("embedding").to_pylist(), table.column("id").to_pylist(), strict=True):
+        vector = np.array(stored, np.float32)
+        assert encoder.encode(texts_of_rows[row]) @ vector / np.linalg.norm(vector) >= 0.999
 
 
 # What of vLLM is called by name, and with which arguments.

@@ -123,7 +123,7 @@ def hub_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         calls.append((name, commit))
         raise EngineError("recorded")
 
-    for kind in ("vllm", "sentence-transformers"):
+    for kind in ("vllm", "sentence-transformers", "numpy"):
         monkeypatch.setitem(ENGINES, kind, replace(ENGINES[kind], make=f"{__name__}:records"))
     monkeypatch.setattr(hub, "resolve", resolve)
     monkeypatch.setattr(hub, "fetch", fetch)
@@ -167,12 +167,17 @@ def test_search_loads_the_model_of_the_readers_config_whatever_the_dataset_says(
 
     forge(place / "out", change)
     assert main(["search", str(place / "out"), "hello"]) == 1
-    assert capfd.readouterr().err == "embed-corpus: recorded\n"
+    lighter = "numpy did not load: recorded; sentence-transformers did not load: recorded"
+    assert capfd.readouterr().err.splitlines() == [
+        f"embed-corpus: loading vllm, which starts more slowly: {lighter}",
+        "embed-corpus: recorded",
+    ]
     ours = load_config(REPOSITORY / "configs/local.toml")
     assert [(each.model.location, each.model.golden, each.model.trust_remote_code) for each in RECORDED] == [
         (ours.model.location, ours.model.golden, False)
-    ]
-    assert (RECORDED[0].model.name, RECORDED[0].engine.kind) == (ours.model.name, "vllm")
+    ] * 3
+    assert {each.model.name for each in RECORDED} == {ours.model.name}
+    assert [each.engine.kind for each in RECORDED] == ["numpy", "sentence-transformers", "vllm"]
     assert (hub_calls, watch.seen(), (evil / "PWNED").exists()) == ([], b"", False)
 
 

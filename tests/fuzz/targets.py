@@ -36,7 +36,7 @@ from pipeline.driver.run import run
 from pipeline.errors import CorpusError, PipelineError
 from pipeline.tools.coverage import coverage
 from pipeline.tools.rejects import list_rejects
-from pipeline.tools.search import nearest
+from pipeline.tools.search import Searcher
 from pipeline.tools.slice import slice_dataset
 from pipeline.tools.verify import verify
 from tests.support import local_config, texts, write_jsonl
@@ -175,7 +175,7 @@ def _read(store: Store, manifest: Manifest) -> None:
     for call in (
         lambda: verify(store, manifest),
         lambda: list(list_rejects(store, manifest)),
-        lambda: nearest(store, manifest, np.eye(384, dtype=np.float32)[0], 3),
+        lambda: Searcher(store).find(np.eye(384)[0], 3),
         lambda: coverage(source, store, manifest),
         lambda: index_vectors([store.data_path(part) for part in store.part_sizes()], 384),
         lambda: slice_dataset(store, manifest, 8, sliced),

@@ -12,7 +12,10 @@ import pyarrow.dataset as ds
 import pytest
 
 import pipeline
+import pipeline.engines
+from pipeline.config import Config
 from pipeline.dataset import Store
+from pipeline.engines import Embedder, make_lightest
 from pipeline.errors import DamageError, IncompleteError, UsageError
 from pipeline.vectors import to_numpy
 from tests.support import REPOSITORY, texts, write_jsonl
@@ -76,6 +79,26 @@ def test_search_returns_the_passages_that_are_nearest_with_their_texts(output: P
     second = " ".join(f"long{i}" for i in range(256, 512))
     [piece] = opened.search(second, 1, config=HASHING)
     assert (piece["id"], piece["passage"], piece["text"]) == ("long", 1, second)
+
+
+def test_search_takes_a_vector_and_a_condition_and_loads_its_model_once(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, loaded = pipeline.open_dataset(output), list[Config]()
+
+    def load(config: Config) -> Embedder:
+        loaded.append(config)
+        return make_lightest(config)
+
+    monkeypatch.setattr(pipeline.engines, "make_lightest", load)
+    at = opened.ids().index("doc-7")
+    assert opened.search(opened.vectors()[at], 1, config=HASHING)[0]["id"] == "doc-7"
+    assert loaded == []
+    found = [opened.search("word1", 500, "year < 2005", config=HASHING) for _ in range(2)]
+    assert {hit["id"] for hit in found[0]} == {f"doc-{n}" for n in range(5)}
+    assert (found[0], len(loaded)) == (found[1], 1)
+    ids = [hit["id"] for hit in opened.search("word1", 1000, config=HASHING)]
+    assert (len(ids), set(ids)) == (501, set(opened.ids()))
 
 
 @pytest.mark.parametrize(("query", "k"), [("", 1), ("a", 0)])

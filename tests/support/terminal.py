@@ -54,6 +54,10 @@ class Terminal:
                 self._look()
         return self.pictures[-1]
 
+    def type(self, text: str) -> None:
+        """Type what a person types; a line end is Enter."""
+        os.write(self._ours, text.encode())
+
     def end(self, number: int = 0) -> int:
         """Send a signal, if one is given, look until the process has ended and return its exit code."""
         if number:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import pipeline.tools
+import pipeline.engines
 from pipeline.cli import main
 from pipeline.config import Config, load_config, to_tables
 from pipeline.dataset import Dataset, Manifest, Store, read_dataset
-from pipeline.errors import ConfigError, DamageError, RecipeError, UsageError
+from pipeline.engines import Embedder, make_lightest
+from pipeline.errors import ConfigError, DamageError, EngineError, RecipeError, UsageError
 from pipeline.recipe import fingerprint, recipe
-from pipeline.tools import embed_query, nearest, own_config, slice_dataset
-from tests.support import REPOSITORY, texts, write_jsonl, write_parquet
+from pipeline.tools import Searcher, own_config, slice_dataset
+from pipeline.tools.search.searcher import Encoder
+from tests.support import REPOSITORY, command, texts, write_jsonl, write_parquet
 from tests.support import read_dataset as table_of
 from tests.support.checkpoints import write_config
 from tests.support.crash import hashing_run
+from tests.support.terminal import Terminal
 
 LOCAL = REPOSITORY / "configs/local.toml"
 HASHING = REPOSITORY / "configs/hashing.toml"
@@ -150,21 +157,27 @@ def swapping(tmp_path: Path) -> tuple[Store, Callable[[], None]]:
     return Store(root=output), swap
 
 
-def query(store: Store) -> NDArray[np.float32]:
-    dataset = store.read_manifest().dataset
-    assert dataset is not None
-    return embed_query("word1", own_config(dataset, None))
-
-
-def test_a_part_that_left_in_a_swap_is_no_damage_to_a_search(swapping: tuple[Store, Callable[[], None]]) -> None:
+def test_a_part_that_left_in_a_swap_is_no_damage_to_a_search(
+    swapping: tuple[Store, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, swap = swapping
-    vector = query(store)
+    encode, asked, loaded = Encoder.encode, list[str](), list[Config]()
 
-    def read(manifest: Manifest) -> list[dict[str, Any]]:
+    def slow(encoder: Encoder, query: str) -> NDArray[np.float32]:
+        asked.append(query)
         swap()
-        return nearest(store, manifest, vector, 100)
+        return encode(encoder, query)
 
-    assert {hit["id"] for hit in read_dataset(store, read)} == {f"doc-{n}" for n in range(20, 60)}
+    def load(config: Config) -> Embedder:
+        loaded.append(config)
+        return make_lightest(config)
+
+    monkeypatch.setattr(Encoder, "encode", slow)
+    monkeypatch.setattr(pipeline.engines, "make_lightest", load)
+    hits = Searcher(store).find("word1", 100)
+    assert {hit["id"] for hit in hits} == {f"doc-{n}" for n in range(20, 60)}
+    assert asked == ["word1", "word1"]  # the second time with the parts that there are
+    assert len(loaded) == 1
 
 
 def test_a_part_that_left_in_a_swap_is_no_damage_to_a_slice(
@@ -180,33 +193,114 @@ def test_a_part_that_left_in_a_swap_is_no_damage_to_a_slice(
     assert sorted(table_of(tmp_path / "cut").column("id").to_pylist()) == sorted(f"doc-{n}" for n in range(20, 60))
 
 
-def test_the_commands_read_the_manifest_again(
-    swapping: tuple[Store, Callable[[], None]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("keeps", [False, True])
+def test_queries_between_which_a_run_swaps_find_what_is_there_then(
+    swapping: tuple[Store, Callable[[], None]], keeps: bool
 ) -> None:
     store, swap = swapping
-    asked: list[str] = []
-
-    def slow(text: str, config: Config) -> NDArray[np.float32]:
-        asked.append(text)
+    searcher = Searcher(store, keeps=keeps)
+    for first in (0, 20):
+        assert {hit["id"] for hit in searcher.find("word1", 100)} == {f"doc-{n}" for n in range(first, first + 40)}
         swap()
-        return embed_query(text, config)
-
-    monkeypatch.setattr(pipeline.tools, "embed_query", slow)
-    assert main(["search", str(store.root), "word1", "-k", "100", "--json"]) == 0
-    assert {hit["id"] for hit in json.loads(capfd.readouterr().out)} == {f"doc-{n}" for n in range(20, 60)}
-    assert asked == ["word1"]  # the engine was loaded once
 
 
 def test_damage_under_a_manifest_that_stays_is_found_at_once(swapping: tuple[Store, Callable[[], None]]) -> None:
     store, _ = swapping
     next((store.root / "data").iterdir()).unlink()
-    n_read = 0
-
-    def read(manifest: Manifest) -> list[dict[str, Any]]:
-        nonlocal n_read
-        n_read += 1
-        return nearest(store, manifest, np.zeros(384, np.float32), 1)
-
     with pytest.raises(DamageError, match="verify --repair"):
-        read_dataset(store, read)
-    assert n_read == 1
+        Searcher(store).find(np.ones(384), 1)
+
+
+# --- the command ---
+
+
+def test_an_engine_that_is_said_is_the_one_that_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loaded: list[str] = []
+
+    def load(config: Config) -> NoReturn:
+        loaded.append(config.engine.kind)
+        raise EngineError("recorded")
+
+    monkeypatch.setattr(pipeline.engines, "make_embedder", load)
+    hashing_run(write_jsonl(tmp_path / "in.jsonl", texts(3)), tmp_path / "out")
+    assert main(["search", str(tmp_path / "out"), "word1", "--set", "engine.kind=hashing"]) == 1
+    assert loaded == ["hashing"]
+
+
+def run_search(*arguments: str | Path, stdin: str) -> subprocess.CompletedProcess[str]:
+    """Run `search` in a process of its own whose stdin is a pipe."""
+    env = os.environ | {"COLUMNS": "60"}
+    return subprocess.run(command("search", *arguments), input=stdin, capture_output=True, text=True, env=env)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dataset whose rows keep a language."""
+    folder = tmp_path_factory.mktemp("search")
+    rows = [{**row, "lang": ("de", "en")[at % 2], "n": at} for at, row in enumerate(texts(30))]
+    hashing_run(write_jsonl(folder / "in.jsonl", rows), folder / "out", corpus__keep=["lang", "n"])
+    return folder / "out"
+
+
+def test_a_pipe_of_queries_is_answered_one_a_line_until_an_empty_one(output: Path) -> None:
+    asked = [texts(30)[at]["text"] for at in (4, 9, 22)]
+    for stdin, n in (("\n".join(asked), 3), (f"{asked[0]}\n{asked[1]}\n\n{asked[2]}\n", 2), ("", 0)):
+        done = run_search(output, "-i", "-k", "1", "--json", stdin=stdin)
+        assert (done.returncode, done.stderr) == (0, "")
+        found = [json.loads(line)[0]["id"] for line in done.stdout.splitlines()]
+        assert found == ["doc-4", "doc-9", "doc-22"][:n]
+    done = run_search(output, asked[2], "-i", "-k", "1", stdin=f"{asked[0]}\n")
+    heads = [line.split()[1] for line in done.stdout.splitlines() if line and not line.startswith(" ")]
+    assert heads == ["doc-22", "doc-4"]
+
+
+def test_a_condition_is_on_the_columns_of_the_parts(output: Path) -> None:
+    done = run_search(output, "word1", "-k", "30", "--json", "--where", "lang = 'en' and n < 9", stdin="")
+    assert {hit["id"] for hit in json.loads(done.stdout)} == {"doc-1", "doc-3", "doc-5", "doc-7"}
+    done = run_search(output, "word1", "--where", "language = 'en'", stdin="")
+    assert done.returncode == 2
+    assert done.stderr.startswith("embed-corpus: --where: expected columns of the dataset, id, source, row, ")
+    assert done.stderr.endswith(", lang, n, found language\n")
+    done = run_search(output, "word1", "--where", "n = 1000", stdin="")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "embed-corpus: search: nothing found where n = 1000\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("",), (" ", "--json")])
+def test_no_query_is_refused_before_an_engine_is_loaded(output: Path, arguments: tuple[str, ...]) -> None:
+    done = run_search(output, *arguments, stdin="")
+    assert done.returncode == 2
+    assert done.stderr.startswith("embed-corpus: search: expected a query, found ")
+
+
+def test_at_a_terminal_a_prompt_asks_until_ctrl_c(output: Path, tmp_path: Path) -> None:
+    terminal = Terminal(command("search", output.resolve(), "-i", "-k", "1"), 70, REPOSITORY)
+    terminal.watch(lambda picture: picture[-1] == "search>")
+    terminal.type(f"{texts(30)[4]['text']}\n")
+    terminal.watch(lambda picture: picture[-1] == "search>" and any("doc-4  in.jsonl:4" in line for line in picture))
+    assert terminal.end(signal.SIGINT) == 0
+
+
+def test_what_a_dataset_lacks_is_said_before_its_answer(tmp_path: Path) -> None:
+    source, place = write_jsonl(tmp_path / "in.jsonl", texts(40)), tmp_path / "out"
+    hashing_run(source, place, run__chunk_tokens=100)
+    store = Store(root=place)
+    manifest = store.read_manifest()
+    assert manifest.run is not None
+    assert manifest.dataset is not None
+    lost = next(iter(manifest.receipts.values()))
+    lines = [each for each in manifest.receipts.values() if each is not lost]
+    incomplete = msgspec.structs.replace(manifest.run, state="incomplete")
+    with store.lock():
+        store.rewrite_manifest([manifest.dataset, *lines, incomplete])
+        running = run_search(place, "word1", stdin="")
+    done = run_search(place, "word1", stdin="")
+    missing = f"{lost.input_rows} of 40 rows are missing"
+    for ended, said in (
+        (running, f"a run is changing it, and what is found may be of before; {missing}"),
+        (done, f"incomplete, {missing}; `embed-corpus run` completes it"),
+    ):
+        assert (ended.returncode, ended.stderr) == (0, f"embed-corpus: dataset {place}: {said}\n")
+        assert ended.stdout.count("in.jsonl:") == 10

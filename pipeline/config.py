@@ -12,13 +12,11 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.errors import ConfigError
-from pipeline.tables import Places, converted, parse_override, read_tables, set_value
+from pipeline.tables import Places, converted, read_tables, set_overrides, set_value
 
 MAX_DIM = 65_536  # no model has wider vectors
-REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
-OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
 HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
@@ -31,6 +29,7 @@ class EngineKind:
     """How an engine is made, and what other rooms have to know of it."""
 
     make: str  # MODULE:NAME, called with the Config; imported only when an engine is made
+    package: str = ""  # that it imports, and that the extra of the engine's name brings; "" = none
     needs_weights: bool = True  # reads a checkpoint: tokenizer, weights, reference vectors
     serves_http: bool = False
     loads_as_vllm: bool = False  # gives each architecture the attention that vLLM gives it
@@ -39,8 +38,10 @@ class EngineKind:
 
 # By `engine.kind`. A new engine is a file in pipeline/engines/ and an entry here.
 ENGINES = {
-    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", serves_http=True, loads_as_vllm=True),
-    "sentence-transformers": EngineKind(make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder"),
+    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", package="vllm", serves_http=True, loads_as_vllm=True),
+    "sentence-transformers": EngineKind(
+        make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder", package="sentence_transformers"
+    ),
     "hashing": EngineKind(make="pipeline.engines.hashing:HashingEmbedder", needs_weights=False, computes_in="float32"),
 }
 
@@ -94,6 +95,7 @@ class CorpusConfig:
     store_text: bool = True  # whether parts have the passages themselves
     on_long: Literal["truncate", "split", "reject"] = "truncate"
     overlap: Size = 0
+    licence: str = ""  # of the texts, for the card; "" = not said
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -156,18 +158,21 @@ def load_config(
     """
     where = f"{path} ({named_by})" if named_by else str(path)
     tables = read_tables(path, f"config {where}")
-    changes = [parse_override(override) for override in overrides]
+    return configure(tables, overrides, where=where, dim=dim, allow_untrained_dim=allow_untrained_dim)
+
+
+def configure(
+    tables: dict[str, Any], overrides: Sequence[str], *, where: str, dim: int | None, allow_untrained_dim: bool
+) -> Config:
+    """Return parsed TOML tables, which it changes, as a Config with overrides; raises as `load_config` does."""
     before = tables["model"].get("name") if isinstance(tables.get("model"), dict) else None
-    for change in changes:
-        set_value(tables, *change, where=where)
-    flags = {f"{table}.{key}": "--set" for table, key, _ in changes}
+    flags = dict.fromkeys(set_overrides(tables, overrides, where=where), "--set")
     if dim is not None:
         set_value(tables, "run", "dim", dim, where=where)
         flags["run.dim"] = "--dim"
-    places = Places(file=where, flags=flags)
-    config = _parsed(tables, places)
+    config = _parsed(tables, places := Places(file=where, flags=flags))
     if ENGINES[config.engine.kind].needs_weights and before not in (None, config.model.name):
-        _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, where)
+        _check_one_model(config.model, flags.keys(), where)
     _check_dim(config, allow_untrained_dim, places.of("run.dim"))
     return config
 
@@ -212,16 +217,9 @@ def to_tables(config: Config) -> dict[str, Any]:
     return tables
 
 
-def portable(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tables of a config without what means something on one machine alone, for a dataset that is handed on."""
-    model = tables.get("model")
-    kept = {key: value for key, value in model.items() if key not in OF_THIS_MACHINE} if isinstance(model, dict) else {}
-    return {**tables, "model": kept}
-
-
 def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:
     """Refuse a new name beside a location or a hash that the file gives for its own model."""
-    kept = [key for key in ONE_MODEL if key not in changed]
+    kept = [key for key in ONE_MODEL if f"model.{key}" not in changed]
     if ("location" in kept and model.location) or ("revision" in kept and HASH.fullmatch(model.revision)):
         found = (f"model.{key} {getattr(model, key)!r} ({'file' if key in kept else '--set'})" for key in ONE_MODEL)
         raise ConfigError(

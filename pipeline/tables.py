@@ -8,7 +8,7 @@ import json
 import math
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -89,6 +89,14 @@ def converted(tables: Mapping[str, Any], record: type[T], places: Places) -> T:
     return found
 
 
+def set_overrides(tables: dict[str, Any], overrides: Sequence[str], *, where: str) -> list[str]:
+    """Set the values of `table.key=value` overrides, and return their keys with their tables; raises ConfigError."""
+    changes = [parse_override(override) for override in overrides]
+    for change in changes:
+        set_value(tables, *change, where=where)
+    return [f"{table}.{key}" for table, key, _ in changes]
+
+
 def _refuse_unknown(tables: Mapping[str, Any], record: type, places: Places, prefix: str = "") -> None:
     """Raise ConfigError for the first key that is no field of a record, or of the record in that field."""
     known = {f.name: f for f in dataclasses.fields(record)}
@@ -123,11 +131,10 @@ def _refuse_unusual(tables: Tables, places: Places) -> None:
         for key, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{places.of(f'{table}.{key}')} expected a finite number, found {value}")
-    for key in ("name", "licence"):
-        if not tables["model"][key].isprintable():
-            raise ConfigError(
-                f"{places.of(f'model.{key}')} expected printable characters in one line, found {tables['model'][key]!r}"
-            )
+    for table, key in (("model", "name"), ("model", "licence"), ("corpus", "licence")):
+        if not (found := tables.get(table, {}).get(key, "")).isprintable():
+            place = places.of(f"{table}.{key}")
+            raise ConfigError(f"{place} expected printable characters in one line, found {found!r}")
 
 
 def _with_whole_numbers(tables: Tables, record: type) -> dict[str, dict[str, Any]]:

@@ -78,7 +78,7 @@ class ByteReader:
         self.close()
 
     def first_row_in(self, data: bytes, columns: Columns) -> int:
-        """Return where the first row begins in bytes from the middle of the file, as far as can be told without what
+        """Return where the first row begins in bytes from the middle of the file, as far as it is known without what
         comes before; their number where none does."""
         raise NotImplementedError
 

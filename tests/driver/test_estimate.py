@@ -14,6 +14,7 @@ from pipeline.chunk import Shard
 from pipeline.corpus import Corpus, find_files, open_corpus
 from pipeline.driver import draw, speed
 from pipeline.driver.measure import Measured, measure
+from scripts.sample_corpus import build_sample
 from tests.support import HASHING, embed_corpus, local_config, status, texts, write_jsonl, write_parquet
 
 CONFIG = local_config("engine.kind=hashing", "model.max_tokens=64")
@@ -145,6 +146,20 @@ def test_a_plan_equals_what_the_run_does(tmp_path: Path) -> None:
     assert (changed["input_rows"], changed["removed_rows"], changed["reused_rows"]) == (450, 100, 400)
     assert embed_corpus("run", *where, "--prune").returncode == 0
     assert changed["tokens"] == pytest.approx(status(tmp_path / "out")["engine_tokens"], rel=0.2)
+
+
+def test_a_plan_counts_the_texts_that_parts_have(tmp_path: Path) -> None:
+    build_sample(tmp_path / "in")
+    sizes = []
+    for stored in ("true", "false"):
+        output = tmp_path / stored
+        settings = (*HASHING, "--set", f"corpus.store_text={stored}", "--dim", "16", "--allow-untrained-dim")
+        where = ("--input", tmp_path / "in", "--output", output, *settings)
+        planned = json.loads(embed_corpus("plan", *where, "--json").stdout)["output_bytes"]
+        assert embed_corpus("run", *where).returncode == 0
+        sizes.append(status(output)["size_bytes"])
+        assert planned == pytest.approx(sizes[-1], rel=0.25)
+    assert sizes[0] > 1.5 * sizes[1]
 
 
 def test_a_speed_is_kept_for_the_next_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

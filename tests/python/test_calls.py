@@ -20,7 +20,7 @@ from tests.support import HASHING as FLAGS
 from tests.support import REPOSITORY, embed_corpus, status, texts, write_jsonl
 
 HASHING = REPOSITORY / "configs/hashing.toml"
-IN_WORDS = {"help", "debug", "json"}  # flags of a terminal
+IN_WORDS = {"help", "debug", "json", "dry_run"}  # flags of a terminal; `plan` is the dry run
 HEAVY = ("pyarrow", "numpy", "pandas", "msgspec", "tokenizers", "torch", "vllm")
 
 
@@ -39,7 +39,7 @@ def test_a_call_has_the_flags_of_its_command(call: Callable[..., Any]) -> None:
 def test_a_run_returns_what_status_says_and_a_plan_what_plan_says(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     planned = json.loads(embed_corpus("plan", "--input", source, "--json", *FLAGS).stdout)
-    assert pipeline.plan(source, config=HASHING) == planned
+    assert pipeline.plan(source, set=FLAGS[1:]) == planned
     assert not output.exists()
     found = pipeline.run(source, output, config=HASHING)
     assert found == status(output)

@@ -2,6 +2,7 @@
 
 from pipeline.corpus.apart import check_input
 from pipeline.corpus.blocks import Block
+from pipeline.corpus.hub import pinned
 from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of, shard_at
@@ -28,6 +29,7 @@ __all__ = [
     "folders_below",
     "notices",
     "open_corpus",
+    "pinned",
     "reader_of",
     "rebased",
     "root_key",

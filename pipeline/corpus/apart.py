@@ -7,8 +7,16 @@ import os
 import re
 from pathlib import Path, PurePath
 
+from pipeline.corpus.hub import SCHEME
 from pipeline.errors import UsageError
 
+COPIES = {
+    "s3": "aws s3 cp --recursive {address} input/",
+    "gs": "gcloud storage cp --recursive {address} input/",
+    "az": "azcopy copy {address} input/ --recursive",
+    "http": "curl -fLO {address}",
+    "https": "curl -fLO {address}",
+}
 # Where a run writes below its output.
 WRITTEN = ("manifest.jsonl", "data/part.parquet", "rejects/part.parquet")
 
@@ -17,8 +25,14 @@ def check_input(input: str, output: Path) -> None:
     """Raise UsageError for an input that names nothing here or is not apart from an output; reads no file."""
     if not input.strip():
         raise UsageError("--input: expected a file, a folder or a glob, found nothing")
-    if re.match(r"[A-Za-z][\w+.-]*://", input):
-        raise UsageError(f"--input {input}: expected files of this machine, found an address; copy them here first")
+    if input.startswith(SCHEME):
+        return
+    if address := re.match(r"([A-Za-z][\w+.-]*)://", input):
+        command = COPIES.get(address[1].lower(), "")
+        how = f", as by `{command.format(address=input)}`" if command else ""
+        raise UsageError(
+            f"--input {input}: expected files of this machine, found an address; copy them here first{how}"
+        )
     path, place = Path(input), Path(os.path.realpath(output))
     n_fixed = next((at for at, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
     fixed = path if path.exists() else Path(*path.parts[:n_fixed])

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
+from pipeline.corpus.hub import fetched
 from pipeline.corpus.listing import describe_left_out, ending, list_input
 from pipeline.corpus.misnamed import misnamed
 from pipeline.corpus.reader import READERS, Reader, is_shard, kinds_apart, reader_at, reader_of, shard_of
@@ -54,13 +55,14 @@ def find_shards(input: str) -> tuple[Path, list[Shard]]:
 
 
 def find_files(input: str) -> Found:
-    """Return the shards of a file, a folder (recursive) or a glob, and what else is there.
+    """Return the shards of a file, a folder (recursive), a glob or an address of the hub, and what else is there.
 
     Hidden and temporary files (names starting with `.` or `_`) are left out unless they are named outright, and so are
     documents beside files of rows, which they mostly describe.
     Raises CorpusError when nothing is left, for a folder that cannot be listed, for a name that is not Unicode and for
     a table whose rows are settled by a log.
     """
+    input = fetched(input, tuple(READERS))
     try:
         listing = list_input(input, is_shard)
     except (OSError, ValueError) as error:

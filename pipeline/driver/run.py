@@ -14,7 +14,7 @@ import msgspec
 from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.console import CHECKING, Progress, board, note, peak_rss_bytes, repeating
-from pipeline.corpus import find_files
+from pipeline.corpus import find_files, pinned
 from pipeline.dataset import (
     Receipt,
     Run,
@@ -82,8 +82,10 @@ def run(
     its engine's time costs `modal.usd_per_hour`. Raises, before anything is embedded, UsageError for an input that
     cannot be read, RecipeError for an output of another recipe and OutputLockedError for one that another run holds.
     """
-    began, record = time.monotonic(), _record(input, options)
+    began = time.monotonic()
     check_place(input, store)
+    input = pinned(input)
+    record = _record(input, options)
     found = None if store.root.exists() else find_files(input)  # what cannot be read leaves no folder behind
     with store.lock(), ExitStack() as at_work:
         store.reload()

@@ -151,9 +151,9 @@ def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
     assert sources(tmp_path / "in") == ["b.jsonl", "link/a.jsonl"]
 
 
-@pytest.mark.parametrize("target", ["none", "none/*.jsonl", ".", "a.txt"])
+@pytest.mark.parametrize("target", ["none", "none/*.jsonl", ".", "a.pdf"])
 def test_an_input_without_shards_is_refused(tmp_path: Path, target: str) -> None:
-    touch(tmp_path, "a.txt")
+    touch(tmp_path, "a.pdf")
     with pytest.raises(CorpusError, match="found no"):
         find_shards(f"{tmp_path}/{target}")
 

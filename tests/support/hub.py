@@ -15,9 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Hub:
-    """A hub with one model; what a test sets holds from the next request on."""
+    """A hub with one model or data set; what a test sets holds from the next request on."""
 
     name: str
+    kind: str = "models"  # or "datasets"
     branches: dict[str, str] = field(default_factory=dict)  # branch -> commit
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit -> path -> content
     token: str = ""  # without it files are refused, as those of a gated model are
@@ -39,13 +40,15 @@ class Hub:
 
     def downloads(self) -> list[str]:
         """Return the paths that were fetched, with the range where one was asked for."""
-        return [request.rpartition("/")[2] for request in self.requests if request.startswith("GET /" + self.name)]
+        files = "GET /" + ("" if self.kind == "models" else f"{self.kind}/") + self.name
+        return [request.rpartition("/")[2] for request in self.requests if request.startswith(files)]
 
 
 @contextmanager
-def hub(name: str) -> Iterator[Hub]:
-    """Run a hub for one model."""
-    state = Hub(name)
+def hub(name: str, kind: str = "models") -> Iterator[Hub]:
+    """Run a hub for one model or data set."""
+    state = Hub(name, kind)
+    below = f"/{name}/resolve/" if kind == "models" else f"/{kind}/{name}/resolve/"
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -60,11 +63,11 @@ def hub(name: str) -> Iterator[Hub]:
             path = unquote(urlsplit(self.path).path)
             asked = self.headers.get("Range", "")
             state.requests.append(f"{self.command} {path}{f' {asked}' if asked else ''}")
-            if path.startswith(f"/api/models/{name}/"):
-                kind, _, revision = path.removeprefix(f"/api/models/{name}/").partition("/")
-                self.api(kind, revision.partition("/")[0])
-            elif path.startswith(f"/{name}/resolve/"):
-                revision, _, file = path.removeprefix(f"/{name}/resolve/").partition("/")
+            if path.startswith(f"/api/{kind}/{name}/"):
+                asked_for, _, revision = path.removeprefix(f"/api/{kind}/{name}/").partition("/")
+                self.api(asked_for, revision.partition("/")[0])
+            elif path.startswith(below):
+                revision, _, file = path.removeprefix(below).partition("/")
                 self.file(revision, file)
             else:
                 self.error(401, "RepoNotFound")

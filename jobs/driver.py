@@ -59,7 +59,7 @@ def _plan(request: Request) -> dict[str, Any]:
     store = Store(root=resources.OUTPUT / request.output)
     options = dataclasses.replace(paced(request, config, found_rate(request, config)), streams=True)
     found = make_plan(source, store, config, options)
-    return {"exit_code": 0, **estimate(found, store, config, rate_of(request, config))}
+    return {"exit_code": 0, **estimate(found, store, config, rate_of(request, config, found.inventory.kept.values()))}
 
 
 def _drive(request: Request, began_at: float) -> dict[str, Any]:

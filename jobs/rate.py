@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Iterable
 
 from jobs.checks.record import CheckRecord, measured
 from jobs.pool import idle_s, usd_per_s
 from jobs.request import Request
 from pipeline.config import Config
-from pipeline.driver import Rate, RunOptions, assumed_tokens_per_s, rented_rate
+from pipeline.dataset import Receipt
+from pipeline.driver import Rate, RunOptions, assumed_tokens_per_s, measured_speed, rented_rate
 
 START_S = 120.0  # that a container is taken to need until it is ready, before it is measured
 
 
-def rate_of(request: Request, config: Config) -> Rate | None:
-    """Return the rate that an estimate goes by: as a preflight found it, else as it is assumed of the GPU."""
-    return found_rate(request, config) or rented_rate(
-        config, request.gpu or config.modal.gpu, START_S + idle_s(request)
-    )
+def rate_of(request: Request, config: Config, kept: Iterable[Receipt]) -> Rate | None:
+    """Return the rate that an estimate goes by: as a preflight found it, else as the parts of the output say that this
+    GPU made, else as it is assumed of the GPU."""
+    gpu = request.gpu or config.modal.gpu
+    tokens_per_s = measured_speed(receipt for receipt in kept if receipt.gpu == gpu)
+    if (rate := found_rate(request, config)) or not tokens_per_s:
+        return rate or rented_rate(config, gpu, START_S + idle_s(request))
+    return _rate(request, config, tokens_per_s, START_S, f"measured on {gpu or 'CPU'}, by the parts of this output")
 
 
 def found_rate(request: Request, config: Config) -> Rate | None:
@@ -27,13 +32,18 @@ def found_rate(request: Request, config: Config) -> Rate | None:
     check = measured(config, gpu)
     if check is None or not check.tokens_per_s:
         return None
-    n_containers = request.max_containers or config.modal.max_containers
+    source = f"preflight of {_day(check)} on {gpu or 'CPU'}"
+    return _rate(request, config, check.tokens_per_s, check.start_s or check.load_s, source)
+
+
+def _rate(request: Request, config: Config, tokens_per_s: float, start_s: float, source: str) -> Rate:
+    gpu = request.gpu or config.modal.gpu
     return Rate(
-        tokens_per_s=check.tokens_per_s,
-        source=f"preflight of {_day(check)} on {gpu or 'CPU'}",
-        gpu=gpu,
+        tokens_per_s=round(tokens_per_s, 1),
+        source=source,
+        gpu=gpu or "CPU",
         usd_per_s=usd_per_s(config, gpu),
-        idle_s=n_containers * ((check.start_s or check.load_s) + idle_s(request)),
+        idle_s=(request.max_containers or config.modal.max_containers) * (start_s + idle_s(request)),
     )
 
 

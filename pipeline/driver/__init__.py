@@ -10,6 +10,7 @@ from pipeline.driver.plan import make_plan
 from pipeline.driver.prices import GPU_MEMORY_MIB, NONPREEMPTIBLE, SERVICE_CPUS, container_usd_per_s, is_listed
 from pipeline.driver.rate import Rate, assumed_tokens_per_s, rented_rate
 from pipeline.driver.run import Outcome, run
+from pipeline.driver.size import measured_speed
 from pipeline.driver.speed import keep_speed
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "keep_speed",
     "kept_dtype",
     "make_plan",
+    "measured_speed",
     "rate_of",
     "rented_rate",
     "run",

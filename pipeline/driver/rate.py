@@ -57,8 +57,8 @@ class Rate:
 
 def rented_rate(config: Config, gpu: str, idle_s: float = IDLE_S) -> Rate | None:
     """Return what is assumed of a container with a GPU; None where its peak or the model's work is not known."""
-    tokens_per_s = assumed_tokens_per_s(gpu, config.model.flop_per_token) if config.model.flop_per_token else 0.0
-    if not tokens_per_s:
+    tokens_per_s = assumed_tokens_per_s(gpu, config.model.flop_per_token)
+    if not tokens_per_s or not config.model.flop_per_token or not ENGINES[config.engine.kind].needs_weights:
         return None
     usd_per_s = config.modal.usd_per_hour / 3600 if gpu == config.modal.gpu else 0.0
     return Rate(

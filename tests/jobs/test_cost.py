@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from jobs.checks.record import CheckRecord, PreflightRecord, StepRecord
 from jobs.meter import DRIVER_USD_PER_S
 from tests.modal_loopback import KillAtInput
 from tests.support import status
@@ -58,3 +61,33 @@ def test_what_a_run_says_it_cost_is_what_its_containers_took(
         said, found = status(tmp_path / "out")["cost_usd"], spent_usd(home)
         unseen_usd = unseen_s * (n_containers + 1) * USD_PER_HOUR / 3600
         assert abs(said - found) <= 0.02 * found + unseen_usd, (said, found)
+
+
+def test_what_a_dry_run_says_is_what_the_containers_take(tmp_path: Path) -> None:
+    """Within a fifth, once a run was measured; a container takes as long to start as those of that run took."""
+    modal = f"usd_per_hour = {USD_PER_HOUR}"
+    with house(tmp_path, chunk_tokens=1000, modal=modal, scaledown_factor=1.0) as home:
+        home.engine(1.0)
+        replace_in(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", f"SERVICE_IDLE_S = {IDLE_S}")
+        replace_in(home, "jobs/resources.py", "DRIVER_IDLE_S = 10", "DRIVER_IDLE_S = 2")
+        assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0
+        assert home.modal("deploy", "jobs/embed_corpus.py").returncode == 0
+        home.run("--input", "books/", "--output", "first")
+        first, before = status(home.dataset("first", tmp_path / "first")), spent_usd(home)
+        start_s = before * 3600 / USD_PER_HOUR - first["engine_s"] - IDLE_S
+        check = CheckRecord(
+            config="configs/hashing.toml",
+            code="",
+            steps={"engine": StepRecord(state="well", at=1_790_000_000)},
+            tokens_per_s=first["engine_tokens"] / first["engine_s"],
+            start_s=start_s,
+        )
+        record = tmp_path / "record/preflight.json"
+        record.parent.mkdir()
+        record.write_bytes(msgspec.json.encode(PreflightRecord(checks={"hashing by hashing on CPU": check})))
+        home.plane.seed("embedding-output", record.parent, version=2)
+        said = home.run("--input", "books/", "--output", "second", "--dry-run")
+        [usd] = re.findall(r"on CPU, \$([\d.]+) in all", " ".join(said.split()))
+        home.run("--input", "books/", "--output", "second")
+        found = spent_usd(home) - before
+        assert abs(float(usd) - found) <= 0.2 * found, (usd, found)

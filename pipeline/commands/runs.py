@@ -111,7 +111,7 @@ def made(options: Namespace) -> Outcome:
         fan_out=saying(describe_dtype(asked, config, device), fan_out_here(store)),
         options=_run_options(options),
     )
-    driver.keep_speed(config, outcome.run.engine_tokens, outcome.run.engine_s)
+    driver.keep_speed(config, outcome.run)
     return outcome
 
 

@@ -32,6 +32,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 0  # that the engine was through with
     n_tokens: int = 0  # to make, about
     tokens_per_s: float = 0.0
+    last_load_s: float = 0.0  # that loading took the last time, where that is known
     left_s: float | None = None
     rejected: int = 0
     spent_usd: float = 0.0
@@ -80,10 +81,10 @@ class Board:
         """Count a file that was read."""
         self._set(files=self._progress.files + 1)
 
-    def embed(self, *, n_rows: int, weight: float, kept_rows: int = 0) -> None:
+    def embed(self, *, n_rows: int, weight: float, kept_rows: int = 0, last_load_s: float = 0.0) -> None:
         """Begin to embed rows whose tokens are estimated to be `weight`."""
         self._weight = weight
-        self._set(n_rows=n_rows, n_tokens=round(weight), kept_rows=kept_rows)
+        self._set(n_rows=n_rows, n_tokens=round(weight), kept_rows=kept_rows, last_load_s=last_load_s)
         self.enter(EMBEDDING)
 
     def watch(self, work: Callable[[], Work]) -> None:

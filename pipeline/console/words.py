@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pipeline.console.board import EMBEDDING, LOADING, READING, Progress
 
 UNITS = ("kB", "MB", "GB", "TB")
-MOST_FIRST = ("rows", "left", "passed", "rejected", "spent", "rate", "files")  # of what a line has room for
+MOST_FIRST = ("rows", "left", "passed", "rejected", "spent", "rate", "files", "last")  # of what a line has room for
 
 
 def count(n: int, noun: str) -> str:
@@ -72,6 +72,8 @@ def _facts(progress: Progress) -> Iterator[tuple[str, str]]:
         yield "rows", f"{rows_through(progress):,} of {progress.kept_rows + progress.n_rows:,} rows"
         yield "rate", f"{progress.tokens_per_s:,.0f} tokens/s"
     yield "passed", clock(progress.at - progress.phase_at)
+    if progress.phase == LOADING and progress.last_load_s:
+        yield "last", f"it took {clock(progress.last_load_s)} the last time"
     if progress.phase == EMBEDDING and progress.left_s is not None:
         yield "left", f"about {clock(progress.left_s)} left"
     if progress.phase == EMBEDDING and progress.rejected:

@@ -140,6 +140,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"
     embedded_now: Count = 0  # texts that the engine embedded
     removed_rows: Count = 0  # that were in replaced or removed parts and are nowhere now
     engine_calls: Count = 0
+    load_s: float = 0.0  # from its first chunk on, until an engine was ready
     engine_tokens: Count = 0  # that the engine had
     engine_s: float = 0.0
     estimated_tokens: Count = 0  # that it was to have, as the plan of the run had it

@@ -95,10 +95,9 @@ def _as_expected(run: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the engine did beside what it was estimated to do."""
     if not run["estimated_tokens"] or not run["engine_tokens"]:
         return
-    line = f"the engine had {run['engine_tokens']:,} tokens, estimated {run['estimated_tokens']:,}"
-    if run["estimated_engine_s"]:
-        line += f", in {duration(run['engine_s'])}, estimated {duration(run['estimated_engine_s'])}"
-    yield line
+    expected_s = f" in {duration(run['estimated_engine_s'])}" if run["estimated_engine_s"] else ""
+    took = f"{count(run['engine_tokens'], 'token')} in {duration(run['engine_s'])}"
+    yield f"engine: {took}; estimated {run['estimated_tokens']:,}{expected_s}"
 
 
 def _wrapped(lines: Iterable[str]) -> list[str]:
@@ -125,7 +124,7 @@ def describe_status(found: Mapping[str, Any], run: Mapping[str, Any], seen: Prog
         "input": run.get("input"),
         "began": moment(run["started_at"]) if run.get("started_at") else None,
         "last run": _last_run(run) if run.get("state") in ("complete", "incomplete") else None,
-        "engine": next(_as_expected(run), "").removeprefix("the engine had ") if run.get("engine_tokens") else None,
+        "engine": next(_as_expected(run), "").removeprefix("engine: ") if run.get("engine_tokens") else None,
         "left out": ", ".join(found["skipped_files"]),
         "equal ids": f"{found['duplicate_ids']:,}" if found["duplicate_ids"] else None,
     }

@@ -122,6 +122,11 @@ class Held:
         return sum(max(0.0, until - max(ready_at, self.began_at)) for (_, ready_at), until in self._until.items())
 
     @property
+    def load_s(self) -> float:
+        """How long the run waited for its first engine to be ready."""
+        return max(0.0, min((ready_at for _, ready_at in self._until), default=0.0) - self.began_at)
+
+    @property
     def busy(self) -> float | None:
         """The engines' seconds as a share of those they were held; None where no engine was needed."""
         return round(self._engine_s / self.seconds, 4) if self.seconds else None

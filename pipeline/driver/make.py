@@ -17,6 +17,7 @@ from pipeline.dataset import Receipt, Transaction
 from pipeline.driver.cost import Held
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.plan import Plan
+from pipeline.driver.speed import last_load_s
 from pipeline.worker import Failure, Job
 
 
@@ -70,7 +71,12 @@ def _embed(
     if chunks:
         noted = _noted(chain(chunks, plan.rest), outstanding)
         weight = max(sum(_weight(chunk.spans, plan) for chunk in chunks), plan.rest_tokens)
-        board().embed(n_rows=n_rows, weight=weight, kept_rows=max(0, plan.n_rows_in_all - n_rows))
+        board().embed(
+            n_rows=n_rows,
+            weight=weight,
+            kept_rows=max(0, plan.n_rows_in_all - n_rows),
+            last_load_s=last_load_s(job.config),
+        )
         with _ended(fan_out(noted, replace(job, n_rows=n_rows))) as outcomes:
             for outcome in outcomes:
                 if isinstance(outcome, Failure):

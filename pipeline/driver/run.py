@@ -117,6 +117,7 @@ def run(
         record = msgspec.structs.replace(
             _counted(record, made, missing),
             kept_rows=sum(receipt.embedded_rows for receipt in inventory.kept.values()),
+            load_s=round(done.held.load_s, 3),
             engine_busy=done.held.busy,
             cost_usd=round(meter.spent_usd() if meter else done.held.cost_usd(config.modal.usd_per_hour), 4),
             peak_rss_bytes=peak_rss_bytes(),

@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from pipeline.config import ENGINES, Config
+from pipeline.dataset import Run
 from pipeline.driver.rate import Rate
 from pipeline.errors import OutputError
 from pipeline.files import publish_file
@@ -25,13 +26,15 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
     tokens_per_s: float
     at: float  # seconds since the epoch
+    load_s: float = 0.0  # that the model took to load
 
 
-def keep_speed(config: Config, engine_tokens: int, engine_s: float) -> None:
+def keep_speed(config: Config, run: Run) -> None:
     """Keep what a run of this machine found, unless it was too short; without a place for it nothing is kept."""
-    if engine_s < LEAST_S or not ENGINES[config.engine.kind].needs_weights:
+    if run.engine_s < LEAST_S or not ENGINES[config.engine.kind].needs_weights:
         return
-    speeds = _speeds() | {_key(config): Speed(tokens_per_s=engine_tokens / engine_s, at=time.time())}
+    found = Speed(tokens_per_s=run.engine_tokens / run.engine_s, at=time.time(), load_s=run.load_s)
+    speeds = _speeds() | {_key(config): found}
     with contextlib.suppress(OutputError):  # an estimate is no reason to end a run
         publish_file(_path(), pa.py_buffer(msgspec.json.encode(speeds)))
 
@@ -43,6 +46,12 @@ def known_rate(config: Config) -> Rate | None:
         return None
     day = time.strftime("%Y-%m-%d", time.gmtime(speed.at))
     return Rate(tokens_per_s=round(speed.tokens_per_s, 1), source=f"measured on this machine, {day}")
+
+
+def last_load_s(config: Config) -> float:
+    """Return how long the model took to load the last time; 0 where that is not known."""
+    speed = _speeds().get(_key(config))
+    return speed.load_s if speed else 0.0
 
 
 def _speeds() -> dict[str, Speed]:

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.chunk import Shard
 from pipeline.corpus import Corpus, find_files, open_corpus
+from pipeline.dataset import Run
 from pipeline.driver import draw, speed
 from pipeline.driver.measure import Measured, measure
 from scripts.sample_corpus import build_sample
@@ -162,15 +163,20 @@ def test_a_plan_counts_the_texts_that_parts_have(tmp_path: Path) -> None:
     assert sizes[0] > 1.5 * sizes[1]
 
 
+def run_of(engine_tokens: int, engine_s: float) -> Run:
+    return Run(state="complete", input="in", started_at=0.0, load_s=7.0, engine_tokens=engine_tokens, engine_s=engine_s)
+
+
 def test_a_speed_is_kept_for_the_next_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = local_config()
-    speed.keep_speed(config, 1000, 0.5)
+    speed.keep_speed(config, run_of(1000, 0.5))
     assert speed.known_rate(config) is None, "too short to tell"
-    speed.keep_speed(config, 60_000, 30.0)
+    speed.keep_speed(config, run_of(60_000, 30.0))
     found = speed.known_rate(config)
     assert found is not None
     assert (found.tokens_per_s, found.source[:24]) == (2000.0, "measured on this machine")
     assert speed.known_rate(local_config("model.max_tokens=128")) is None
+    assert (speed.last_load_s(config), speed.last_load_s(local_config("model.max_tokens=128"))) == (7.0, 0.0)
     (tmp_path / "embed-corpus/speeds.json").write_text("{")
     assert speed.known_rate(config) is None

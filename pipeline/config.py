@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from pipeline.errors import ConfigError
-from pipeline.schema import MAX_DIM, kept_name
-from pipeline.tables import explained, parse_override, refuse_unknown, refuse_unusual, set_value
+from pipeline.tables import Places, converted, parse_override, read_tables, set_value
 
+MAX_DIM = 65_536  # no model has wider vectors
 REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
@@ -143,56 +142,68 @@ class Config:
 
 
 def load_config(
-    path: Path, overrides: Sequence[str] = (), *, dim: int | None = None, allow_untrained_dim: bool = False
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    dim: int | None = None,
+    allow_untrained_dim: bool = False,
+    named_by: str = "",
 ) -> Config:
     """Read a config file and apply `table.key=value` overrides, whose values are TOML or bare text.
 
-    Raises ConfigError naming the key: unknown (with the nearest known name), of a wrong type, out of range, or at odds
-    with another key of the file.
+    `named_by` is what named the file, where that is not a flag. Raises ConfigError naming the key and where its value
+    comes from: unknown (with the nearest known name), missing, of a wrong type, out of range, or at odds with another.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config {path}: expected a readable TOML file, found {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also numbers of 5,000 digits and lists 1,000 deep
-        raise ConfigError(f"config {path}: expected TOML, found: {error}") from error
+    where = f"{path} ({named_by})" if named_by else str(path)
+    tables = read_tables(path, f"config {where}")
     changes = [parse_override(override) for override in overrides]
     before = tables["model"].get("name") if isinstance(tables.get("model"), dict) else None
     for change in changes:
-        set_value(tables, *change, where=str(path))
+        set_value(tables, *change, where=where)
+    flags = {f"{table}.{key}": "--set" for table, key, _ in changes}
     if dim is not None:
-        set_value(tables, "run", "dim", dim, where=str(path))
-    config = parse_config(tables, where=str(path))
+        set_value(tables, "run", "dim", dim, where=where)
+        flags["run.dim"] = "--dim"
+    places = Places(file=where, flags=flags)
+    config = _parsed(tables, places)
     if ENGINES[config.engine.kind].needs_weights and before not in (None, config.model.name):
-        _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, str(path))
-    _check_dim(config, allow_untrained_dim)
+        _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, where)
+    _check_dim(config, allow_untrained_dim, places.of("run.dim"))
     return config
 
 
 def parse_config(tables: Mapping[str, Any], *, where: str) -> Config:
     """Turn parsed TOML tables into a Config; raises ConfigError naming `where` and the key."""
-    refuse_unknown(tables, Config, where)
-    try:
-        config = msgspec.convert(tables, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {explained(error, tables)}") from error
-    refuse_unusual(tables, where)
-    if config.engine.kind not in ENGINES:
-        raise ConfigError(f"{where}: engine.kind expected one of {', '.join(ENGINES)}, found {config.engine.kind!r}")
-    if list(config.model.dims) != sorted(set(config.model.dims), reverse=True):
-        raise ConfigError(f"{where}: model.dims expected sizes in falling order, found {config.model.dims}")
-    if config.corpus.overlap >= config.model.max_tokens // 2:
-        raise ConfigError(
-            f"{where}: corpus.overlap expected 0 to under half of model.max_tokens "
-            f"({config.model.max_tokens}), found {config.corpus.overlap}"
-        )
-    kept = [kept_name(name) for name in config.corpus.kept]
-    for name in config.corpus.kept:
-        if kept.count(kept_name(name)) > 1:
-            raise ConfigError(
-                f"{where}: corpus.keep expected columns of different names in a part, found {kept_name(name)!r} twice"
-            )
+    return _parsed(tables, Places(file=where))
+
+
+def _parsed(tables: Mapping[str, Any], places: Places) -> Config:
+    config = converted(tables, Config, places)
+    for key, wanted, found in _at_odds(config):
+        raise ConfigError(f"{places.of(key)} expected {wanted}, found {found}")
     return config
+
+
+def _at_odds(config: Config) -> Iterator[tuple[str, str, object]]:
+    """Yield keys whose values do not go together with others, each with what was expected and found."""
+    from pipeline.schema import kept_name  # and with it pyarrow, which the words of a help do without
+
+    kind, dims, overlap, most = config.engine.kind, config.model.dims, config.corpus.overlap, config.model.max_tokens
+    if kind not in ENGINES:
+        yield "engine.kind", f"one of {', '.join(ENGINES)}", repr(kind)
+    if list(dims) != sorted(set(dims), reverse=True):
+        yield "model.dims", "sizes in falling order", dims
+    if overlap >= most // 2:
+        yield "corpus.overlap", f"0 to under half of model.max_tokens ({most})", overlap
+    kept = [kept_name(name) for name in config.corpus.kept]
+    for name in kept:
+        if kept.count(name) > 1:
+            yield "corpus.keep", "columns of different names in a part", f"{name!r} twice"
+
+
+def keys_of_tables() -> dict[str, list[str]]:
+    """Return the keys that there are, by table."""
+    return {table: [each.name for each in fields(kind)] for table, kind in get_type_hints(Config).items()}
 
 
 def to_tables(config: Config) -> dict[str, Any]:
@@ -219,12 +230,12 @@ def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:
         )
 
 
-def _check_dim(config: Config, allow_untrained_dim: bool) -> None:
+def _check_dim(config: Config, allow_untrained_dim: bool, place: str) -> None:
     dims, dim = config.model.dims, config.dim
     if not 1 <= dim <= dims[0]:
-        raise ConfigError(f"dim: expected 1 to {dims[0]}, the width of {config.model.name}, found {dim}")
+        raise ConfigError(f"{place} expected 1 to {dims[0]}, the width of {config.model.name}, found {dim}")
     if dim not in dims and not allow_untrained_dim:
         raise ConfigError(
-            f"dim {dim}: {config.model.name} was trained for {', '.join(map(str, dims))}; "
+            f"{place} {dim}: {config.model.name} was trained for {', '.join(map(str, dims))}; "
             "choose one of these, or accept the loss of quality with --allow-untrained-dim"
         )

@@ -35,9 +35,13 @@ class ConfigError(UsageError):
 
 
 class CorpusError(UsageError):
-    """An input that cannot be read; `source` names the shard, where rows of it alone were asked for."""
+    """An input that cannot be read.
+
+    `source` names the shard, where rows of it alone were asked for, `column` the column that is not as it should be.
+    """
 
     source = ""
+    column = ""
 
 
 class IncompleteError(PipelineError):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import MAX_DIM, Config
 
 
 def recipe(config: Config) -> dict[str, Any]:
@@ -28,6 +28,12 @@ def recipe(config: Config) -> dict[str, Any]:
         "vector.dtype": "float16",
         "vector.norm": "l2",
     }
+
+
+def dim_of(recipe: Mapping[str, Any]) -> int:
+    """Return the width of the vectors of a recipe; 0 where it says none that there can be."""
+    dim = recipe.get("run.dim")
+    return dim if isinstance(dim, int) and not isinstance(dim, bool) and 0 < dim <= MAX_DIM else 0
 
 
 def column_settings(config: Config, types: Mapping[str, object]) -> str:

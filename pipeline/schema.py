@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import pyarrow as pa
 
@@ -29,7 +28,6 @@ PART = pa.schema(
 )
 TEXT = pa.field("text", pa.string())  # the passage itself, in parts whose receipt says that they have it
 EMBEDDING = "embedding"
-MAX_DIM = 65_536  # no model has wider vectors
 RESERVED = (*PART.names, TEXT.name, EMBEDDING)  # no kept column has one of these names in a part
 REJECTS = pa.schema(
     {
@@ -57,12 +55,6 @@ def kept_name(name: str) -> str:
 def embedding_type(dim: int) -> pa.DataType:
     """Return the type of the embedding column."""
     return pa.list_(pa.float16(), dim)
-
-
-def dim_of(recipe: Mapping[str, Any]) -> int:
-    """Return the width of the vectors of a recipe; 0 where it says none that there can be."""
-    dim = recipe.get("run.dim")
-    return dim if isinstance(dim, int) and not isinstance(dim, bool) and 0 < dim <= MAX_DIM else 0
 
 
 def width_in(schema: pa.Schema) -> int:

@@ -16,6 +16,7 @@ from pipeline.dataset.store import Store
 from pipeline.recipe import recipe
 from tests.support import REPOSITORY, local_config, texts, write_jsonl, write_parquet
 
+HEAVY = ("pyarrow", "numpy", "pandas", "tokenizers", "huggingface_hub")
 ENGINES = ("vllm", "torch", "sentence_transformers", "transformers")
 SOURCES = sorted((REPOSITORY / "pipeline").rglob("*.py"))
 EDGE = sorted((REPOSITORY / "jobs").rglob("*.py"))
@@ -76,7 +77,7 @@ FLOORS = {
     **dict.fromkeys(["model", "corpus", "dataset"], 4),
     **dict.fromkeys(["engines"], 5),
     **dict.fromkeys(["worker"], 6),
-    **dict.fromkeys(["driver", "tools", "serve"], 7),
+    **dict.fromkeys(["driver", "tools", "serve", "arguments"], 7),
     **dict.fromkeys(["commands"], 8),
     **dict.fromkeys(["cli", "python"], 9),
     **dict.fromkeys(["__init__", "__main__"], 10),
@@ -178,7 +179,26 @@ def test_everything_but_the_engines_imports_without_them() -> None:
 
 
 def test_help_loads_no_engine() -> None:
-    python(COMMAND, json.dumps(["--help"]), "tokenizers")
+    python(COMMAND, json.dumps(["--help"]), *HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--version"], 0),
+        (["plan", "--help"], 0),
+        (["run", "--ouput", "x"], 2),
+        (["run", "--input", "x"], 2),
+        (["serve", "--help"], 0),
+    ],
+)
+def test_first_words_import_nothing_that_computes(arguments: list[str], code: int) -> None:
+    python(COMMAND.replace("code == 0", f"code == {code}"), json.dumps(arguments), *HEAVY)
+
+
+def test_a_run_says_its_first_words_before_it_imports_what_computes() -> None:
+    """What is imported at the top of a command, and of the screen, is what its first line waits for."""
+    python(f"import sys, pipeline.commands.runs, pipeline.console\nassert not sys.modules.keys() & {{*{HEAVY}}}")
 
 
 def test_status_loads_no_engine(dataset: Path) -> None:

@@ -52,6 +52,38 @@ def test_plan_meets_the_tokens_of_the_run(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["chunks"] == 0
 
 
+def test_a_dry_run_says_what_plan_says_and_changes_nothing(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run = ("run", "--input", source, "--output", output, *HASHING)
+    for more in ((), ("--json",), ("--limit", "7", "--json")):
+        said = embed_corpus(*run, "--dry-run", *more)
+        plan = embed_corpus("plan", *run[1:], *more)
+        assert (said.returncode, said.stdout, said.stderr) == (0, plan.stdout, plan.stderr)
+        assert said.stdout.startswith("{" if more else "50 rows")
+        assert not output.exists()
+    assert embed_corpus(*run).returncode == 0
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    refused(5, *run, "--set", "corpus.text=id", "--dry-run")
+    rebuilt = json.loads(embed_corpus(*run, "--set", "corpus.text=id", "--rebuild", "--dry-run", "--json").stdout)
+    assert (rebuilt["input_rows"], rebuilt["chunks"]) == (50, 1)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_prints_the_object_of_its_status(source: Path, tmp_path: Path) -> None:
+    run = ("run", "--input", source, "--output", tmp_path / "out", *HASHING, "--json")
+    done = embed_corpus(*run)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert json.loads(done.stdout) == status(tmp_path / "out")
+    assert (json.loads(done.stdout)["state"], json.loads(done.stdout)["embedded_now"]) == ("complete", 50)
+    write_jsonl(source, [*texts(50), {"id": "x", "text": ""}])
+    done = embed_corpus(*run, "--strict")
+    assert done.returncode == 3
+    assert json.loads(done.stdout) == status(tmp_path / "out")
+    assert json.loads(done.stdout)["rejected_rows"] == 1
+    assert "expected every row embedded (--strict)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -81,10 +113,36 @@ def test_an_input_without_shards_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_wrong_flag_is_refused_in_one_line() -> None:
-    assert "unrecognized arguments: --limt" in refused(2, "run", "--input", "a", "--output", "b", "--limt", "3")
-    assert "required: --input" in refused(2, "run", "--inptu", "a", "--output", "b")
-    assert "invalid choice" in refused(2, "rnu")
+    assert "required: --input" in refused(2, "run", "--output", "b")
     assert "--input: expected once, found a and b" in refused(2, "run", "--input", "a", "--input", "b", "--output", "c")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words", "key"),
+    [
+        ("corpus.text=Text", "expected column 'Text', found id, text, kind; did you mean 'text'?", "corpus.text"),
+        ("corpus.text={text} {boddy}", "expected column 'boddy', found id, text, kind", "corpus.text"),
+        ("corpus.id=Kind", "expected column 'Kind', found id, text, kind; did you mean 'kind'?", "corpus.id"),
+        ('corpus.keep=["knid"]', "expected column 'knid', found id, text, kind; did you mean 'kind'?", "corpus.keep"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_column_that_is_not_there_is_answered_with_its_own_key(
+    tmp_path: Path, kind: str, setting: str, words: str, key: str
+) -> None:
+    rows = [{"id": "1", "text": "one two", "kind": "x"}]
+    path = tmp_path / f"in.{kind}"
+    path = write_jsonl(path, rows) if kind == "jsonl" else write_parquet(path, rows)
+    error = refused(2, "plan", "--input", path, *HASHING, "--set", setting)
+    assert words in error
+    assert [name for name in ("corpus.text", "corpus.id", "corpus.keep") if name in error] == [key]
+    assert "?." not in error
+
+
+def test_a_file_that_is_broken_is_not_answered_with_a_key(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
+    error = refused(2, "plan", "--input", tmp_path / "broken.parquet", *HASHING)
+    assert error.endswith(". Mend these, or try --skip-bad-files")
 
 
 def test_files_that_cannot_be_used_are_all_named_or_skipped(tmp_path: Path) -> None:

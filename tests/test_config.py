@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from pipeline.config import Config, load_config, parse_config, to_tables
 from pipeline.corpus.rows import text_columns
@@ -194,8 +196,9 @@ def test_a_malformed_override_is_refused(override: str) -> None:
 def test_a_value_out_of_range_is_refused_by_its_key(override: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         config(override)
-    assert str(refusal.value).startswith(f"{LOCAL}: ")
     assert override.split("=")[0] in str(refusal.value)
+    is_blamed = not override.startswith("model.max_tokens=1")  # is sound by itself
+    assert str(refusal.value).startswith("--set " if is_blamed else f"{LOCAL}: corpus.overlap")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,22 @@ def test_a_value_out_of_range_is_refused_by_its_key(override: str) -> None:
         ("model.max_tokens=many", "model.max_tokens expected int, found 'many'"),
         ("model.dims=[384, 0]", "model.dims[1] expected int >= 1, found [384, 0]"),
         ("model.dims=[]", "model.dims expected array of length >= 1, found []"),
-        ("model.dtype=int8", "model.dtype: Invalid enum value 'int8'"),
+        ("model.dtype=int8", "model.dtype expected one of bfloat16, float32, float16, auto, found 'int8'"),
+        (
+            "model.dtype=fp16",
+            "model.dtype expected one of bfloat16, float32, float16, auto, found 'fp16'; did you mean float16?",
+        ),
+        ("model.dtype=16", "model.dtype expected one of bfloat16, float32, float16, auto, found 16"),
+        ("model.attention=no", "model.attention expected one of causal, bidirectional, \"\", found 'no'"),
+        ("modal.output_version=3", "modal.output_version expected one of 1, 2, found 3"),
+        ("corpus.keep=kind", "corpus.keep expected a list, found 'kind'; write corpus.keep='[\"kind\"]'"),
+        ("corpus.keep=a,b", "corpus.keep expected a list, found 'a,b'; write corpus.keep='[\"a\", \"b\"]'"),
+        ("model.dims=384", "model.dims expected a list, found 384; write model.dims='[384]'"),
+        ("engine.enforce_eager=yes", "engine.enforce_eager expected true or false, found 'yes'"),
+        ("corpus.id=7", "corpus.id expected a text, found 7; write corpus.id='\"7\"'"),
+        ("corpus.id=true", "corpus.id expected a text, found True; write corpus.id='\"true\"'"),
+        ("run.chunk_tokens=1.5", "run.chunk_tokens expected int, found 1.5"),
+        ("modal.usd_per_hour=nan", "modal.usd_per_hour expected float >= 0.0, found nan"),
         ("engine.kind=onnx", "engine.kind expected one of vllm, sentence-transformers, hashing, found 'onnx'"),
         ("corpus.overlap=-1", "corpus.overlap expected int >= 0, found -1"),
         ("corpus.overlap=128", "corpus.overlap expected 0 to under half of model.max_tokens (256), found 128"),
@@ -214,7 +232,76 @@ def test_a_value_out_of_range_is_refused_by_its_key(override: str) -> None:
 def test_a_refusal_says_what_was_expected_and_what_was_found(override: str, words: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         config(override)
-    assert str(refusal.value) == f"{LOCAL}: {words}"
+    assert str(refusal.value) == f"--set {words}"
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "words"),
+    [
+        ("corpus", 'keep = "kind"', "corpus.keep expected a list, found 'kind'; write keep = [\"kind\"]"),
+        ("corpus", "id = 7", 'corpus.id expected a text, found 7; write id = "7"'),
+        (
+            "run",
+            "dim = 385",
+            "run.dim expected 1 to 384, the width of sentence-transformers/all-MiniLM-L6-v2, found 385",
+        ),
+        ("run", "dim = 100", "run.dim 100: sentence-transformers/all-MiniLM-L6-v2 was trained for 384"),
+        ("corpus", "tetx = 1", "unknown key corpus.tetx; did you mean corpus.text?"),
+    ],
+)
+@pytest.mark.parametrize("named_by", ["", "$EMBED_CONFIG"])
+def test_a_value_of_a_file_is_blamed_on_it(tmp_path: Path, table: str, line: str, words: str, named_by: str) -> None:
+    path = write_config(tmp_path / "mine.toml", line, table)
+    with pytest.raises(ConfigError) as refusal:
+        load_config(path, named_by=named_by)
+    assert str(refusal.value).startswith(f"{path}{f' ({named_by})' if named_by else ''}: {words}")
+    with pytest.raises(ConfigError) as refusal:  # an override of another key is not to blame
+        load_config(path, ["model.max_tokens=128"])
+    assert str(refusal.value).startswith(f"{path}: {words}")
+
+
+def write_config(path: Path, line: str, table: str) -> Path:
+    """Write LOCAL with one more line in a table, which takes the place of one of the same key."""
+    key = line.split()[0]
+    kept = [each for each in LOCAL.read_text().splitlines() if not each.startswith(f"{key} = ")]
+    kept = kept if f"[{table}]" in kept else [*kept, f"[{table}]"]
+    at = kept.index(f"[{table}]") + 1
+    path.write_text("\n".join([*kept[:at], line, *kept[at:]]) + "\n")
+    return path
+
+
+def test_the_flag_of_a_width_is_blamed_for_it() -> None:
+    for dim, words in ((385, "--dim expected 1 to 384, "), (100, "--dim 100: ")):
+        with pytest.raises(ConfigError) as refusal:
+            config("run.dim=384", dim=dim)
+        assert str(refusal.value).startswith(words)
+    with pytest.raises(ConfigError, match=r"^--set run\.dim 100: "):
+        config("run.dim=100")
+    with pytest.raises(ConfigError, match=r"^--set: unknown key modle; did you mean model\?"):
+        config("modle.name=x")
+
+
+@given(
+    number=st.integers(1, 2**31 - 1),
+    key=st.sampled_from(["model.max_tokens", "engine.max_num_seqs", "engine.kv_cache_bytes", "run.chunk_tokens"]),
+)
+@settings(derandomize=True, max_examples=50)
+def test_a_whole_number_may_be_written_as_any_number(number: int, key: str) -> None:
+    assume(number >= 8)
+    table, name = key.split(".")
+    for typed in (str(number), f"{number:_}", f"{number}.0", f"{number}e0", f"{number / 1000!r}e3"):
+        found = getattr(getattr(config(f"{key}={typed}"), table), name)
+        assert (found, type(found)) == (number, int)
+
+
+def test_whole_numbers_of_a_file_and_of_a_list_are_taken_as_well(tmp_path: Path) -> None:
+    found = load_config(write_config(tmp_path / "mine.toml", "chunk_tokens = 1e6", "run"), ["model.dims=[3.84e2, 1e2]"])
+    assert found.run.chunk_tokens == 1_000_000
+    assert found.model.dims == (384, 100)
+    assert found.modal.usd_per_hour == 0.0
+    for value in ("1e300", "9007199254740994.0", "inf", "nan"):
+        with pytest.raises(ConfigError, match=r"^--set run\.chunk_tokens expected int, found "):
+            config(f"run.chunk_tokens={value}")
 
 
 FLOATS = [
@@ -300,10 +387,21 @@ def test_a_name_and_a_licence_are_one_line_that_can_be_printed(key: str, value: 
     assert str(refusal.value).isprintable()
 
 
-@pytest.mark.parametrize(("tables", "key"), [({}, "model"), ({"model": {"name": "x"}}, "model.revision")])
-def test_a_key_that_is_missing_is_named(tables: dict[str, Any], key: str) -> None:
-    with pytest.raises(ConfigError, match=f"^here: expected {key}, found none$"):
-        parse_config(tables, where="here")
+REQUIRED = ("name", "revision", "pooling", "dims", "max_tokens", "flop_per_token", "licence")
+
+
+@given(given_keys=st.sets(st.sampled_from(REQUIRED)))
+@settings(derandomize=True, max_examples=60)
+def test_all_keys_that_are_missing_are_named_at_once(given_keys: set[str]) -> None:
+    model = {key: value for key, value in to_tables(config())["model"].items() if key in given_keys}
+    missing = ", ".join(f"model.{key}" for key in REQUIRED if key not in given_keys)
+    for tables in ({"model": model}, {"model": model, "run": {}}, *([] if model else [{}])):
+        if not missing:
+            parse_config(tables, where="here")
+            continue
+        with pytest.raises(ConfigError) as refusal:
+            parse_config(tables, where="here")
+        assert str(refusal.value).startswith(f"here: expected {missing}, found none; ")
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,24 @@
-"""The commands: options in, one call into the pipeline, words or JSON out."""
+"""The commands: options in, one call into the pipeline, words or JSON out.
 
-from pipeline.commands.asked import DEFAULT_CONFIG
-from pipeline.commands.datasets import rejects, search, slice, status, verify
-from pipeline.commands.exports import FORMATS, export, quality
-from pipeline.commands.models import golden, serve
-from pipeline.commands.runs import check_made, compact, made, plan, planned, run
+Each is imported when it is called: the words of another, or of a wrong flag, do not wait for what it computes with.
+"""
 
-__all__ = [
-    "DEFAULT_CONFIG",
-    "FORMATS",
-    "check_made",
-    "compact",
-    "export",
-    "golden",
-    "made",
-    "plan",
-    "planned",
-    "quality",
-    "rejects",
-    "run",
-    "search",
-    "serve",
-    "slice",
-    "status",
-    "verify",
-]
+from importlib import import_module
+from typing import Any
+
+_MODULES = {
+    "datasets": ("rejects", "search", "slice", "status", "verify"),
+    "exports": ("export", "quality"),
+    "models": ("golden", "serve"),
+    "runs": ("check_made", "compact", "made", "plan", "planned", "run"),
+    "shells": ("completion",),
+}
+
+__all__ = [name for names in _MODULES.values() for name in names]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"pipeline.commands.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

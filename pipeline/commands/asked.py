@@ -11,22 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.arguments import named_config
 from pipeline.config import REPOSITORY, Config, load_config
-from pipeline.dataset import Store
 
 if TYPE_CHECKING:
+    from pipeline.dataset import Store
     from pipeline.model import Device
-
-DEFAULT_CONFIG = "configs/local.toml"
 
 
 def config_of(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
     from pipeline.model import pin_and_check
 
-    path = path_of(options.config or os.environ.get("EMBED_CONFIG") or DEFAULT_CONFIG)
+    path, named_by = named_config(options)
     return pin_and_check(
-        load_config(path, options.set, dim=options.dim, allow_untrained_dim=options.allow_untrained_dim)
+        load_config(
+            path_of(path),
+            options.set,
+            dim=options.dim,
+            allow_untrained_dim=options.allow_untrained_dim,
+            named_by=named_by,
+        )
     )
 
 

@@ -9,8 +9,6 @@ from pipeline.commands.asked import say
 from pipeline.console import note
 from pipeline.dataset import Store, output_folder
 
-FORMATS = ("parquet-f32", "npy", "lance", "faiss", "pgvector", "int8", "binary")
-
 
 def export(options: Namespace) -> None:
     """Write a dataset in the format of another program."""

@@ -6,6 +6,7 @@ import shlex
 import sys
 import tempfile
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ import msgspec
 
 from pipeline.commands.asked import config_of, say, settled, typed
 from pipeline.console import READING, in_one_line, note, screen
-from pipeline.dataset import Store, output_folder
 from pipeline.errors import DamageError, IncompleteError
 
 if TYPE_CHECKING:
-    from pipeline.driver import Outcome
+    from pipeline.driver import Outcome, RunOptions
+
+# Of a run, as their flags are named.
+OPTIONS = ("limit", "skip_bad_files", "rebuild", "rehash", "keep_missing", "prune")
 
 
 def plan(options: Namespace) -> None:
@@ -30,34 +33,32 @@ def plan(options: Namespace) -> None:
 
 def planned(options: Namespace) -> dict[str, Any]:
     """Return the object of `plan --json`."""
-    from pipeline.driver import RunOptions, estimate, make_plan, rate_of
+    from pipeline.dataset import Store, output_folder
+    from pipeline.driver import estimate, make_plan, rate_of
     from pipeline.model import this_device
 
+    asked = _run_options(options)
     with tempfile.TemporaryDirectory() as empty:
         store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
-        config = settled(config_of(options), this_device(), store)
-        there = make_plan(options.input, store, config, RunOptions(limit=options.limit, streams=True))
+        config = settled(config_of(options), this_device(), store, rebuild=asked.rebuild)
+        there = make_plan(options.input, store, config, replace(asked, streams=True))
         return estimate(there, store, config, rate_of(config, there.inventory.kept.values()))
 
 
 def run(options: Namespace) -> None:
-    """Make the output reflect the input; raises IncompleteError when it does not."""
+    """Make the output reflect the input; raises IncompleteError when it does not.
+
+    With `--dry-run` it tells what it would take, as `plan` does, and changes nothing.
+    """
+    if options.dry_run:
+        plan(options)
+        return
     with screen(typed(sys.argv)) as board:
         board.enter(READING)
         outcome = made(options)
-    from pipeline.dataset import describe_run
-
-    sums = outcome.totals
     for source in outcome.run.skipped_files:
         note(f"skipped {source}")
-    place = shlex.quote(options.output)
-    steps = (
-        ()
-        if outcome.run.missing_chunks
-        else (f'embed-corpus search {place} "your words"', f"embed-corpus verify {place}")
-    )
-    for line in describe_run(sums | msgspec.to_builtins(outcome.run), options.output, next_steps=steps):
-        print(in_one_line(line))
+    _tell(options, outcome)
     check_made(outcome, options)
 
 
@@ -73,10 +74,30 @@ def check_made(outcome: Outcome, options: Namespace) -> None:
         )
 
 
+def _tell(options: Namespace, outcome: Outcome) -> None:
+    """Print what became of a run: the object of `status --json`, or in words with what to type next."""
+    from pipeline import dataset
+
+    if options.json:
+        store = dataset.Store(root=dataset.output_folder(options.output))
+        say(options, dataset.status(store, store.read_manifest()), "")
+        return
+    place = shlex.quote(options.output)
+    steps = (
+        ()
+        if outcome.run.missing_chunks
+        else (f'embed-corpus search {place} "your words"', f"embed-corpus verify {place}")
+    )
+    found = outcome.totals | msgspec.to_builtins(outcome.run)
+    for line in dataset.describe_run(found, options.output, next_steps=steps):
+        print(in_one_line(line))
+
+
 def made(options: Namespace) -> Outcome:
     """Make the output reflect the input, and return how that went."""
     from pipeline import driver
-    from pipeline.driver import RunOptions, fan_out_here, saying
+    from pipeline.dataset import Store, output_folder
+    from pipeline.driver import fan_out_here, saying
     from pipeline.model import describe_dtype, this_device
 
     store, device, asked = Store(root=output_folder(options.output)), this_device(), config_of(options)
@@ -88,22 +109,23 @@ def made(options: Namespace) -> Outcome:
         store,
         config,
         fan_out=saying(describe_dtype(asked, config, device), fan_out_here(store)),
-        options=RunOptions(
-            limit=options.limit,
-            skip_bad_files=options.skip_bad_files,
-            rebuild=options.rebuild,
-            rehash=options.rehash,
-            keep_missing=options.keep_missing,
-            prune=options.prune,
-        ),
+        options=_run_options(options),
     )
     driver.keep_speed(config, outcome.run.engine_tokens, outcome.run.engine_s)
     return outcome
 
 
+def _run_options(options: Namespace) -> RunOptions:
+    """Return the options of a run that were asked for; `plan` has only some of them."""
+    from pipeline.driver import RunOptions
+
+    return RunOptions(**{name: getattr(options, name) for name in OPTIONS if hasattr(options, name)})
+
+
 def compact(options: Namespace) -> None:
     """Join the small parts of a dataset; raises DamageError in the end for parts that were damaged, and left alone."""
     from pipeline import driver
+    from pipeline.dataset import Store
 
     found = driver.compact(Store(root=Path(options.dataset)))
     became = "{parts_before:,} parts became {parts:,}" if found.joined else "nothing to join in {parts:,} parts"

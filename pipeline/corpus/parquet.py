@@ -54,7 +54,9 @@ class ParquetReader:
             if kind is None:
                 raise no_column(self._path, name, schema.names)
             if name in columns.text and not is_text(kind):
-                raise CorpusError(f"{self._path}: expected text in column {name!r}, found {kind}")
+                error = CorpusError(f"{self._path}: expected text in column {name!r}, found {kind}")
+                error.column = name
+                raise error
         return {name: plain_type(kind) for name, kind in types.items() if kind is not None}
 
     def head(self, columns: Columns) -> tuple[Rows, int]:

@@ -98,6 +98,7 @@ def open_corpus(
     types: dict[str, set[pa.DataType]] = defaultdict(set)
     usable: list[Shard] = []
     bad: dict[str, str] = {}
+    missing: set[str] = set()  # columns that files lack
     for shard in shards:
         path = root / shard.source
         reader = reader_at(path, shard.source)
@@ -111,7 +112,9 @@ def open_corpus(
             if skip_bad_files:
                 reader.head(replace(columns, keep=()))
         except CorpusError as error:
-            bad[shard.source] = str(misnamed(path) or error)
+            why_bad = misnamed(path) or error
+            bad[shard.source] = str(why_bad)
+            missing.add(why_bad.column)
             continue
         usable.append(shard)
         names |= dict.fromkeys(found)
@@ -119,8 +122,16 @@ def open_corpus(
             if kind := found.get(name):
                 types[name].add(kind)
     if bad and not skip_bad_files:
-        raise CorpusError("; ".join(bad.values()) + ". Mend these, set corpus.text, or try --skip-bad-files")
+        raise CorpusError(_with_advice("; ".join(bad.values()), columns, missing))
     return Corpus(root=root, shards=tuple(usable), columns=columns, skipped=bad, names=tuple(names), types=types)
+
+
+def _with_advice(found: str, columns: Columns, missing: Set[str]) -> str:
+    """Return what is wrong with files, and what to do: the keys that name the columns which they lack."""
+    named_by = {"corpus.text": columns.text, "corpus.id": (columns.id,), "corpus.keep": columns.keep}
+    keys = [f"set {key}" for key, names in named_by.items() if missing & {*names}]
+    end = "" if found.endswith("?") else "."
+    return f"{found}{end} {', '.join(['Mend these', *keys, 'or try --skip-bad-files'])}"
 
 
 def _shard(path: Path, name: str) -> Shard:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from pipeline.config import MAX_DIM
 from pipeline.dataset.layout import check_layout
 from pipeline.dataset.manifest import Dataset, Manifest, totals
 from pipeline.dataset.ours import is_dataset
 from pipeline.dataset.store import Store
 from pipeline.errors import DamageError, UsageError
-from pipeline.schema import MAX_DIM, dim_of
+from pipeline.recipe import dim_of
 
 MAX_SWAPS = 8  # that one reader meets
 T = TypeVar("T")

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from pipeline.dataset.manifest import Receipt, parse_receipt
 from pipeline.errors import CorpusError
 from pipeline.files import open_own_parquet
-from pipeline.recipe import fingerprint
-from pipeline.schema import dim_of, find_fault
+from pipeline.recipe import dim_of, fingerprint
+from pipeline.schema import find_fault
 
 RECEIPT_KEY = b"embed_corpus.receipt"
 RECIPE_KEY = b"embed_corpus.recipe"

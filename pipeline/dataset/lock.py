@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
-from pipeline.console import repeating
+from pipeline.console import moment, repeating
 from pipeline.errors import DamageError, OutputLockedError
 from pipeline.files import open_file
 
 NAME = ".lock"
 BEAT_S = 5.0
 STALE_S = 60.0  # without a beat: a holder on another machine is dead
+LAST_S = 253_402_300_799  # since the epoch: the year 9999 ends
 TRIES, TRY_EVERY_S = 5, 0.05  # a holder that has just begun has not said its name; one who only looks is gone again
 
 
@@ -36,6 +38,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     boot: str  # of the machine
+    since: Annotated[float, msgspec.Meta(ge=0, le=LAST_S)] = 0.0  # since the epoch; 0 in a file of an earlier version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ class Hold:
             return f"no {NAME} ({error.strerror}): it was deleted, or the folder was moved"
         if is_same and text == self.text:
             return ""
-        return f"that another run has taken it over ({text.decode(errors='replace').strip() or 'and ended'})"
+        return f"that another run has taken it over ({_in_words(text) or 'and ended'})"
 
 
 @contextlib.contextmanager
@@ -89,10 +92,10 @@ def flock(root: Path) -> Iterator[Hold]:
     with open_file(root / NAME, "a+b") as file:
         if not _take(file) or _is_held_elsewhere(file):
             file.seek(0)
-            named = file.read().decode(errors="replace").strip() or "just started"
-            raise OutputLockedError(f"output {root}: another run holds it ({named}); wait for it or stop it")
+            named = _in_words(file.read()) or "it has just started"
+            raise OutputLockedError(f"another run holds {root}: {named}; wait for it or stop it")
         file.truncate(0)
-        holder = Holder(host=socket.gethostname(), pid=os.getpid(), boot=_boot())
+        holder = Holder(host=socket.gethostname(), pid=os.getpid(), boot=_boot(), since=time.time())
         text = json.dumps(msgspec.to_builtins(holder)).encode()
         file.write(text)
         file.flush()
@@ -136,12 +139,26 @@ def _is_held_elsewhere(file: BufferedIOBase) -> bool:
     A date in the future is no beat: a clock was wrong, or the file is a copy.
     """
     file.seek(0)
-    try:
-        holder = msgspec.json.decode(file.read(), type=Holder)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    if (holder := _holder(file.read())) is None:
         return False
     age_s = time.time() - os.fstat(file.fileno()).st_mtime
     return holder.boot != _boot() and abs(age_s) < STALE_S
+
+
+def _holder(text: bytes) -> Holder | None:
+    """Return the holder that the text of a lock names; None where it names none."""
+    try:
+        return msgspec.json.decode(text, type=Holder)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _in_words(text: bytes) -> str:
+    """Return who holds a lock, from its text; "" where it names nobody."""
+    if (holder := _holder(text)) is None:
+        return ""
+    since = f", since {moment(holder.since)}" if holder.since else ""
+    return f"process {holder.pid} on host {holder.host}{since}"
 
 
 def _boot() -> str:

@@ -14,8 +14,7 @@ from pipeline.dataset import Dataset, Manifest, Receipt, Store
 from pipeline.driver.contents import Contents, contents_of
 from pipeline.driver.inventory import Inventory, RunOptions, disjoint, spans_of
 from pipeline.errors import RecipeError, UsageError
-from pipeline.recipe import column_settings, fingerprint, has_columns_of, recipe
-from pipeline.schema import dim_of
+from pipeline.recipe import column_settings, dim_of, fingerprint, has_columns_of, recipe
 
 State = Literal["current", "unconfirmed", "stale"]
 

@@ -25,7 +25,7 @@ from pipeline.dataset import (
 from pipeline.driver.plan import Plan
 from pipeline.engines import Embedded, MadeBy
 from pipeline.errors import CorpusError, DamageError, EngineError
-from pipeline.schema import dim_of
+from pipeline.recipe import dim_of
 from pipeline.worker import Job, Memory, are_rejected, content_hashes, embed_rows
 
 

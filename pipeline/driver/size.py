@@ -15,7 +15,7 @@ MIN_S, MAX_S = 60.0, 900.0  # of the engine: what a part costs is little beside 
 UNMEASURED = (65_536, 8 << 20)  # tokens, where nobody knows how fast the engine is
 ROWS = (16_384, 65_536)
 TEXT_BYTES = (64 << 20, 256 << 20)
-VECTOR_SHARE, TEXT_SHARE = 0.93, 0.4  # what zstd leaves of float16 numbers and of texts
+VECTOR_SHARE, TEXT_SHARE = 0.93, 0.4  # what zstd leaves of float16 numbers, and of texts
 ROW_BYTES = 40.0  # of the other columns, without kept ones
 VECTOR_BYTES = 256 << 20  # of a chunk's vectors in float16
 
@@ -42,14 +42,14 @@ def size_of(n_tokens: float, n_rows: float, n_bytes: float, dim: int, tokens_per
 
 
 def bytes_per_row(config: Config, kept: Iterable[Receipt], measured: Measured) -> float:
-    """Return the bytes of a row in a dataset, about: as its parts say, else by the width of the vectors and by what the
-    texts come to that are embedded."""
+    """Return the bytes of a row in a dataset, about: as its parts say, else by the vectors and the texts."""
     sums = totals(kept)
     if sums["input_rows"]:
         return float(sums["size_bytes"] / sums["input_rows"])
-    embedded = measured.tokens / max(measured.tokens + measured.lost_tokens, 1.0)
-    text_bytes = embedded * measured.text_bytes / max(measured.rows, 1.0) if config.corpus.store_text else 0.0
-    return VECTOR_SHARE * 2 * config.dim + TEXT_SHARE * text_bytes + ROW_BYTES
+    share_kept = measured.tokens / max(measured.tokens + measured.lost_tokens, 1.0)
+    text = TEXT_SHARE * measured.text_bytes * share_kept if config.corpus.store_text else 0.0
+    vectors = VECTOR_SHARE * 2 * config.dim * measured.passages
+    return ROW_BYTES + (vectors + text) / max(measured.rows, 1.0)
 
 
 def measured_speed(receipts: Iterable[Receipt]) -> float:

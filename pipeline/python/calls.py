@@ -31,7 +31,8 @@ def plan(
     """
     options = _options(input, output, config, set, dim=dim, limit=limit, allow_untrained_dim=allow_untrained_dim)
     with _shown():
-        return planned(options)
+        found: dict[str, Any] = planned(options)
+    return found
 
 
 def run(  # noqa: PLR0913  the flags of the command
@@ -75,7 +76,8 @@ def run(  # noqa: PLR0913  the flags of the command
         outcome = made(options)
     check_made(outcome, options)
     store = Store(root=output_folder(options.output))
-    return read_dataset(store, lambda manifest: status(store, manifest))
+    found: dict[str, Any] = read_dataset(store, lambda manifest: status(store, manifest))
+    return found
 
 
 def _options(

@@ -36,32 +36,36 @@ def own_config(dataset: Dataset, path: Path | None, overrides: Sequence[str] = (
     from pipeline.model import pinned, settle_dtype, this_device
 
     width, found = width_of(dataset), dataset.recipe
-    config = load_config(path or _config_of(found.get("model.name")), overrides)
+    chosen, named_by = (path, "") if path else _config_of(found.get("model.name"))
+    place = f", in {chosen} ({named_by})" if named_by else ""
+    config = load_config(chosen, overrides, named_by=named_by)
     kind = _engine_of(dataset)
     if path is None and kind and not ENGINES[kind].needs_weights and not _is_said("engine.kind", overrides):
         config = replace(config, engine=replace(config.engine, kind=kind))  # it loads no model: no file, no code of one
     if config.model.dtype == "auto":
         kept = next((dtype for dtype in get_args(Dtype) if dtype == found.get("model.dtype")), None)
         config = settle_dtype(config, this_device(), kept=kept)
-    _refuse(_differences(dataset, config, width, overrides))
+    _refuse(_differences(dataset, config, width, overrides), place)
     if ENGINES[config.engine.kind].needs_weights:
         config = replace(config, model=pinned(config.model))
-    _refuse(_differing(found, config, ("model.revision",)))
+    _refuse(_differing(found, config, ("model.revision",)), place)
     return replace(config, run=replace(config.run, dim=width))
 
 
-def _config_of(name: object) -> Path:
-    """Return the path of the config whose model has a name: the environment's, else a shipped one."""
+def _config_of(name: object) -> tuple[Path, str]:
+    """Return the path of the config whose model has a name, and the variable that names it; else a shipped one."""
     shipped = sorted((REPOSITORY / "configs").glob("*.toml"))
     asked = os.environ.get("EMBED_CONFIG")
-    for path in [*([Path(asked), REPOSITORY / asked] if asked else []), *shipped]:
+    by_variable = [(path, "$EMBED_CONFIG") for path in (Path(asked), REPOSITORY / asked)] if asked else []
+    for path, named_by in [*by_variable, *((path, "") for path in shipped)]:
         with contextlib.suppress(OSError, ValueError, RecursionError):  # `--config` says what is wrong with it
             model = tomllib.loads(path.read_text(encoding="utf-8")).get("model")
             if isinstance(model, dict) and model.get("name") == name:
-                return path
+                return path, named_by
+    tried = f"in {asked} ($EMBED_CONFIG) or " if asked else ""
     raise UsageError(
         f"search: expected the config of the model that made the dataset, {_shown(name)}, found none of that name "
-        "among those of configs/; --config names it"
+        f"{tried}among those of configs/; --config names it"
     )
 
 
@@ -94,11 +98,12 @@ def _in_words(key: str, theirs: object, ours: object) -> str:
     return f"{key} is {_shown(theirs)} in the dataset and {_shown(ours)} here"
 
 
-def _refuse(differences: Iterator[str]) -> None:
+def _refuse(differences: Iterator[str], place: str) -> None:
     if found := list(differences):
         raise RecipeError(
-            f"search: expected a config that makes the vectors of the dataset, found that {'; '.join(found)}. Name the "
-            "config that it was made with by --config, or set these keys by --set if you trust where it comes from"
+            f"search: expected a config that makes the vectors of the dataset, found that {'; '.join(found)}{place}. "
+            "Name the config that it was made with by --config, or set these keys by --set if you trust where it comes "
+            "from"
         )
 
 

@@ -30,8 +30,8 @@ from pipeline.dataset import (
 )
 from pipeline.errors import CorpusError
 from pipeline.files import file_checksum, open_own_parquet
-from pipeline.recipe import fingerprint
-from pipeline.schema import PART, REASONS, REJECTS, dim_of, find_fault, width_in
+from pipeline.recipe import dim_of, fingerprint
+from pipeline.schema import PART, REASONS, REJECTS, find_fault, width_in
 from pipeline.tools.places import Places
 from pipeline.tools.texts import text_problems, with_next
 from pipeline.vectors import invalid_rows

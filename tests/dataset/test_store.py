@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -330,12 +333,36 @@ def test_a_run_leaves_nothing_of_a_run_that_was_killed(tmp_path: Path, store: St
 def test_another_process_is_locked_out_and_told_who_holds_the_output(store: Store) -> None:
     with held_elsewhere(store) as holder:
         assert store.is_locked()
-        with pytest.raises(OutputLockedError, match=f'"pid": {holder.pid}'), store.lock():
+        with pytest.raises(OutputLockedError) as refusal, store.lock():
             pass
+        who = f"process {holder.pid} on host {socket.gethostname()}"
+        assert str(refusal.value).startswith(f"another run holds {store.root}: {who}, since 20")
+        assert re.search(r", since \d{4}-\d\d-\d\d \d\d:\d\d UTC; wait for it or stop it$", str(refusal.value))
         holder.communicate()
         with store.lock():
             assert store.is_locked()
     assert not store.is_locked()
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ('{"host": "vm", "pid": 13900, "boot": "b"}', "process 13900 on host vm; wait"),
+        ('{"host": "vm", "pid": 13900, "boot": "b", "since": 43440}', "host vm, since 1970-01-01 12:04 UTC; wait"),
+        ('{"host": "vm", "pid": 13900, "boot": "b", "since": 1e300}', "it has just started; wait"),
+        ("", "it has just started; wait"),
+        ("\xff{", "it has just started; wait"),
+    ],
+)
+def test_the_holder_is_named_in_words_whatever_the_file_says(store: Store, named: str, words: str) -> None:
+    path = store.root / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(named.encode("latin-1"))
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(OutputLockedError) as refusal, store.lock():
+            pass
+    assert words in str(refusal.value)
 
 
 def test_a_killed_holder_lets_go(store: Store) -> None:

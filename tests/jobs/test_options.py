@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import inspect
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ import pytest
 
 from jobs import embed_corpus
 from jobs.request import Request, packed, signed
-from pipeline.cli import _parser
+from pipeline.arguments import parser
 from pipeline.driver.inventory import RunOptions
-from tests.support import texts, write_jsonl
+from tests.support import REPOSITORY, texts, write_jsonl
 from tests.support.modal_jobs import house, needs_plane
 
 HERE_ALONE = {
     "--allow-untrained-dim",
     "--debug",
     "--help",
+    "--json",  # on Modal `jobs/status.py` prints it
     "--set",  # on Modal a config file says it: the service was deployed with one
     "--strict",
 }
@@ -33,14 +35,28 @@ MAIN: Any = embed_corpus.main.info.raw_f
 
 
 def flags_of_run() -> set[str]:
-    [commands] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    actions = commands.choices["run"]._actions
-    return {flag for action in actions for flag in action.option_strings if flag.startswith("--")}
+    return {flag for flag in parser().commands["run"].flags if flag.startswith("--")}
 
 
 def test_each_flag_of_run_that_makes_sense_on_modal_exists_there() -> None:
     flags = {f"--{name.replace('_', '-')}" for name in inspect.signature(MAIN).parameters}
     assert flags_of_run() - flags == HERE_ALONE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["--ouput", "x"], "--output"),
+        (["--input", "a", "--keep_missing"], "--keep-missing"),
+        (["--dyr-run"], "--dry-run"),
+    ],
+)
+def test_a_misspelt_flag_is_recognised_before_what_is_missing(arguments: list[str], meant: str) -> None:
+    command = [sys.executable, "-m", "modal", "run", "jobs/embed_corpus.py", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"'{meant}'" in done.stderr.partition("Did you mean")[2]
+    assert "Missing option" not in done.stderr
 
 
 def test_every_option_of_a_run_travels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands import FORMATS
+from pipeline.arguments import FORMATS
 from tests.support import HASHING, REPOSITORY, embed_corpus, texts, write_jsonl
 
 DOCUMENT = (REPOSITORY / "docs/export.md").read_text()

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.commands import FORMATS
+from pipeline.arguments import FORMATS
 from pipeline.dataset import Run, Store
 from pipeline.tools import TARGETS
 from pipeline.tools.export.place import published

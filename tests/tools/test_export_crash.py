@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands import FORMATS
+from pipeline.arguments import FORMATS
 from tests.support import REPOSITORY, embed_corpus
 from tests.support.crash import crashing_command
 from tests.support.vectors import write_dataset

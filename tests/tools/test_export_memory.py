@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands import FORMATS
+from pipeline.arguments import FORMATS
 from tests.support import REPOSITORY
 from tests.support.vectors import write_dataset
 

@@ -17,7 +17,7 @@ import pipeline.tools
 from pipeline.cli import main
 from pipeline.config import Config, load_config, to_tables
 from pipeline.dataset import Dataset, Manifest, Store, read_dataset
-from pipeline.errors import DamageError, RecipeError
+from pipeline.errors import ConfigError, DamageError, RecipeError, UsageError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.tools import embed_query, nearest, own_config, slice_dataset
 from tests.support import REPOSITORY, texts, write_jsonl, write_parquet
@@ -90,6 +90,14 @@ def test_a_config_of_the_environment_is_taken_for_its_own_model_alone(
     monkeypatch.setenv("EMBED_CONFIG", str(write_config(tmp_path / "mine.toml", tables)))
     mine = dataset_of(HASHING, "model.query_prompt=mine: ")
     assert own_config(mine, None).model.query_prompt == "mine: "
+    theirs = dataset_of(HASHING, "model.query_prompt=theirs: ")
+    with pytest.raises(RecipeError, match=r'"mine: " here, in .*/mine\.toml \(\$EMBED_CONFIG\)\. Name the config'):
+        own_config(theirs, None)
+    with pytest.raises(ConfigError, match=r"^--set model\.max_tokens expected int, found 'none'"):
+        own_config(mine, None, ["model.max_tokens=none"])
+    unknown = dataset_of(HASHING, model__name="nobody's")
+    with pytest.raises(UsageError, match=r"found none of that name in .*mine\.toml \(\$EMBED_CONFIG\) or among those"):
+        own_config(unknown, None)
     other = dataset_of(LOCAL, "engine.kind=hashing", "model.dtype=float32")
     assert own_config(other, None).model.name == "sentence-transformers/all-MiniLM-L6-v2"
 

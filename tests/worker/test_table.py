@@ -88,13 +88,13 @@ def test_a_passage_is_the_slice_of_its_text_whatever_its_characters_are(data: st
     for row in data.draw(st.lists(st.sampled_from(range(len(texts))), max_size=8)) if texts else []:
         start = data.draw(st.integers(0, len(texts[row])))
         cuts.append((row, start, data.draw(st.integers(start, len(texts[row])))))
-    of_row, start, stop = (np.array(values, np.int64) for values in (zip(*cuts, strict=True) if cuts else ([],) * 3))
+    of_row, first, last = (np.array(values, np.int64) for values in (zip(*cuts, strict=True) if cuts else ([],) * 3))
     n = len(cuts)
     made = Passages(
         text=[0] * n,
         passage=[0] * n,
-        start=start.tolist(),
-        stop=stop.tolist(),
+        start=first.tolist(),
+        stop=last.tolist(),
         truncated=[False] * n,
         ids=[[1]] * n,
     )

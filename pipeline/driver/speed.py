@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from pipeline.config import Config
+from pipeline.config import ENGINES, Config
 from pipeline.driver.rate import Rate
 from pipeline.errors import OutputError
 from pipeline.files import publish_file
@@ -29,7 +29,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
 def keep_speed(config: Config, engine_tokens: int, engine_s: float) -> None:
     """Keep what a run of this machine found, unless it was too short; without a place for it nothing is kept."""
-    if engine_s < LEAST_S:
+    if engine_s < LEAST_S or not ENGINES[config.engine.kind].needs_weights:
         return
     speeds = _speeds() | {_key(config): Speed(tokens_per_s=engine_tokens / engine_s, at=time.time())}
     with contextlib.suppress(OutputError):  # an estimate is no reason to end a run

@@ -158,6 +158,6 @@ def test_a_run_is_refused_before_an_engine_loads_or_an_output_is_made(tmp_path: 
     source = write_jsonl(tmp_path / "in.jsonl", [{"text": "one"}])
     done = embed_corpus("run", "--input", source, "--output", tmp_path / "out", "--set", "model.pooling=cls")
     assert done.returncode == 2
-    assert done.stderr.startswith("embed-corpus: model.pooling is 'cls', the checkpoint says 'mean'")
+    assert done.stderr.startswith("embed-corpus: --set model.pooling is 'cls', the checkpoint says 'mean'")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ from jobs.resources import HOURS, MINUTES
 from jobs.serve import serve
 from pipeline.config import load_config
 from pipeline.model import locate, open_checkpoint, pin_and_check
+from pipeline.shipped import shipped_configs
 
 app = modal.App(resources.SERVICE_APP)
 HTTP_PORT = 8000
@@ -57,9 +58,7 @@ def about(config: str = "") -> dict[str, Any]:
 
 def _configs() -> list[str]:
     """Return the paths of the configs below the repository, as they travel in an image."""
-    folder = resources.REPOSITORY / "configs"
-    texts = {path: path.read_text() for path in sorted(folder.glob("*.toml"))}
-    return [path.relative_to(resources.REPOSITORY).as_posix() for path, text in texts.items() if "[model]" in text]
+    return [path.relative_to(resources.REPOSITORY).as_posix() for path in shipped_configs().values()]
 
 
 if resources.HTTP:  # one who reaches a server without its key would start a GPU, which then does not serve

@@ -8,13 +8,14 @@ from pathlib import Path, PurePosixPath
 
 import modal
 
-from pipeline.config import REPOSITORY as REPOSITORY
 from pipeline.config import load_config
 from pipeline.driver import GPU_MEMORY_MIB as GPU_MEMORY_MIB
 from pipeline.driver import SERVICE_CPUS as SERVICE_CPUS
 from pipeline.serve import KEY_VARIABLE
+from pipeline.shipped import CONFIGS, ROOT, SOURCES
 
-CONFIG = os.environ.get("EMBED_CONFIG", "configs/kalm-gemma3-12b.toml")  # below the repository
+REPOSITORY = ROOT  # where the paths of configs start
+CONFIG = os.environ.get("EMBED_CONFIG", "configs/kalm-gemma3-12b.toml")
 RENTED = load_config(REPOSITORY / CONFIG).modal
 
 MINUTES = 60  # seconds
@@ -38,10 +39,10 @@ STARTUP_TIMEOUT_S = 30 * MINUTES  # that one may take to load its model
 def code_digest() -> str:
     """Return a hash over the names and bytes of what travels in an image; it is the same on both sides of a deploy."""
     digest = hashlib.blake2b(digest_size=16)
-    sources = [*(REPOSITORY / "pipeline").rglob("*.py"), *(REPOSITORY / "jobs").rglob("*.py")]
-    for path in sorted(sources, key=lambda path: path.relative_to(REPOSITORY).as_posix()):
+    sources = [*(SOURCES / "pipeline").rglob("*.py"), *(SOURCES / "jobs").rglob("*.py")]
+    for path in sorted(sources, key=lambda path: path.relative_to(SOURCES).as_posix()):
         data = path.read_bytes()
-        digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0{len(data)}\0".encode() + data)
+        digest.update(f"{path.relative_to(SOURCES).as_posix()}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()
 
 
@@ -89,12 +90,12 @@ ENVIRONMENT = {
 
 def _with_libraries(image: modal.Image, lock: str) -> modal.Image:
     """Install what a lock of jobs/images pins; the file is read by a deploy, and is not in a container."""
-    path = REPOSITORY / "jobs/images" / lock
+    path = Path(__file__).parent / "images" / lock
     return image.uv_pip_install(requirements=[str(path)], extra_options="--require-hashes --no-build")
 
 
 def _with_sources(image: modal.Image) -> modal.Image:
-    return image.add_local_python_source("pipeline", "jobs").add_local_dir(REPOSITORY / "configs", "/root/configs")
+    return image.add_local_python_source("pipeline", "jobs").add_local_dir(CONFIGS, "/root/configs")
 
 
 # Only download_weights talks to the hub: a run takes what is on the volume, and a GPU never waits for a download.

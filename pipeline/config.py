@@ -15,7 +15,6 @@ from pipeline.errors import ConfigError
 from pipeline.tables import Places, converted, parse_override, read_tables, set_value
 
 MAX_DIM = 65_536  # no model has wider vectors
-REPOSITORY = Path(__file__).resolve().parent.parent  # relative paths of configs and of golden files start here
 Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
 OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
@@ -31,6 +30,7 @@ class EngineKind:
     """How an engine is made, and what other rooms have to know of it."""
 
     make: str  # MODULE:NAME, called with the Config; imported only when an engine is made
+    package: str = ""  # that it imports, and that the extra of the engine's name brings; "" = none
     needs_weights: bool = True  # reads a checkpoint: tokenizer, weights, reference vectors
     serves_http: bool = False
     loads_as_vllm: bool = False  # gives each architecture the attention that vLLM gives it
@@ -39,8 +39,10 @@ class EngineKind:
 
 # By `engine.kind`. A new engine is a file in pipeline/engines/ and an entry here.
 ENGINES = {
-    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", serves_http=True, loads_as_vllm=True),
-    "sentence-transformers": EngineKind(make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder"),
+    "vllm": EngineKind(make="pipeline.engines.vllm:VLLMEmbedder", package="vllm", serves_http=True, loads_as_vllm=True),
+    "sentence-transformers": EngineKind(
+        make="pipeline.engines.sentence_transformers:SentenceTransformersEmbedder", package="sentence_transformers"
+    ),
     "hashing": EngineKind(make="pipeline.engines.hashing:HashingEmbedder", needs_weights=False, computes_in="float32"),
 }
 
@@ -156,6 +158,18 @@ def load_config(
     """
     where = f"{path} ({named_by})" if named_by else str(path)
     tables = read_tables(path, f"config {where}")
+    return configure(tables, overrides, where=where, dim=dim, allow_untrained_dim=allow_untrained_dim)
+
+
+def configure(
+    tables: dict[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    where: str,
+    dim: int | None = None,
+    allow_untrained_dim: bool = False,
+) -> Config:
+    """Return parsed TOML tables, which it changes, as a Config with overrides; raises as `load_config` does."""
     changes = [parse_override(override) for override in overrides]
     before = tables["model"].get("name") if isinstance(tables.get("model"), dict) else None
     for change in changes:

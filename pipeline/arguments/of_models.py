@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.arguments.command import Command
 from pipeline.arguments.numbers import positive
 from pipeline.arguments.parser import Parser
-from pipeline.arguments.shared import config
+from pipeline.arguments.shared import as_json, config, overrides
 
 
 def _serve(parser: Parser) -> None:
@@ -18,7 +18,24 @@ def _serve(parser: Parser) -> None:
     access.add_argument("--no-auth", action="store_true", help="serve everyone who can reach the address")
 
 
+def _init(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a model of the hub, a folder, or the name of a shipped config")
+    overrides(parser)
+
+
 COMMANDS = (
+    Command(
+        name="models",
+        summary="list the configs that are shipped",
+        examples=("models", "models --json"),
+        flags=(as_json,),
+    ),
+    Command(
+        name="init",
+        summary="print a config for a model, worked out of its own files, to edit and to keep",
+        examples=("init BAAI/bge-small-en-v1.5 > mine.toml", "init ./my-model --set model.licence=MIT > mine.toml"),
+        flags=(_init,),
+    ),
     Command(
         name="golden",
         summary="make the reference vectors that engines of a model are checked against",

@@ -27,8 +27,8 @@ def with_place(text: str, options: Namespace) -> str:
     if begin is None or key not in keys_of_tables().get(table, ()) or not hasattr(options, "config"):
         return text
     flags = {override.partition("=")[0].strip(): "--set" for override in options.set}
-    path, named_by = named_config(options)
-    if begin[0] not in flags and hasattr(options, "dataset") and not options.config:
+    path, named_by = (f"model {options.model}", "") if options.model else named_config(options)
+    if begin[0] not in flags and hasattr(options, "dataset") and not (options.config or options.model):
         return text  # the config is one of the dataset's model
     file = f"{path} ({named_by})" if named_by else path
     return Places(file=file, flags=flags).of(begin[0]) + text[begin.end() :]

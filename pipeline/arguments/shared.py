@@ -6,7 +6,7 @@ from functools import partial
 
 from pipeline.arguments.parser import Parser
 
-DEFAULT_CONFIG = "configs/local.toml"
+DEFAULT_CONFIG = "local"  # of those that are shipped
 
 
 def debug(parser: Parser) -> None:
@@ -30,7 +30,16 @@ def destination(parser: Parser, about: str) -> None:
 
 
 def _config(parser: Parser, default: str) -> None:
-    parser.add_argument("--config", metavar="C", help=f"TOML file (default: {default})")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model", metavar="ID", help="a model of the hub, or a folder: its own files say how it is used"
+    )
+    which.add_argument("--config", metavar="C", help=f"TOML file, or the name of a shipped one (default: {default})")
+    overrides(parser)
+
+
+def overrides(parser: Parser) -> None:
+    """Add `--set`."""
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change a key of the config, see below"
     )
@@ -38,4 +47,4 @@ def _config(parser: Parser, default: str) -> None:
 
 
 config = partial(_config, default=f"$EMBED_CONFIG, else {DEFAULT_CONFIG}")
-config_of_dataset = partial(_config, default="the one of the dataset's model, $EMBED_CONFIG or one of configs/")
+config_of_dataset = partial(_config, default="the one of the dataset's model, $EMBED_CONFIG or a shipped one")

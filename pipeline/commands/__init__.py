@@ -9,7 +9,7 @@ from typing import Any
 _MODULES = {
     "datasets": ("rejects", "search", "slice", "status", "verify"),
     "exports": ("export", "quality"),
-    "models": ("golden", "serve"),
+    "model": ("golden", "init", "models", "serve"),
     "runs": ("check_made", "compact", "made", "plan", "planned", "run"),
     "shells": ("completion",),
 }

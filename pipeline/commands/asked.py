@@ -12,33 +12,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.arguments import named_config
-from pipeline.config import REPOSITORY, Config, load_config
+from pipeline.config import Config, load_config
+from pipeline.shipped import find_config
 
 if TYPE_CHECKING:
     from pipeline.dataset import Store
-    from pipeline.model import Device
+    from pipeline.model import Device, Named
+
+
+def named_of(options: Namespace, name: str) -> Named:
+    """Return the config of a model that was named, and where its values come from."""
+    from pipeline.engines import default_kind
+    from pipeline.model import read_named
+
+    asked = {"dim": options.dim, "allow_untrained_dim": options.allow_untrained_dim}
+    return read_named(name, options.set, kind=default_kind(), **asked)
 
 
 def config_of(options: Namespace) -> Config:
     """Return the config that was asked for, with its revision resolved."""
     from pipeline.model import pin_and_check
 
+    if options.model:
+        return pin_and_check(named_of(options, options.model).config)
     path, named_by = named_config(options)
     return pin_and_check(
         load_config(
-            path_of(path),
+            find_config(path),
             options.set,
             dim=options.dim,
             allow_untrained_dim=options.allow_untrained_dim,
             named_by=named_by,
         )
     )
-
-
-def path_of(config: str) -> Path:
-    """Return the path of a config, which may be below the repository."""
-    path = Path(config)
-    return path if path.exists() or path.is_absolute() else REPOSITORY / path
 
 
 def settled(asked: Config, device: Device, output: Store, *, rebuild: bool = False) -> Config:

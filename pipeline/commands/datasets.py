@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.commands.asked import path_of, say
+from pipeline.commands.asked import named_of, say
 from pipeline.config import Config
 from pipeline.console import CHECKING, LOADING, in_one_line, note, screen, screen_on_stderr
 from pipeline.dataset import Manifest, Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
+from pipeline.shipped import find_config
 
 LOOK_EVERY_S = 0.5
 
@@ -140,7 +141,8 @@ def search(options: Namespace) -> None:
 
     if options.k < 1:
         raise UsageError(f"search: expected -k of at least 1, found {options.k}")
-    store, path = Store(root=Path(options.dataset)), path_of(options.config) if options.config else None
+    store, asked = Store(root=Path(options.dataset)), find_config(options.config) if options.config else None
+    named = named_of(options, options.model).config if options.model else None
 
     @functools.cache
     def embed(config: Config) -> NDArray[np.float32]:
@@ -151,7 +153,7 @@ def search(options: Namespace) -> None:
     def found_in(manifest: Manifest) -> list[dict[str, Any]]:
         if manifest.dataset is None:
             raise DamageError(f"dataset {store.root}: the manifest has no dataset line; `embed-corpus run` mends it")
-        config = own_config(manifest.dataset, path, options.set)
+        config = own_config(manifest.dataset, named or asked, options.set)
         return nearest(store, manifest, embed(config), options.k)
 
     hits = read_dataset(store, found_in)

@@ -82,11 +82,11 @@ def _tell(options: Namespace, outcome: Outcome) -> None:
         store = dataset.Store(root=dataset.output_folder(options.output))
         say(options, dataset.status(store, store.read_manifest()), "")
         return
-    place = shlex.quote(options.output)
+    place, named = shlex.quote(options.output), f" --model {shlex.quote(options.model)}" if options.model else ""
     steps = (
         ()
         if outcome.run.missing_chunks
-        else (f'embed-corpus search {place} "your words"', f"embed-corpus verify {place}")
+        else (f'embed-corpus search {place} "your words"{named}', f"embed-corpus verify {place}")
     )
     found = outcome.totals | msgspec.to_builtins(outcome.run)
     for line in dataset.describe_run(found, options.output, next_steps=steps):

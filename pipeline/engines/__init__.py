@@ -1,7 +1,7 @@
 """Engines turn token ids into full-width vectors. An engine is one file here and one entry of ENGINES."""
 
 from pipeline.config import ENGINES, EngineKind
-from pipeline.engines.embedder import Embedder, Sleeper, make_embedder
+from pipeline.engines.embedder import Embedder, Sleeper, check_installed, default_kind, make_embedder
 from pipeline.engines.golden import golden_path, make_golden, write_golden
 from pipeline.engines.made_by import MadeBy
 from pipeline.engines.thread import Embedded, Engine, EngineThread
@@ -16,6 +16,8 @@ __all__ = [
     "EngineThread",
     "MadeBy",
     "Sleeper",
+    "check_installed",
+    "default_kind",
     "engine_arguments",
     "golden_path",
     "make_embedder",

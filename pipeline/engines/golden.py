@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import REPOSITORY, Config, ModelConfig
+from pipeline.config import Config, ModelConfig
 from pipeline.console import note
 from pipeline.errors import ConfigError, EngineError, UsageError
 from pipeline.model import make_tokenizer
+from pipeline.shipped import find_file
 
 DIMS = 256  # leading components that are kept of a vector, or all of a narrower one
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.995, "float16": 0.995}
@@ -51,7 +52,7 @@ def golden_path(model: ModelConfig) -> Path:
     """Return the path of a model's golden file; raises UsageError when its config names none."""
     if not model.golden:
         raise UsageError("model.golden: expected a file to write, such as configs/golden/MODEL.json, found none")
-    return REPOSITORY / model.golden
+    return find_file(model.golden)
 
 
 def make_golden(config: Config) -> Golden:

@@ -4,11 +4,13 @@ from pipeline.model.checkpoint import open_checkpoint, pin_and_check
 from pipeline.model.dtype import Device, describe_dtype, modal_device, settle_dtype, this_device
 from pipeline.model.files import locate, pinned
 from pipeline.model.memory import check_memory
+from pipeline.model.named import Named, read_named
 from pipeline.model.tokens import RETOKENISATION_MARGIN, OnLong, Passages, Tokenizer, make_passages, make_tokenizer
 
 __all__ = [
     "RETOKENISATION_MARGIN",
     "Device",
+    "Named",
     "OnLong",
     "Passages",
     "Tokenizer",
@@ -21,6 +23,7 @@ __all__ = [
     "open_checkpoint",
     "pin_and_check",
     "pinned",
+    "read_named",
     "settle_dtype",
     "this_device",
 ]

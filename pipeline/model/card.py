@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline.config import ModelConfig
 from pipeline.errors import ConfigError, EngineError
 
+CARD = "README.md"
 FRONT_MATTER = re.compile(r"\A\s*---\r?\n(.*?)\r?\n---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 TITLE = re.compile(r"^#{1,2}[ \t]+(?:Model Card for[ \t]+)?(.*?)[ \t#]*$", re.MULTILINE | re.IGNORECASE)
 NAME = re.compile(r"(?=.*[-_])(?=.*[\d/])[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # what is no word of a language
@@ -26,6 +27,33 @@ USE = re.compile(  # how the card's own examples load the model: ORGANISATION/NA
 CACHE = re.compile(r"models--(.+)")  # a folder of the hub's cache
 
 
+class Card(NamedTuple):
+    """What a card says; every field is empty without one."""
+
+    text: str
+    metadata: dict[str, Any]
+    names: list[str]  # that it gives its model
+    uses: list[str]  # the models that its examples load
+
+
+def read_card(folder: Path) -> Card:
+    """Return the card of a folder; raises EngineError for one that cannot be read."""
+    path = folder / CARD
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError as error:
+        raise EngineError(f"{path}: expected a card that can be read, found: {error.strerror}") from error
+    front = FRONT_MATTER.match(text)
+    metadata = _metadata(front[1]) if front else {}
+    return Card(text, metadata, list(_names(metadata, text[front.end() :] if front else text)), USE.findall(text))
+
+
+def name_of(folder: Path) -> str:
+    """Return the name that a folder gives its model: of the hub's cache, of its card, else its own."""
+    card = read_card(folder)
+    return next(iter([*_cached(folder), *card.names, *card.uses]), folder.name)
+
+
 def check_name(model: ModelConfig, folder: Path) -> None:
     """Raise ConfigError when the files in a folder say that they are another model than `model.name`.
 
@@ -33,16 +61,10 @@ def check_name(model: ModelConfig, folder: Path) -> None:
     `model.name`, by a base model of that name, or by the folder of the hub's cache. Raises EngineError for a card that
     cannot be read.
     """
-    path = folder / "README.md"
-    try:
-        card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    except OSError as error:
-        raise EngineError(f"{path}: expected a card that can be read, found: {error.strerror}") from error
-    front = FRONT_MATTER.match(card)
-    metadata = _metadata(front[1]) if front else {}
-    named = [(path, name) for name in _names(metadata, card[front.end() :] if front else card)]
+    path, (card, metadata, names, uses) = folder / CARD, read_card(folder)
+    named = [(path, name) for name in names]
     named += [(folder, name) for name in _cached(folder)]
-    used = [(path, name) for name in USE.findall(card)]
+    used = [(path, name) for name in uses]
     if any(_is_same(model.name, other) for _, other in (*named, *used)):
         return
     bases = metadata.get("base_model")

@@ -129,16 +129,16 @@ def _mismatches(config: Config, found: Checkpoint) -> Iterator[tuple[str, object
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read config.json, the modules of sentence-transformers and the tokenizer; raises EngineError naming the file."""
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config is None:
         raise EngineError(f"{folder}: expected a model with a config.json, found none")
     text = config.get("text_config", config)
     architecture = (config.get("architectures") or [""])[0]
     declared, loaded = _attention(architecture, text)
-    modules = {module["type"].rpartition(".")[2]: module["path"] for module in _json(folder / "modules.json") or ()}
-    pooling = _json(folder / modules["Pooling"] / "config.json") if "Pooling" in modules else None
-    dense = _json(folder / modules["Dense"] / "config.json") if "Dense" in modules else None
-    prompts = (_json(folder / "config_sentence_transformers.json") or {}).get("prompts") or {}
+    modules = {module["type"].rpartition(".")[2]: module["path"] for module in read_json(folder / "modules.json") or ()}
+    pooling = read_json(folder / modules["Pooling"] / "config.json") if "Pooling" in modules else None
+    dense = read_json(folder / modules["Dense"] / "config.json") if "Dense" in modules else None
+    prompts = (read_json(folder / "config_sentence_transformers.json") or {}).get("prompts") or {}
     final, wanted = _final_tokens(folder)
     return Checkpoint(
         architecture=architecture,
@@ -148,7 +148,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         normalized="Normalize" in modules if modules else None,
         modules=tuple(modules),
         document_prompt=prompts.get("document") or prompts.get("passage"),
-        width=dense["out_features"] if dense else text["hidden_size"],
+        width=dense["out_features"] if dense else _width(text, folder),
         dtype=text.get("dtype") or text.get("torch_dtype"),
         overflows=text.get("model_type", "").startswith("gemma3"),
         final_token=final,
@@ -168,6 +168,14 @@ def _attention(architecture: str, text: dict[str, Any]) -> tuple[Attention, Atte
     return "causal", "causal"
 
 
+def _width(text: dict[str, Any], folder: Path) -> int:
+    """Return the width of the hidden states."""
+    width = text.get("hidden_size") or text.get("n_embd")  # the latter is of GPT-2 and of Nomic's BERT
+    if not isinstance(width, int):
+        raise EngineError(f"{folder / 'config.json'}: expected hidden_size, found none")
+    return width
+
+
 def _pooling(config: dict[str, Any]) -> str:
     modes = [config["pooling_mode"]] if "pooling_mode" in config else [key for key in config if config[key] is True]
     known = [POOLING[mode] for mode in modes if mode in POOLING]
@@ -175,8 +183,10 @@ def _pooling(config: dict[str, Any]) -> str:
 
 
 def _kv_bytes_per_token(text: dict[str, Any]) -> int:
-    """Return the bytes of a key and a value for each head of each layer, two bytes a number."""
-    n_heads = text["num_attention_heads"]
+    """Return the bytes of a key and a value for each head of each layer, two bytes a number; 0 where it is not said."""
+    n_heads = text.get("num_attention_heads")
+    if n_heads is None:
+        return 0
     head_dim = text.get("head_dim") or text["hidden_size"] // n_heads
     return int(2 * 2 * text["num_hidden_layers"] * text.get("num_key_value_heads", n_heads) * head_dim)
 
@@ -191,13 +201,14 @@ def _final_tokens(folder: Path) -> tuple[str, str | None]:
     tokenizer.no_padding()
     encoding = tokenizer.encode("a")
     final = encoding.tokens[-1] if encoding.special_tokens_mask[-1] else ""
-    settings = _json(folder / "tokenizer_config.json") or {}
+    settings = read_json(folder / "tokenizer_config.json") or {}
     end = settings.get("eos_token")
     wanted = (end["content"] if isinstance(end, dict) else end) if settings.get("add_eos_token") else None
     return final, wanted
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return what a file of JSON has, None without the file; raises EngineError naming it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

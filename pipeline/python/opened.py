@@ -15,6 +15,7 @@ from pipeline import dataset
 from pipeline.dataset import Manifest, Store
 from pipeline.errors import DamageError, UsageError
 from pipeline.schema import EMBEDDING
+from pipeline.shipped import find_config
 from pipeline.tools import embed_query, nearest, own_config, passages_of
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class OpenedDataset:
         """
         if k < 1:
             raise UsageError(f"search: expected k of at least 1, found {k}")
-        own = own_config(self._passages.dataset, None if config is None else Path(config), list(set))
+        own = own_config(self._passages.dataset, None if config is None else find_config(str(config)), list(set))
         hits = nearest(self._store, self._manifest, embed_query(query, own), k)
         return [{"id": hit["id"], "score": hit["score"], "text": hit.get("text"), **hit} for hit in hits]
 

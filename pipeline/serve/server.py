@@ -17,13 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self
 
-from pipeline.config import ENGINES, REPOSITORY, Config
+from pipeline.config import ENGINES, Config
 from pipeline.console import DEBUG_VARIABLE
-from pipeline.engines import engine_arguments, pooler_arguments, vllm_environment
+from pipeline.engines import check_installed, engine_arguments, pooler_arguments, vllm_environment
 from pipeline.errors import EngineError, UsageError
 from pipeline.model import open_checkpoint
 from pipeline.serve import middleware
 from pipeline.serve.middleware import KEY_VARIABLE, digest
+from pipeline.shipped import SOURCES
 
 PROBE_EVERY_S = 0.25
 PROBE_S = 2.0  # that a server may take for its health; while it loads, nobody answers
@@ -46,6 +47,7 @@ class Server:
         if not ENGINES[config.engine.kind].serves_http:
             able = " or ".join(kind for kind, engine in ENGINES.items() if engine.serves_http)
             raise UsageError(f"server: expected engine.kind {able}, found {config.engine.kind}")
+        check_installed(config.engine.kind)
         folder = open_checkpoint(config)
         self._config, self._address, self._key = config, (host, port), key
         self._shown = bool(os.environ.get(DEBUG_VARIABLE))
@@ -195,7 +197,7 @@ def server_environment(config: Config, key: str | None, base: Mapping[str, str],
         "timeout_graceful_shutdown": DRAIN_S,
     }
     kept = {name: value for name, value in base.items() if name != KEY_VARIABLE}
-    sources = [str(REPOSITORY), *filter(None, [base.get("PYTHONPATH")])]
+    sources = [str(SOURCES), *filter(None, [base.get("PYTHONPATH")])]
     ours = {middleware.VARIABLE: settings.to_json(), LISTENER_VARIABLE: json.dumps(options)}
     return kept | vllm_environment() | ours | {"PYTHONPATH": os.pathsep.join(sources)}
 

@@ -10,6 +10,7 @@ from pipeline.tools.repair import repair
 from pipeline.tools.search import embed_query, nearest
 from pipeline.tools.slice import slice_dataset
 from pipeline.tools.verify import LEFT_BY_A_RUN, as_tables, verify
+from pipeline.tools.write_config import write_config
 
 __all__ = [
     "LEFT_BY_A_RUN",
@@ -29,4 +30,5 @@ __all__ = [
     "repair",
     "slice_dataset",
     "verify",
+    "write_config",
 ]

@@ -15,32 +15,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from pipeline.config import ENGINES, REPOSITORY, Config, Dtype, load_config
+from pipeline.config import ENGINES, Config, Dtype, load_config
 from pipeline.console import in_one_line
 from pipeline.dataset import Dataset, width_of
-from pipeline.errors import RecipeError, UsageError
+from pipeline.errors import ConfigError, RecipeError, UsageError
 from pipeline.recipe import recipe
+from pipeline.shipped import find_config, shipped_configs
 
 # Of the recipe: what a query's vector has to have in common with those of the passages.
 COMPARED = ("model.name", "model.dtype", "model.pooling", "model.max_tokens", "model.document_prompt")
 QUERY_PROMPT = "model.query_prompt"  # not of the recipe, as it changes no stored vector
 
 
-def own_config(dataset: Dataset, path: Path | None, overrides: Sequence[str] = ()) -> Config:
+def own_config(dataset: Dataset, asked: Path | Config | None, overrides: Sequence[str] = ()) -> Config:
     """Return the config of a file, else that of the dataset's model, with the dtype and the width of the dataset.
 
-    That of a model is $EMBED_CONFIG or a shipped one. Raises UsageError where there is none, RecipeError with the keys
-    that differ from those of the dataset, ConfigError as `load_config` does and EngineError for a model that is not to
-    be had.
+    A Config is one that has its overrides. That of a model is $EMBED_CONFIG or a shipped one. Raises UsageError where
+    there is none, RecipeError with the keys that differ from those of the dataset, ConfigError as `load_config` does
+    and EngineError for a model that is not to be had.
     """
     from pipeline.model import pinned, settle_dtype, this_device
 
     width, found = width_of(dataset), dataset.recipe
-    chosen, named_by = (path, "") if path else _config_of(found.get("model.name"))
-    place = f", in {chosen} ({named_by})" if named_by else ""
-    config = load_config(chosen, overrides, named_by=named_by)
+    config, place = (asked, "") if isinstance(asked, Config) else _loaded(asked, found.get("model.name"), overrides)
     kind = _engine_of(dataset)
-    if path is None and kind and not ENGINES[kind].needs_weights and not _is_said("engine.kind", overrides):
+    if asked is None and kind and not ENGINES[kind].needs_weights and not _is_said("engine.kind", overrides):
         config = replace(config, engine=replace(config.engine, kind=kind))  # it loads no model: no file, no code of one
     if config.model.dtype == "auto":
         kept = next((dtype for dtype in get_args(Dtype) if dtype == found.get("model.dtype")), None)
@@ -52,12 +51,19 @@ def own_config(dataset: Dataset, path: Path | None, overrides: Sequence[str] = (
     return replace(config, run=replace(config.run, dim=width))
 
 
+def _loaded(path: Path | None, name: object, overrides: Sequence[str]) -> tuple[Config, str]:
+    """Return the config of a file, else of the model of a name, and where that is where a variable names it."""
+    chosen, named_by = (path, "") if path else _config_of(name)
+    return load_config(chosen, overrides, named_by=named_by), f", in {chosen} ({named_by})" if named_by else ""
+
+
 def _config_of(name: object) -> tuple[Path, str]:
     """Return the path of the config whose model has a name, and the variable that names it; else a shipped one."""
-    shipped = sorted((REPOSITORY / "configs").glob("*.toml"))
-    asked = os.environ.get("EMBED_CONFIG")
-    by_variable = [(path, "$EMBED_CONFIG") for path in (Path(asked), REPOSITORY / asked)] if asked else []
-    for path, named_by in [*by_variable, *((path, "") for path in shipped)]:
+    asked, places = os.environ.get("EMBED_CONFIG"), [(path, "") for path in shipped_configs().values()]
+    if asked:
+        with contextlib.suppress(ConfigError):
+            places.insert(0, (find_config(asked), "$EMBED_CONFIG"))
+    for path, named_by in places:
         with contextlib.suppress(OSError, ValueError, RecursionError):  # `--config` says what is wrong with it
             model = tomllib.loads(path.read_text(encoding="utf-8")).get("model")
             if isinstance(model, dict) and model.get("name") == name:
@@ -65,7 +71,7 @@ def _config_of(name: object) -> tuple[Path, str]:
     tried = f"in {asked} ($EMBED_CONFIG) or " if asked else ""
     raise UsageError(
         f"search: expected the config of the model that made the dataset, {_shown(name)}, found none of that name "
-        f"{tried}among those of configs/; --config names it"
+        f"{tried}among those that are shipped; --model or --config names it"
     )
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.chunk import Shard, Span
 from pipeline.cli import main
-from pipeline.config import ENGINES, REPOSITORY, Config, load_config, to_tables
+from pipeline.config import ENGINES, Config, load_config, to_tables
 from pipeline.dataset.volume import Attempt
 from pipeline.errors import EngineError
 from pipeline.files import file_checksum
@@ -27,7 +27,7 @@ from pipeline.model import hub
 from pipeline.model.files import locate
 from pipeline.recipe import fingerprint, recipe
 from pipeline.vectors import fixed_size_list
-from tests.support import HASHING, one_span, texts, write_jsonl
+from tests.support import HASHING, REPOSITORY, one_span, texts, write_jsonl
 from tests.support.crash import hashing_run
 from tests.support.many import Call, run_all
 

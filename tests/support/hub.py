@@ -82,6 +82,9 @@ def hub(name: str) -> Iterator[Hub]:
             if state.token and self.headers.get("Authorization") != f"Bearer {state.token}":
                 self.error(401, "GatedRepo")
                 return
+            if path not in state.commits[commit]:
+                self.error(404, "EntryNotFound")
+                return
             content = state.commits[commit][path]
             etag = entry(path, content)["oid"] if not is_large(path) else hashlib.sha256(content).hexdigest()
             if path == state.corrupt:

@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it sets up .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv embed deploy token test test-slow mutate fuzz fuzz-http check check-images format lock clean
+.PHONY: help venv embed deploy token test test-slow test-browser mutate fuzz fuzz-http check check-images format lock clean
 
 bin := .venv/bin
 
@@ -54,10 +54,13 @@ token: venv
 
 # In the order of their names: by the number of their tests, files of few long ones would come last and alone.
 test: venv ## run the tests
-	$(bin)/pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
+	$(bin)/pytest -m 'not slow and not browser' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: venv ## run the tests that take longer than a change can wait for
 	$(bin)/pytest -m slow
+
+test-browser: venv ## run the tests that look at a report in a Chromium of PATH
+	$(bin)/pytest -m browser
 
 mutate: venv ## make each small wrong change of tests/mutants/AREA.toml, all without AREA; a test has to notice
 	$(bin)/python -m tests.mutants $(AREA)

@@ -17,7 +17,6 @@ from pipeline.tables import Places, converted, parse_override, read_tables, set_
 MAX_DIM = 65_536  # no model has wider vectors
 Dtype = Literal["bfloat16", "float32", "float16"]
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
-OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
 HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
@@ -96,6 +95,7 @@ class CorpusConfig:
     store_text: bool = True  # whether parts have the passages themselves
     on_long: Literal["truncate", "split", "reject"] = "truncate"
     overlap: Size = 0
+    licence: str = ""  # of the texts, for the card; "" = not said
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -162,12 +162,7 @@ def load_config(
 
 
 def configure(
-    tables: dict[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    where: str,
-    dim: int | None = None,
-    allow_untrained_dim: bool = False,
+    tables: dict[str, Any], overrides: Sequence[str], *, where: str, dim: int | None, allow_untrained_dim: bool
 ) -> Config:
     """Return parsed TOML tables, which it changes, as a Config with overrides; raises as `load_config` does."""
     changes = [parse_override(override) for override in overrides]
@@ -178,8 +173,7 @@ def configure(
     if dim is not None:
         set_value(tables, "run", "dim", dim, where=where)
         flags["run.dim"] = "--dim"
-    places = Places(file=where, flags=flags)
-    config = _parsed(tables, places)
+    config = _parsed(tables, places := Places(file=where, flags=flags))
     if ENGINES[config.engine.kind].needs_weights and before not in (None, config.model.name):
         _check_one_model(config.model, {key for table, key, _ in changes if table == "model"}, where)
     _check_dim(config, allow_untrained_dim, places.of("run.dim"))
@@ -224,13 +218,6 @@ def to_tables(config: Config) -> dict[str, Any]:
     """Return the config as plain tables, for the wire; `parse_config` reads them back."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     return tables
-
-
-def portable(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tables of a config without what means something on one machine alone, for a dataset that is handed on."""
-    model = tables.get("model")
-    kept = {key: value for key, value in model.items() if key not in OF_THIS_MACHINE} if isinstance(model, dict) else {}
-    return {**tables, "model": kept}
 
 
 def _check_one_model(model: ModelConfig, changed: Set[str], where: str) -> None:

@@ -1,4 +1,5 @@
-"""The recipe: exactly those settings of a config that make two datasets different, and their fingerprint."""
+"""The recipe: exactly those settings of a config that make two datasets different, their fingerprint, and what of a
+config is handed on."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import MAX_DIM, Config
+
+OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
 
 
 def recipe(config: Config) -> dict[str, Any]:
@@ -52,3 +55,10 @@ def fingerprint(recipe: Mapping[str, Any]) -> str:
     """Return 16 hex digits that change if and only if a setting of the recipe does."""
     canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+
+def portable(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables of a config without what means something on one machine alone, for a dataset that is handed on."""
+    model = tables.get("model")
+    kept = {key: value for key, value in model.items() if key not in OF_THIS_MACHINE} if isinstance(model, dict) else {}
+    return {**tables, "model": kept}

@@ -41,7 +41,14 @@ REJECTS = pa.schema(
 )
 
 Reason = Literal[
-    "malformed_json", "null_text", "not_a_string", "empty_text", "invalid_utf8", "too_long", "engine_error"
+    "malformed_json",
+    "malformed_row",
+    "null_text",
+    "not_a_string",
+    "empty_text",
+    "invalid_utf8",
+    "too_long",
+    "engine_error",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
 LATER_REASONS = ("empty_text", "too_long", "engine_error")  # that a tokenizer or an engine may find

@@ -123,11 +123,10 @@ def _refuse_unusual(tables: Tables, places: Places) -> None:
         for key, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{places.of(f'{table}.{key}')} expected a finite number, found {value}")
-    for key in ("name", "licence"):
-        if not tables["model"][key].isprintable():
-            raise ConfigError(
-                f"{places.of(f'model.{key}')} expected printable characters in one line, found {tables['model'][key]!r}"
-            )
+    for table, key in (("model", "name"), ("model", "licence"), ("corpus", "licence")):
+        if not (found := tables.get(table, {}).get(key, "")).isprintable():
+            place = places.of(f"{table}.{key}")
+            raise ConfigError(f"{place} expected printable characters in one line, found {found!r}")
 
 
 def _with_whole_numbers(tables: Tables, record: type) -> dict[str, dict[str, Any]]:

@@ -58,6 +58,7 @@ CHANGES_NO_VECTOR: dict[str, Any] = {
     "engine.batch_passages": 7,
     "corpus.id": "doc",
     "corpus.keep": ["year"],
+    "corpus.licence": "CC-BY-4.0",
     "corpus.store_text": False,
     "engine.sleep_mode": True,
     "run.chunk_tokens": 99,
@@ -375,13 +376,13 @@ def test_a_file_that_nests_or_counts_too_far_is_refused_by_its_name(tmp_path: Pa
         load_config(path)
 
 
-@pytest.mark.parametrize("key", ["name", "licence"])
+@pytest.mark.parametrize(("table", "key"), [("model", "name"), ("model", "licence"), ("corpus", "licence")])
 @pytest.mark.parametrize("value", ["a\nlicense: mit", "a\rb", "a\x1b[2J", "\u2028", "\u202egpj"])
-def test_a_name_and_a_licence_are_one_line_that_can_be_printed(key: str, value: str) -> None:
+def test_a_name_and_a_licence_are_one_line_that_can_be_printed(table: str, key: str, value: str) -> None:
     tables = to_tables(config())
-    tables["model"][key] = value
+    tables[table][key] = value
     with pytest.raises(
-        ConfigError, match=rf"model\.{key} expected printable characters in one line, found '"
+        ConfigError, match=rf"{table}\.{key} expected printable characters in one line, found '"
     ) as refusal:
         parse_config(tables, where="here")
     assert str(refusal.value).isprintable()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pipeline.arguments import of_datasets, of_exports, of_models, of_runs, of_shells
+from pipeline.arguments import of_datasets, of_exports, of_models, of_runs, of_sharing, of_shells
 from pipeline.arguments.help import EXIT_CODES, PROGRAM, in_examples
 from pipeline.arguments.parser import Parser
 from pipeline.arguments.shared import debug
 from pipeline.arguments.versions import PrintVersions
 
 COMMANDS = tuple(
-    command for each in (of_runs, of_datasets, of_exports, of_models, of_shells) for command in each.COMMANDS
+    command
+    for each in (of_runs, of_datasets, of_exports, of_sharing, of_models, of_shells)
+    for command in each.COMMANDS
 )
 EXAMPLES = ("run --input docs/ --output vectors/", "search vectors/ 'parse a JSON document'")
 

@@ -11,6 +11,7 @@ _MODULES = {
     "exports": ("export", "quality"),
     "model": ("golden", "init", "models", "serve"),
     "runs": ("check_made", "compact", "made", "plan", "planned", "run"),
+    "sharing": ("push", "report"),
     "shells": ("completion",),
 }
 

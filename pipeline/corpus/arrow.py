@@ -15,6 +15,8 @@ from pipeline.corpus.types import TEXTS
 
 TEXT_TESTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
 
+PLAIN_TESTS = ("integer", "floating", "decimal", "boolean", "temporal")
+
 
 def field_type(schema: pa.Schema, name: str) -> pa.DataType | None:
     """Return the type of a column, or of a dotted path into structs; None where there is none."""
@@ -37,6 +39,13 @@ def is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return any(getattr(pa.types, f"is_{test}")(kind) for test in TEXT_TESTS)
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Whether values of a type are numbers, booleans, dates or times, which a template takes too."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(getattr(pa.types, f"is_{test}")(kind) for test in PLAIN_TESTS)
 
 
 def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -11,54 +11,53 @@ from pipeline.errors import CorpusError
 
 TAR_MAGIC, TAR_OFFSET = b"ustar", 257
 PLAIN_NAME = re.compile(r"[\w.+=@%-]+")
-ENDING = re.compile(r"\.(parquet|jsonl|ndjson)(\.gz|\.zst)?$", re.IGNORECASE)
+TEXT_ENDING = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv))(?:\.(?:gz|zst|bz2|xz))?$", re.IGNORECASE)
+ENDING = re.compile(rf"\.(parquet|pq|arrow|feather)$|{TEXT_ENDING.pattern}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What a file may be. In a command `{file}` is its name, or /dev/stdin, and `{new}` that of what comes out."""
+    """What a file may be.
+
+    In a command `{file}` is its name, or /dev/stdin, `{new}` that of what comes out, and `{same}` the ending that says
+    what its text is.
+    """
 
     name: str  # as in "found ..."
     ending: str = ""  # of a kind that is read: it only needs another name
+    packing: str = ""  # of a packed text that is read: what its name lacks
     command: str = ""  # that makes it one that is read
     advice: str = ""  # where no command does
 
 
-GZIP = Kind(name="gzip", ending=".jsonl.gz")
-ZSTD = Kind(name="zstd", ending=".jsonl.zst")
+GZIP = Kind(name="gzip", packing=".gz")
+ZSTD = Kind(name="zstd", packing=".zst")
+BZIP2 = Kind(name="bzip2", packing=".bz2")
+XZ = Kind(name="xz", packing=".xz")
+IPC_FILE = Kind(name="an Arrow IPC file", ending=".arrow")
+IPC_STREAM = Kind(name="an Arrow IPC stream", ending=".arrow")
 PARQUET = Kind(name="Parquet", ending=".parquet")
-TAR = Kind(name="a tar archive", command="tar -xOf {file} > {new}.jsonl")
+TAR = Kind(name="a tar archive", command="tar -xOf {file} > {new}{same}")
 _PYTHON = "python -c \"import pyarrow.{module}, pyarrow.parquet as p; p.write_table({table}, '{{new}}.parquet')\""
 MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (rb"PAR1|PARE[^A-Za-z]", PARQUET),
     (rb"\x1f\x8b", GZIP),
     (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", ZSTD),
-    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", Kind(name="bzip2", command="bunzip2 -c {file} > {new}.jsonl")),
-    (rb"\xfd7zXZ\0|\x5d\0\0.{2}", Kind(name="xz", command="xz -dc {file} > {new}.jsonl")),
-    (rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", Kind(name="lz4", command="lz4 -dc {file} > {new}.jsonl")),
-    (rb"PK(\x03\x04|\x05\x06|\x07\x08)", Kind(name="a zip archive", command="unzip -p {file} > {new}.jsonl")),
-    (rb"7z\xbc\xaf\x27\x1c", Kind(name="a 7z archive", command="7z x -so {file} > {new}.jsonl")),
-    (rb"Rar!\x1a\x07", Kind(name="a RAR archive", command="unrar p -inul {file} > {new}.jsonl")),
-    (rb"\xff\x06\0\0sNaPpY", Kind(name="snappy", command="snzip -dc {file} > {new}.jsonl")),
-    (rb"\x1f\x9d", Kind(name="the output of compress", command="uncompress -c {file} > {new}.jsonl")),
-    (
-        rb"ARROW1\0\0",
-        Kind(
-            name="an Arrow IPC file",
-            command=_PYTHON.format(module="ipc", table="pyarrow.ipc.open_file('{file}').read_all()"),
-        ),
-    ),
+    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", BZIP2),
+    (rb"\xfd7zXZ\0", XZ),
+    (rb"\x5d\0\0.{2}", Kind(name="LZMA", command="xz -dc {file} > {new}{same}")),
+    (rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", Kind(name="lz4", command="lz4 -dc {file} > {new}{same}")),
+    (rb"PK(\x03\x04|\x05\x06|\x07\x08)", Kind(name="a zip archive", command="unzip -p {file} > {new}{same}")),
+    (rb"7z\xbc\xaf\x27\x1c", Kind(name="a 7z archive", command="7z x -so {file} > {new}{same}")),
+    (rb"Rar!\x1a\x07", Kind(name="a RAR archive", command="unrar p -inul {file} > {new}{same}")),
+    (rb"\xff\x06\0\0sNaPpY", Kind(name="snappy", command="snzip -dc {file} > {new}{same}")),
+    (rb"\x1f\x9d", Kind(name="the output of compress", command="uncompress -c {file} > {new}{same}")),
+    (rb"ARROW1\0\0", IPC_FILE),
     (
         rb"FEA1\0",
         Kind(name="Feather", command=_PYTHON.format(module="feather", table="pyarrow.feather.read_table('{file}')")),
     ),
-    (
-        rb"\xff\xff\xff\xff.{2}\0\0",
-        Kind(
-            name="an Arrow IPC stream",
-            command=_PYTHON.format(module="ipc", table="pyarrow.ipc.open_stream('{file}').read_all()"),
-        ),
-    ),
+    (rb"\xff\xff\xff\xff.{2}\0\0", IPC_STREAM),
     (
         rb"ORC(?=.{0,64}[\x00-\x08])",
         Kind(name="ORC", command=_PYTHON.format(module="orc", table="pyarrow.orc.read_table('{file}')")),
@@ -114,18 +113,25 @@ def wrong_kind(path: Path, expected: str, kind: Kind, *, unpacked: bool = False)
     `unpacked` tells that it is inside the packed file of that name.
     """
     name = path.name if PLAIN_NAME.fullmatch(path.name) else "FILE"
-    stem = ENDING.sub("", name)
-    unpack = f"{_unpacker(path)} -dc {name}" if unpacked else ""
-    if kind.ending:
-        advice = f"unpack it: `{unpack} > {stem}{kind.ending}`" if unpacked else f"rename it to {stem}{kind.ending}"
+    stem, same = ENDING.sub("", name), text_ending(path) or ".jsonl"
+    unpack = f"{_packing(path)} -dc {name}" if unpacked else ""
+    if ending := kind.ending or (kind.packing and same + kind.packing):
+        new = f"{stem}.new" if name == stem + ending else stem
+        advice = f"unpack it: `{unpack} > {new}{ending}`" if unpacked else f"rename it to {stem}{ending}"
     elif kind.command:
-        command = kind.command.format(file="/dev/stdin" if unpacked else name, new=f"{stem}.new")
+        command = kind.command.format(file="/dev/stdin" if unpacked else name, new=f"{stem}.new", same=same)
         advice = f"convert it, as by `{unpack + ' | ' * unpacked}{command}`" + (kind.advice and f", {kind.advice}")
     else:
         advice = kind.advice
-    inside = f" inside {COMPRESSION[path.suffix.lower()]}" if unpacked else ""
+    inside = f" inside {_packing(path)}" if unpacked else ""
     return CorpusError(f"{path}: expected {expected}, found {kind.name}{inside}; {advice}")
 
 
-def _unpacker(path: Path) -> str:
-    return COMPRESSION[path.suffix.lower()]  # gzip and zstd are commands too
+def text_ending(path: Path) -> str:
+    """Return the ending of a name that says what its text is, such as .csv of x.csv.gz; "" where it says nothing."""
+    found = TEXT_ENDING.search(path.name)
+    return found[1].lower() if found else ""
+
+
+def _packing(path: Path) -> str:
+    return COMPRESSION[path.suffix.lower()]

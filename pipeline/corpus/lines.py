@@ -22,6 +22,7 @@ SHOWN_BYTES = 4000  # of a line that is too long
 SHOWN_CHARACTERS = 1000
 NEWLINE = ord("\n")
 NONE = np.array([], np.int64)
+Ends = tuple[NDArray[np.int64], NDArray[np.bool_]]  # where some rows end, in bytes of the file, and which are blank
 IS_WHITE = np.isin(np.arange(256), list(b"\t\n\v\f\r "))  # for bytes.isspace
 
 
@@ -86,17 +87,28 @@ def scan(
     limit: int | None = None,
     kinds: Kinds | None = None,
 ) -> Iterator[tuple[Span, bool]]:
-    """Cut the lines of a gap into spans of about `target_bytes`, or of `max_rows`, each with whether it ends the file.
+    """Cut the lines of a gap into spans as `cut_spans` does.
 
-    A line over MAX_LINE_BYTES is a span of its own. What the lines of the spans have is added to `kinds`, if there are
-    any columns in it. Raises CorpusError for a stream that cannot be read.
+    What the lines of the spans have is added to `kinds`, if there are any columns in it. Raises CorpusError for a
+    stream that cannot be read.
     """
     blocks = read_blocks(path, gap.byte_start, None if open_end else gap.byte_stop)
     if kinds:
         blocks = watched(blocks, kinds, limit, MAX_LINE_BYTES)
+    ends = line_ends(blocks, gap.byte_start)
+    return cut_spans(ends, gap, open_end=open_end, target_bytes=target_bytes, max_rows=max_rows, limit=limit)
+
+
+def cut_spans(
+    ends: Iterable[Ends], gap: Span, *, open_end: bool, target_bytes: int, max_rows: int, limit: int | None
+) -> Iterator[tuple[Span, bool]]:
+    """Cut the rows of a gap into spans of about `target_bytes`, or of `max_rows`, each with whether it ends the file.
+
+    A row over MAX_LINE_BYTES is a span of its own.
+    """
     row_limit = gap.row_start + limit if limit is not None else sys.maxsize
     held: Span | None = None
-    for span in _spans(blocks, gap, target_bytes, max_rows, row_limit):
+    for span in _spans(ends, gap, target_bytes, max_rows, row_limit):
         if held:
             yield held, False
         held = span
@@ -104,25 +116,25 @@ def scan(
         yield held, open_end and held.row_stop < row_limit
 
 
-def first_span(path: Path, target_bytes: int) -> Span:
-    """Return at most about `target_bytes` from the start, after lines over MAX_LINE_BYTES; nothing if there are none.
+def first_span(ends: Iterable[Ends], target_bytes: int) -> Span:
+    """Return at most about `target_bytes` from the start, after rows over MAX_LINE_BYTES; nothing if there are none.
 
-    It reads no further than to the end of one line.
+    It takes no more than one block of the ends of rows, where that has a row.
     """
     row = byte = 0
-    for ends, _ in line_ends(read_blocks(path, 0, None), 0):
-        if ends[0] - byte > MAX_LINE_BYTES + 1:
-            row, byte, ends = row + 1, int(ends[0]), ends[1:]
-        if len(ends):
-            n_rows = min(int(np.searchsorted(ends, byte + target_bytes)) + 1, len(ends))
-            return Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=int(ends[n_rows - 1]))
+    for stops, _ in ends:
+        if len(stops) and stops[0] - byte > MAX_LINE_BYTES + 1:
+            row, byte, stops = row + 1, int(stops[0]), stops[1:]
+        if len(stops):
+            n_rows = min(int(np.searchsorted(stops, byte + target_bytes)) + 1, len(stops))
+            return Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=int(stops[n_rows - 1]))
     return Span(row_start=0, row_stop=0)
 
 
-def row_numbers(path: Path) -> Iterator[NDArray[np.int64]]:
-    """Yield the numbers of the lines that are rows, in rising order."""
+def row_numbers(ends: Iterable[Ends]) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of those that are no blank ones, in rising order."""
     row = 0
-    for _, blank in line_ends(read_blocks(path, 0, None), 0):
+    for _, blank in ends:
         yield np.flatnonzero(~blank) + row
         row += len(blank)
 
@@ -149,7 +161,7 @@ def read_lines(cursor: Cursor, span: Span) -> tuple[bytes, dict[int, Reject]]:
         if first < 0 and block:
             continue
         if n_line_bytes > MAX_LINE_BYTES:
-            long_ones[row] = _too_long(line[0], n_line_bytes)
+            long_ones[row] = too_long(line[0], n_line_bytes)
         done += [*line, block[first : last + 1]]
         row += block.count(b"\n")
         line, n_line_bytes = [block[last + 1 :]], len(block) - last - 1
@@ -166,10 +178,10 @@ def _whole(data: bytes, *, is_all: bool) -> tuple[bytes, ...]:
     return tuple(line for line in (lines if is_all else lines[:-1]) if not is_blank(line))
 
 
-def _spans(blocks: Iterable[bytes], gap: Span, target_bytes: int, max_rows: int, row_limit: int) -> Iterator[Span]:
+def _spans(found: Iterable[Ends], gap: Span, target_bytes: int, max_rows: int, row_limit: int) -> Iterator[Span]:
     row, byte, n_rows, n_blank = gap.row_start, gap.byte_start, 0, 0  # of the span being collected
     line_start = byte
-    for ends, blank in line_ends(blocks, byte):
+    for ends, blank in found:
         at = 0
         if ends[0] - line_start > MAX_LINE_BYTES + 1:
             if n_rows:
@@ -194,8 +206,11 @@ def _spans(blocks: Iterable[bytes], gap: Span, target_bytes: int, max_rows: int,
         yield Span(row_start=row, row_stop=row + n_rows, byte_start=byte, byte_stop=line_start, n_blank=n_blank)
 
 
-def line_ends(blocks: Iterable[bytes], start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """Yield for the lines that end in a block, and at last for one without its newline: where, and whether blank."""
+def line_ends(blocks: Iterable[bytes], start: int) -> Iterator[Ends]:
+    """Yield for the lines that end in a block, and at last for one without its newline: where, and whether blank.
+
+    The blocks begin at byte `start` of the file; a block in which no line ends has none.
+    """
     position, starts_blank = start, True  # of the line in whose middle a block ends
     for block in blocks:
         data = np.frombuffer(block, np.uint8)
@@ -216,7 +231,8 @@ def line_ends(blocks: Iterable[bytes], start: int) -> Iterator[tuple[NDArray[np.
         yield np.array([position]), np.array([starts_blank])
 
 
-def _too_long(beginning: bytes, n_bytes: int) -> Reject:
+def too_long(beginning: bytes, n_bytes: int) -> Reject:
+    """Return why a row of that many bytes is none, with its beginning."""
     return Reject(
         reason="too_long",
         detail=f"expected lines of at most {MAX_LINE_BYTES:,} bytes, found one of {n_bytes:,}",

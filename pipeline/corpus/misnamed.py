@@ -5,16 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.chunk import MAX_LINE_BYTES
-from pipeline.corpus.kinds import GZIP, PARQUET, ZSTD, kind_of, wrong_kind
+from pipeline.corpus.kinds import BZIP2, GZIP, IPC_FILE, IPC_STREAM, PARQUET, XZ, ZSTD, Kind, kind_of, wrong_kind
 from pipeline.corpus.lines import Head, read_raw_head
-from pipeline.corpus.shapes import LINES, UNKNOWN, document_of, has_object, shape_of
+from pipeline.corpus.shapes import (
+    CSV,
+    LFS_POINTER,
+    LINES,
+    PLAIN,
+    POINTER,
+    TSV,
+    UNKNOWN,
+    YAML,
+    document_of,
+    has_object,
+    shape_of,
+)
 from pipeline.corpus.stream import COMPRESSION
 from pipeline.errors import CorpusError
 
+PACKED = {".gz": GZIP, ".zst": ZSTD, ".bz2": BZIP2, ".xz": XZ}
 EXPECTED = {
-    ".parquet": ("a Parquet file", PARQUET),
-    ".gz": ("a readable file of lines packed by gzip", GZIP),
-    ".zst": ("a readable file of lines packed by zstd", ZSTD),
+    **dict.fromkeys((".parquet", ".pq"), ("a Parquet file", (PARQUET,))),
+    **dict.fromkeys((".arrow", ".feather"), ("an Arrow IPC file or stream", (IPC_FILE, IPC_STREAM))),
+    **{end: (f"a readable file of lines packed by {kind.name}", (kind,)) for end, kind in PACKED.items()},
 }
 
 
@@ -34,14 +47,42 @@ def check_kind(path: Path, head: Head, *, n_objects: int) -> None:
         )
 
 
+def check_array(path: Path, data: bytes, *, n_objects: int, n_others: int) -> None:
+    """Raise CorpusError for the beginning of an array whose first elements are no objects."""
+    if n_others and not n_objects:
+        values = Kind(
+            name="a JSON array without objects", command="jq -c '.[] | {{text: tostring}}' {file} > {new}.jsonl"
+        )
+        raise wrong_kind(path, "a JSON array of objects", values, unpacked=path.suffix.lower() in COMPRESSION)
+    if not n_objects and len(data) > MAX_LINE_BYTES:
+        raise CorpusError(
+            f"{path}: expected a JSON array of objects of at most {MAX_LINE_BYTES:,} bytes, found a longer one first"
+        )
+
+
+def check_document(path: Path, data: bytes) -> None:
+    """Raise CorpusError for a file that begins as no text does, or that only points to one."""
+    kind = POINTER if data.startswith(LFS_POINTER) else kind_of(data)
+    if kind is not None:
+        raise wrong_kind(path, "a text", kind)
+
+
+def check_table(path: Path, head: Head, delimiter: str) -> None:
+    """Raise CorpusError for a file without the right header that is something else than CSV, or TSV with its tabs."""
+    own = TSV if delimiter == "\t" else CSV
+    kind = kind_of(head.data) or document_of(head) or (LINES if has_object(head) else shape_of(head))
+    if kind not in (own, PLAIN, YAML, None):
+        raise wrong_kind(path, f"{own.name} with a header", kind, unpacked=path.suffix.lower() in COMPRESSION)
+
+
 def misnamed(path: Path) -> CorpusError | None:
     """Return what Parquet or a packed file is that cannot be read as such; None where its name is right."""
-    expected, right = EXPECTED.get(path.suffix.lower(), ("", None))
+    expected, right = EXPECTED.get(path.suffix.lower(), ("", ()))
     try:
         head = read_raw_head(path) if expected and path.is_file() else None  # a pipe would never end
     except OSError:  # the reader has said what it is
         return None
-    if head is None or not head.data or (kind := kind_of(head.data)) is right:
+    if head is None or not head.data or (kind := kind_of(head.data)) in right:
         return None
     kind = kind or document_of(head) or (LINES if has_object(head) else shape_of(head))
     return None if kind in (None, UNKNOWN) else wrong_kind(path, expected, kind)

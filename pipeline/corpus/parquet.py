@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,19 +15,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Span, cut_rows, rows_per_chunk
-from pipeline.corpus.arrow import byte_lengths, column_of, field_type, is_text, to_ids, to_kept, to_strings
 from pipeline.corpus.blocks import Block
 from pipeline.corpus.int96 import check_int96, int96_columns
 from pipeline.corpus.record import Kinds
-from pipeline.corpus.rows import Columns, Reject, Rows, no_column, render
-from pipeline.corpus.types import plain_type
-from pipeline.errors import CorpusError
-from pipeline.files import UNREADABLE, open_parquet, parquet_file, readable
-from pipeline.schema import kept_name
+from pipeline.corpus.rows import Columns, Rows
+from pipeline.corpus.tabular import Table, joined
+from pipeline.files import open_parquet, parquet_file, readable
 
 BATCH_ROWS = 4096
 BLOCK_ROWS = 1 << 16
 SAMPLED_ROWS = 64
+SUFFIXES = (".parquet", ".pq")
 
 
 class ParquetReader:
@@ -37,27 +35,13 @@ class ParquetReader:
 
     def __init__(self, path: Path, source: str) -> None:
         self._path = path
-        self._source = source
+        self._table = Table(path, source)
         self._decoder: _Decoder | None = None
 
     def column_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, pa.DataType | None]:
         """Return the plain type of each column, and of each kept path into structs."""
         with open_parquet(self._path) as file:
-            schema = file.schema_arrow
-        for name in (*needed, *columns.keep, "id"):
-            if schema.names.count(name.partition(".")[0]) > 1:
-                raise CorpusError(f"{self._path}: expected one column {name!r}, found several of that name")
-        types = dict(zip(schema.names, schema.types, strict=True))
-        types |= {name: field_type(schema, name) for name in (*needed, *columns.keep)}
-        for name in (*needed, *columns.keep):
-            kind = types[name]
-            if kind is None:
-                raise no_column(self._path, name, schema.names)
-            if name in columns.text and not is_text(kind):
-                error = CorpusError(f"{self._path}: expected text in column {name!r}, found {kind}")
-                error.column = name
-                raise error
-        return {name: plain_type(kind) for name, kind in types.items() if kind is not None}
+            return self._table.column_types(file.schema_arrow, columns, needed)
 
     def head(self, columns: Columns) -> tuple[Rows, int]:
         """Return the first SAMPLED_ROWS; their bytes are not known, and 0."""
@@ -73,12 +57,13 @@ class ParquetReader:
 
     def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
         """Yield the rows of a row group, or of all; reads the text columns alone."""
+        columns = replace(columns, id=None, keep=())
         with open_parquet(self._path) as file:
-            sizes = _group_bytes(file.metadata)
+            sizes, names = _group_bytes(file.metadata), self._table.names_in(file.schema_arrow, columns)
             for group in range(len(sizes)) if place is None else range(place, min(place + 1, len(sizes))):
                 share = sizes[group] / max(1, sum(sizes)) / max(1, file.metadata.row_group(group).num_rows)
-                for batch in file.iter_batches(BATCH_ROWS, [group], list(columns.text), use_threads=False):
-                    yield _block(batch, share, columns)
+                for batch in file.iter_batches(BATCH_ROWS, [group], names, use_threads=False):
+                    yield self._table.block(batch, share * len(batch), columns)
 
     def cut(
         self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds
@@ -114,16 +99,16 @@ class ParquetReader:
             if decoder is not None and not decoder.leads_to(span.row_start, columns):
                 decoder.close()
                 decoder = None
-            decoder = decoder or _Decoder(self._path, where, columns)
+            decoder = decoder or _Decoder(self._table, where, columns)
             on_leaving.callback(decoder.close)
             for first_row, batch in decoder.batches(span):
-                kept.append(self._add(rows, first_row, batch, decoder.columns))
+                kept.append(self._table.add(rows, range(first_row, first_row + len(batch)), batch, columns))
             if rows.n_rows != span.n_rows:
                 raise ValueError(f"{rows.n_rows} of {span.n_rows} rows")
             if decoder.is_inside_group:
                 self._decoder = decoder
                 on_leaving.pop_all()
-        rows.kept = pa.concat_tables(kept) if kept else rows.kept
+        rows.kept = joined(kept)
         return rows
 
     def close(self) -> None:
@@ -131,37 +116,6 @@ class ParquetReader:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
-
-    def _add(self, rows: Rows, first_row: int, batch: pa.RecordBatch, columns: Columns) -> pa.Table:
-        texts = [to_strings(column_of(batch, name)) for name in columns.text]
-        ids = to_ids(column_of(batch, columns.id)) if columns.id else [None] * len(batch)
-        taken: list[int] = []
-        for index, values in enumerate(zip(*texts, strict=True)):
-            row = first_row + index
-            row_id = ids[index] or f"{self._source}:{row}"
-            text = next((v for v in values if isinstance(v, Reject)), None) or render(values, columns)
-            if isinstance(text, Reject):
-                rows.rejects.append((row, row_id, text))
-                continue
-            taken.append(index)
-            rows.row.append(row)
-            rows.id.append(row_id)
-            rows.text.append(text)
-        if not columns.keep:
-            return pa.table({})
-        types = columns.types
-        kept = {kept_name(name): self._kept(name, column_of(batch, name), types) for name in columns.keep}
-        return pa.table(kept).take(np.array(taken, np.int64))
-
-    def _kept(self, name: str, column: pa.Array, types: Mapping[str, pa.DataType]) -> pa.Array:
-        kind = types.get(kept_name(name)) or plain_type(column.type)
-        try:
-            return to_kept(column, kind)
-        except UNREADABLE as error:
-            raise CorpusError(
-                f"{self._path}: expected values of type {kind} in the kept column {name!r}, found: {error}; mend them "
-                "or leave the column out of corpus.keep"
-            ) from error
 
     def _size(self) -> tuple[int, int]:
         """Return the number of rows and their bytes before compression, which bound those of the texts."""
@@ -174,28 +128,14 @@ def _group_bytes(metadata: pq.FileMetaData) -> list[int]:
     return [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
 
 
-def _block(batch: pa.RecordBatch, share_per_row: float, columns: Columns) -> Block:
-    sizes = sum((byte_lengths(column_of(batch, name)) for name in columns.text), np.zeros(len(batch), np.int64))
-
-    def texts(rows: Sequence[int]) -> list[str | None]:
-        some = batch.take(pa.array(rows, pa.int64()))
-        values = zip(*(to_strings(column_of(some, name)) for name in columns.text), strict=True)
-        found = (None if any(isinstance(v, Reject) for v in each) else render(each, columns) for each in values)
-        return [None if isinstance(text, Reject) else text for text in found]
-
-    return Block(share=share_per_row * len(batch), n_bytes=int(sizes.sum()), sizes=sizes, texts=texts)
-
-
 class _Decoder:
     """Reads a file forwards, and goes on in the middle of a row group, which can only be decoded from its start."""
 
-    def __init__(self, path: Path, rows: str, columns: Columns) -> None:
-        self._path = path
-        self._file = parquet_file(path, rows)
+    def __init__(self, table: Table, rows: str, columns: Columns) -> None:
+        self._path = table.path
+        self._file = parquet_file(table.path, rows)
         self._asked = columns
-        if columns.id is not None and field_type(self._file.schema_arrow, columns.id) is None:
-            columns = dataclasses.replace(columns, id=None)
-        self.columns = columns
+        self._names = table.names_in(self._file.schema_arrow, columns)
         metadata = self._file.metadata
         self._ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
         self._row = 0  # where the last span stopped
@@ -232,11 +172,10 @@ class _Decoder:
 
     def _decode(self, row: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield all batches from the row group on that holds a row."""
-        columns = self.columns
-        names = list(dict.fromkeys((*columns.text, *([columns.id] if columns.id else []), *columns.keep)))
+        names = self._names
         first_group = int(np.searchsorted(self._ends, row, side="right"))
         first = int(self._ends[first_group - 1]) if first_group else 0
-        in_int96 = int96_columns(self._file, [name for name in names if name not in columns.text])
+        in_int96 = int96_columns(self._file, [name for name in names if name not in self._asked.text])
         for group in range(first_group, len(self._ends)):
             if in_int96:
                 check_int96(self._path, self._file, group, in_int96)

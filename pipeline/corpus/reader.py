@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Shard, ShardSpan, Span
-from pipeline.corpus import jsonl
+from pipeline.corpus import delimited, documents, ipc, json_file, jsonl, parquet
 from pipeline.corpus.blocks import Block
+from pipeline.corpus.delimited import CsvReader, TsvReader
+from pipeline.corpus.documents import DocumentReader
+from pipeline.corpus.ipc import IpcReader
+from pipeline.corpus.json_file import JsonReader
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.record import Kinds
@@ -85,7 +90,29 @@ class Reader(Protocol):
 
 
 # A format is a file and a line here: the endings of its names, in lower case, and its reader.
-READERS: dict[str, type[Reader]] = {".parquet": ParquetReader, **dict.fromkeys(jsonl.SUFFIXES, JsonlReader)}
+READERS: dict[str, type[Reader]] = {
+    **dict.fromkeys(parquet.SUFFIXES, ParquetReader),
+    **dict.fromkeys(jsonl.SUFFIXES, JsonlReader),
+    **dict.fromkeys(json_file.SUFFIXES, JsonReader),
+    **dict.fromkeys(ipc.SUFFIXES, IpcReader),
+    **dict.fromkeys(delimited.CSV_SUFFIXES, CsvReader),
+    **dict.fromkeys(delimited.TSV_SUFFIXES, TsvReader),
+    **dict.fromkeys(documents.SUFFIXES, DocumentReader),
+}
+ABOUT_ROWS = re.compile(r"(dataset_infos?|dataset_dict|state)\.json|.*\.metadata\.json")  # of Hugging Face and Iceberg
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file, by its name in lower case, has rows; what others keep about their rows has none."""
+    return name.endswith(tuple(READERS)) and not ABOUT_ROWS.fullmatch(name.rpartition("/")[2])
+
+
+def kinds_apart(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the names of the shards among files, and those of the documents that are none beside files of rows."""
+    endings = tuple(suffix for suffix, kind in READERS.items() if kind is DocumentReader)
+    documents = [name for name in names if name.lower().endswith(endings)]
+    others = [name for name in names if not name.lower().endswith(endings)]
+    return (others, documents) if others else (names, ())
 
 
 def reader_of(root: Path, source: str) -> Reader:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import difflib
+import functools
 import json
 import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.schema import Reason, kept_name
+
+# What reads as text in a template.
+PLAIN = (bool, int, float, Decimal, datetime.date, datetime.time, datetime.timedelta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +139,20 @@ def no_column(where: Path | str, name: str, names: Sequence[str]) -> CorpusError
 def render(values: Sequence[Any], columns: Columns) -> str | Reject:
     """Return the text of one row from the values of its text columns, or why there is none.
 
-    In a template a null value reads as nothing. A row has no text where all values are null, or null, empty and white
-    space, whatever the template puts around them.
+    In a template a null value reads as nothing, and a number, a date or a boolean as `as_id` has it. A row has no text
+    where all values are null, or null, empty and white space, whatever the template puts around them. A value may be a
+    Reject itself.
     """
+    if columns.template is None and type(text := values[0]) is str and text.isascii() and text and not text.isspace():
+        return text
+    return _render(values, columns)
+
+
+def _render(values: Sequence[Any], columns: Columns) -> str | Reject:
+    if reject := next((value for value in values if isinstance(value, Reject)), None):
+        return reject
+    if columns.template is not None:
+        values = [as_id(value) if isinstance(value, PLAIN) else value for value in values]
     if all(value is None for value in values):
         return Reject(reason="null_text", detail=f"{'/'.join(columns.text)} is null")
     for name, value in zip(columns.text, values, strict=True):
@@ -145,7 +162,7 @@ def render(values: Sequence[Any], columns: Columns) -> str | Reject:
                 detail=f"{name}: expected a string, found {type(value).__name__}",
                 text=as_text(value),
             )
-    text: str = values[0] if columns.template is None else _fill(columns, values)
+    text: str = values[0] if columns.template is None else _fill(columns.template, columns.text, values)
     if all(not value or value.isspace() for value in values):
         return Reject(reason="empty_text", detail=f"{'/'.join(columns.text)}: nothing but white space", text=text)
     if not text.isascii():
@@ -217,7 +234,12 @@ def _unicode(text: str) -> str:
     return text
 
 
-def _fill(columns: Columns, values: Sequence[Any]) -> str:
-    by_name = dict(zip(columns.text, values, strict=True))
-    pieces = string.Formatter().parse(columns.template or "")
-    return "".join(literal + ((by_name[name] or "") if name else "") for literal, name, _, _ in pieces)
+def _fill(template: str, names: Sequence[str], values: Sequence[str | None]) -> str:
+    by_name = dict(zip(names, values, strict=True))
+    return "".join(literal + ((by_name[name] or "") if name else "") for literal, name in _pieces(template))
+
+
+@functools.lru_cache(maxsize=8)
+def _pieces(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Return the literal texts of a template, each with the column that comes after it."""
+    return tuple((literal, name) for literal, name, _, _ in string.Formatter().parse(template))

@@ -41,17 +41,20 @@ NOTHING = Kind(name="nothing but zero bytes", advice="what was written was lost:
 HTML = Kind(name="HTML", advice="this may be the error page of a download: fetch it again")
 XML = Kind(name="XML", advice="write its texts as lines of JSON")
 SEQUENCE = Kind(name="a JSON text sequence (RFC 7464)", command="tr -d '\\036' < {file} > {new}.jsonl")
-OLD_MAC = Kind(name="lines that end in CR alone", command="tr '\\r' '\\n' < {file} > {new}.jsonl")
-ARRAY = Kind(name="a JSON array", command="jq -c '.[]' {file} > {new}.jsonl")
+OLD_MAC = Kind(name="lines that end in CR alone", command="tr '\\r' '\\n' < {file} > {new}{same}")
+ARRAY = Kind(name="a JSON array", ending=".json")
 DOCUMENT = Kind(name="one JSON document over many lines", command="jq -c . {file} > {new}.jsonl")
 RUN_ON = Kind(name="JSON objects without a line each", command="jq -c . {file} > {new}.jsonl")
 COMMAS = Kind(name="JSON objects with commas between", command="sed 's/,[[:space:]]*$//' {file} > {new}.jsonl")
 ARRAYS = Kind(name="lines of JSON arrays, not objects", command="jq -c '{{id: .[0], text: .[1]}}' {file} > {new}.jsonl")
 STRINGS = Kind(name="lines of JSON strings, not objects", command="jq -c '{{text: .}}' {file} > {new}.jsonl")
 VALUES = Kind(name="lines of JSON values, not objects", command="jq -c '{{text: tostring}}' {file} > {new}.jsonl")
-CSV = Kind(name="CSV", command="duckdb -c \"copy (from read_csv('{file}')) to '{new}.parquet'\"")
-TSV = Kind(name="TSV", command=CSV.command)
-DELIMITED = {"\t": TSV, ",": CSV, ";": CSV, "|": CSV}
+CSV = Kind(name="CSV", ending=".csv")
+TSV = Kind(name="TSV", ending=".tsv")
+_READ_CSV = "duckdb -c \"copy (from read_csv('{file}')) to '{new}.parquet'\""
+SEMICOLONS = Kind(name="CSV with semicolons", command=_READ_CSV)
+PIPES = Kind(name="CSV with vertical bars", command=_READ_CSV)
+DELIMITED = {"\t": TSV, ",": CSV, ";": SEMICOLONS, "|": PIPES}
 YAML = Kind(name="YAML", command="yq -o json -I 0 {file} > {new}.jsonl")
 PLAIN = Kind(name="plain text", command="jq -Rc '{{text: .}}' {file} > {new}.jsonl")
 UNKNOWN = Kind(name="bytes that are no text", advice="write its texts as lines of JSON or as Parquet")
@@ -96,7 +99,7 @@ def _encoding(data: bytes) -> Kind | None:
     name = next((name for bom, name in BOMS.items() if data.startswith(bom)), None)
     zeros = tuple(byte == 0 for byte in data[:4])
     name = name or WITHOUT_BOM.get(zeros)
-    return Kind(name=name, command=f"iconv -f {name} -t UTF-8 {{file}} > {{new}}.jsonl") if name else None
+    return Kind(name=name, command=f"iconv -f {name} -t UTF-8 {{file}} > {{new}}{{same}}") if name else None
 
 
 def _markup(data: bytes) -> Kind | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import stat
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
-from pipeline.corpus.listing import describe_left_out, list_input
+from pipeline.corpus.listing import describe_left_out, ending, list_input
 from pipeline.corpus.misnamed import misnamed
-from pipeline.corpus.reader import READERS, Reader, reader_at, reader_of, shard_of
+from pipeline.corpus.reader import READERS, Reader, is_shard, kinds_apart, reader_at, reader_of, shard_of
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.errors import CorpusError
 
@@ -56,20 +56,22 @@ def find_shards(input: str) -> tuple[Path, list[Shard]]:
 def find_files(input: str) -> Found:
     """Return the shards of a file, a folder (recursive) or a glob, and what else is there.
 
-    Hidden and temporary files (names starting with `.` or `_`) are left out unless they are named outright.
+    Hidden and temporary files (names starting with `.` or `_`) are left out unless they are named outright, and so are
+    documents beside files of rows, which they mostly describe.
     Raises CorpusError when nothing is left, for a folder that cannot be listed, for a name that is not Unicode and for
     a table whose rows are settled by a log.
     """
     try:
-        listing = list_input(input, lambda name: name.endswith(tuple(READERS)))
+        listing = list_input(input, is_shard)
     except (OSError, ValueError) as error:
         raise CorpusError(f"input {input!r}: expected files and folders that can be listed, found: {error}") from error
     shards = []
-    for name in listing.names:
+    names, documents = kinds_apart(listing.names)
+    for name in names:
         if not _is_unicode(name):
             raise CorpusError(f"input {input}: expected file names in UTF-8, found {name!r}; rename it")
         shards.append(_shard(listing.root / name, name))
-    left_out = describe_left_out(listing.left_out)
+    left_out = describe_left_out(listing.left_out + Counter(map(ending, documents)))
     if not shards and not left_out and not glob.has_magic(input) and not Path(input).exists():
         raise CorpusError(f"input {input}: expected a file, a folder or a glob, found no such file or folder")
     if not shards:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import lzma
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -18,9 +21,11 @@ else:
 
 BLOCK_BYTES = 4 << 20
 PACKED_BYTES = 1 << 17  # read of a packed file at once
-COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-UNREADABLE = (OSError, EOFError, MemoryError, zlib.error, ZstdError)
+COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}  # each is a command too
+PACKINGS = ("", *COMPRESSION)  # what may come after the ending of a text
+UNREADABLE = (OSError, EOFError, MemoryError, zlib.error, lzma.LZMAError, ZstdError)
 MAX_WINDOW = {int(DecompressionParameter.window_log_max): 31}  # 2 GiB, as `zstd --long=31` writes
+MAX_XZ_BYTES = 3 << 30  # of memory: a window of 2 GiB, and what goes with it
 
 
 class Stream(Protocol):
@@ -88,6 +93,10 @@ class Cursor:
             return _Gzip(self._file)
         if self._compression == "zstd" and self._file.peek(1):  # of no bytes it says that they end too early
             return ZstdFile(self._file, options=MAX_WINDOW)
+        if self._compression == "bzip2":
+            return _Members(self._file, bz2.BZ2Decompressor, b"BZh")
+        if self._compression == "xz":
+            return _Members(self._file, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, MAX_XZ_BYTES), b"\xfd7zXZ\0")
         return self._file
 
     def _unreadable(self, error: Exception) -> CorpusError:
@@ -133,3 +142,47 @@ class _Gzip:
         if not self._input and self._is_begun:
             raise EOFError("an end in its middle")
         return self._input != b""
+
+
+class _Members:
+    """The streams of a bzip2 or xz file one after the other; zero bytes after one are padding.
+
+    The files of the standard library end without a word where a later stream is damaged in its first bytes.
+    """
+
+    def __init__(
+        self, file: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor], magic: bytes
+    ) -> None:
+        self._file, self._new, self._magic = file, new, magic
+        self._member = new()
+        self._input = file.read(PACKED_BYTES)
+        self._is_empty = not self._input  # a file of no bytes
+
+    def read(self, n_bytes: int, /) -> bytes:
+        """Return that many bytes, fewer at the end; raises EOFError, OSError or lzma.LZMAError."""
+        pieces: list[bytes] = []
+        while n_bytes > 0 and self._has_more():
+            piece = self._member.decompress(self._input, n_bytes)
+            self._input = b""
+            n_bytes -= len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _has_more(self) -> bool:
+        """Whether there is another piece to unpack; goes over the end of a stream and its padding."""
+        if self._is_empty:
+            return False
+        if self._member.eof:
+            self._input = self._member.unused_data.lstrip(b"\0")
+            while len(self._input) < len(self._magic) and (block := self._file.read(PACKED_BYTES)):
+                self._input = (self._input + block).lstrip(b"\0")
+            if not self._input:
+                return False
+            if not self._input.startswith(self._magic):
+                raise EOFError("bytes after its end that are no other stream")
+            self._member = self._new()
+        if self._member.needs_input and not self._input:
+            self._input = self._file.read(PACKED_BYTES)
+            if not self._input:
+                raise EOFError("an end in its middle")
+        return True

@@ -1,6 +1,6 @@
 """A dataset: its manifest, its parts, the volume it is kept on, and the transaction that changes it."""
 
-from pipeline.dataset.card import write_card
+from pipeline.dataset.card import maker, write_card
 from pipeline.dataset.copy import check_whole, copy_spans
 from pipeline.dataset.describe import open_dataset, read_dataset, status, trained_widths, width_of
 from pipeline.dataset.footer import RECEIPT_KEY, batch_rows
@@ -20,11 +20,15 @@ from pipeline.dataset.layout import TRASH, check_layout
 from pipeline.dataset.lock import BEAT_S, NAME, STALE_S, flock, heartbeat
 from pipeline.dataset.manifest import Dataset, Manifest, Receipt, Run, Seen, fold, parse_receipt, totals
 from pipeline.dataset.ours import (
+    PART_NAME,
+    REPORT_MARK,
     check_ours,
     discard,
     discard_file,
     foreign_files,
+    is_our_report,
     output_folder,
+    report_path,
     sweep,
     temporaries,
 )
@@ -38,7 +42,9 @@ from pipeline.dataset.words import describe_plan, describe_run, describe_status
 __all__ = [
     "BEAT_S",
     "NAME",
+    "PART_NAME",
     "RECEIPT_KEY",
+    "REPORT_MARK",
     "STALE_S",
     "TRASH",
     "Attempt",
@@ -74,10 +80,12 @@ __all__ = [
     "heartbeat",
     "index_part",
     "index_vectors",
+    "is_our_report",
     "iter_rejects",
     "joined",
     "keys_of",
     "load_prefilled",
+    "maker",
     "open_dataset",
     "open_part",
     "open_rejects",
@@ -86,6 +94,7 @@ __all__ = [
     "positions",
     "read_dataset",
     "read_entries",
+    "report_path",
     "rows_within",
     "save_prefilled",
     "status",

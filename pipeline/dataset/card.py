@@ -28,6 +28,53 @@ OURS = re.compile(
     rb"(?P<body>.*?)<!-- embed-corpus -->\r?\n?(?P<after>.*)",
     re.DOTALL,
 )
+# Those that the hub knows by name, of the kind that corpora have; any other one is "other" with its name.
+LICENCES = frozenset(
+    (
+        "apache-2.0",
+        "mit",
+        "bsd",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "isc",
+        "cc",
+        "cc0-1.0",
+        "cc-by-2.0",
+        "cc-by-2.5",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+        "cc-by-nc-2.0",
+        "cc-by-nc-3.0",
+        "cc-by-nc-4.0",
+        "cc-by-nd-4.0",
+        "cc-by-nc-nd-3.0",
+        "cc-by-nc-nd-4.0",
+        "cc-by-nc-sa-2.0",
+        "cc-by-nc-sa-3.0",
+        "cc-by-nc-sa-4.0",
+        "cdla-sharing-1.0",
+        "cdla-permissive-1.0",
+        "cdla-permissive-2.0",
+        "agpl-3.0",
+        "gfdl",
+        "gpl",
+        "gpl-2.0",
+        "gpl-3.0",
+        "lgpl",
+        "lgpl-3.0",
+        "mpl-2.0",
+        "odc-by",
+        "odbl",
+        "pddl",
+        "unlicense",
+        "wtfpl",
+        "etalab-2.0",
+        "eupl-1.2",
+        "openrail",
+    )
+)
 METADATA = re.compile(rb"---\n.*?\n---\n", re.DOTALL)
 MARKDOWN = re.compile(r"[^\w ./,+-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # what may mean something in a page
 BODY = """\
@@ -45,6 +92,8 @@ import pyarrow.dataset as ds
 
 table = ds.dataset("data", format="parquet").to_table(columns=["id", "embedding"])
 ```
+
+{licences}
 
 Made with embed-corpus; `embed-corpus verify` checks the files against `manifest.jsonl`. Fingerprint {fingerprint}.
 """
@@ -84,15 +133,18 @@ def is_ours(path: Path) -> bool:
 
 
 def metadata_of(dataset: Dataset) -> bytes:
-    """Return the YAML that says which files are data and under which licence, between its two lines of dashes."""
+    """Return the YAML that says which files are data and under which licence, between its two lines of dashes.
+
+    The licence is that of the corpus, and none where the config says none: the model's is not the dataset's.
+    """
     from huggingface_hub import DatasetCardData
 
-    model = dataset.config.get("model")
-    licence = model.get("licence") if isinstance(model, dict) else None
+    licence = licence_of(dataset, "corpus")
+    is_known = licence.lower() in LICENCES
     card = DatasetCardData(
         configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
-        license="other",
-        license_name=in_one_line(licence) if isinstance(licence, str) else "unknown",
+        license=(licence.lower() if is_known else "other") if licence else None,
+        license_name=in_one_line(licence) if licence and not is_known else None,
         tags=["embeddings"],
     )
     return f"---\n{card.to_yaml(original_order=['configs'])}\n---\n".encode()
@@ -102,20 +154,41 @@ def body_of(dataset: Dataset, sums: Mapping[str, int]) -> bytes:
     """Return what the card says of a dataset with these sums."""
     rows = "\n".join(f"| {_escaped(key)} | {_code(repr(value))} |" for key, value in dataset.recipe.items())
     return BODY.format(
-        name=_escaped(_maker(dataset.recipe)),
+        name=_escaped(maker(dataset.recipe)),
         dim=dataset.recipe["run.dim"],
         fingerprint=_escaped(dataset.fingerprint),
         rows=rows,
+        licences=_licences(dataset),
         texts=WITH_TEXTS if sums["stored_texts"] else WITHOUT_TEXTS,
         **sums,
     ).encode()
 
 
-def _maker(recipe: Mapping[str, Any]) -> str:
+def licence_of(dataset: Dataset, table: str) -> str:
+    """Return the licence in a table of the config, `corpus` or `model`; "" where it says none."""
+    values = dataset.config.get(table)
+    licence = values.get("licence") if isinstance(values, dict) else None
+    return licence.strip() if isinstance(licence, str) else ""
+
+
+def _licences(dataset: Dataset) -> str:
+    corpus, model = (licence_of(dataset, table) for table in ("corpus", "model"))
+    of_texts = f"The texts are under {_escaped(corpus)}." if corpus else "No licence of the texts was named."
+    is_model = _needs_weights(dataset.recipe)
+    return of_texts + (
+        f" The licence of the model that made the vectors is {_escaped(model)}." if model and is_model else ""
+    )
+
+
+def maker(recipe: Mapping[str, Any]) -> str:
     """Return whose vectors they are: a model's, unless the engine needs none."""
     kind = str(recipe.get("engine.kind"))
-    is_model = kind not in ENGINES or ENGINES[kind].needs_weights
-    return str(recipe.get("model.name")) if is_model else f"the {kind} engine, without a model"
+    return str(recipe.get("model.name")) if _needs_weights(recipe) else f"the {kind} engine, without a model"
+
+
+def _needs_weights(recipe: Mapping[str, Any]) -> bool:
+    kind = str(recipe.get("engine.kind"))
+    return kind not in ENGINES or ENGINES[kind].needs_weights
 
 
 def _code(text: str) -> str:

@@ -12,11 +12,13 @@ from pipeline.dataset.lock import NAME
 from pipeline.dataset.manifest import fold
 from pipeline.dataset.store import Store
 from pipeline.errors import UsageError
-from pipeline.files import kind_of, move_file, names_in, remove_file, sync_folder, writing
+from pipeline.files import is_file, kind_of, move_file, names_in, open_file, remove_file, sync_folder, writing
 
 PART = r"part-\w+-\d{10,}-[0-9a-f]{16}\.parquet"  # see Chunk.part_name
 PART_NAME = re.compile(PART, re.ASCII)
-TEMPORARY = re.compile(rf"\.({PART}|manifest\.jsonl|README\.md)\.\d+\.tmp", re.ASCII)
+TEMPORARY = re.compile(rf"\.({PART}|manifest\.jsonl|README\.md|report\.html)\.\d+\.tmp", re.ASCII)
+REPORT = "report.html"
+REPORT_MARK = "<!-- made by embed-corpus report -->"  # its second line: one without is not ours to replace
 BESIDE = {NEXT, NAME, PROGRESS, ATTEMPTS, TRASH}
 OF_THE_SYSTEM = {"lost+found", ".DS_Store"}  # in a folder that a person takes for empty
 
@@ -49,6 +51,25 @@ def check_ours(store: Store) -> None:
             f"{', '.join(foreign[:3])}; nothing was touched, choose another --output"
         )
     check_layout(store.root, UsageError)
+
+
+def report_path(store: Store) -> Path:
+    """Return where the report of a dataset goes; raises UsageError for a file there that no `report` made."""
+    path = store.root / REPORT
+    if kind_of(path) and not is_our_report(path):
+        raise UsageError(
+            f"{path}: expected nothing there or a report of embed-corpus, found {kind_of(path)} of someone else; "
+            "nothing was touched, move it away"
+        )
+    return path
+
+
+def is_our_report(path: Path) -> bool:
+    """Whether a file is a report that we made, by its name and its marker."""
+    if path.name != REPORT or not is_file(path):
+        return False
+    with open_file(path) as file:
+        return REPORT_MARK.encode() in file.read(200).splitlines()[1:2]
 
 
 def foreign_files(store: Store, parts: Collection[str]) -> list[str]:
@@ -106,5 +127,9 @@ def _foreign_entries(store: Store) -> Iterator[str]:
             known = (PART_NAME, TEMPORARY)
             inside = names_in(store.root / name) if kind_of(store.root / name) == "a folder" else [""]
             yield from (f"{name}/{each}" for each in inside if not any(kind.fullmatch(each) for kind in known))
-        elif name not in BESIDE | OF_THE_SYSTEM and not TEMPORARY.fullmatch(name):
+        elif (
+            name not in BESIDE | OF_THE_SYSTEM
+            and not TEMPORARY.fullmatch(name)
+            and not is_our_report(store.root / name)
+        ):
             yield name

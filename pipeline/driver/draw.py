@@ -25,7 +25,14 @@ COUNTED_BYTES = 4 << 20  # of text in a corpus whose rows are all tokenised
 MOST_PLACES, LEAST_PLACES = 384, 24  # of each kind of file
 PLACES_BYTES = 512 << 20  # of text at the places of a kind, unless those are too few
 GOLDEN = (5**0.5 - 1) / 2  # its multiples, less their whole part, are spread evenly however many are taken
-PACKING = {"jsonl": 1.0, "ndjson": 1.0, "parquet": 2.5}  # bytes of text in a byte of a file, by its ending
+PLAIN = ("jsonl", "ndjson", "json", "csv", "tsv", "md", "txt")
+PACKING = {
+    **dict.fromkeys(PLAIN, 1.0),
+    "arrow": 1.5,
+    "feather": 1.5,
+    "parquet": 2.5,
+    "pq": 2.5,
+}  # bytes of text in a byte of a file, by its ending
 PACKED = 4.0  # of other files
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.chunk import Shard, ShardSpan, gaps
-from pipeline.config import Config, portable, to_tables
+from pipeline.config import Config, to_tables
 from pipeline.corpus import Corpus, folders_below, root_key
 from pipeline.dataset import Dataset, Manifest, Receipt, Store
 from pipeline.driver.contents import Contents, contents_of
 from pipeline.driver.inventory import Inventory, RunOptions, disjoint, spans_of
 from pipeline.errors import RecipeError, UsageError
-from pipeline.recipe import column_settings, dim_of, fingerprint, has_columns_of, recipe
+from pipeline.recipe import column_settings, dim_of, fingerprint, has_columns_of, portable, recipe
 
 State = Literal["current", "unconfirmed", "stale"]
 

@@ -95,7 +95,7 @@ def run(
             record,
             planned_rows=plan.n_rows_in_all,
             estimated_tokens=round(tokens_to_make(plan)),
-            estimated_engine_s=round(engine_s_to_come(plan, config), 3),
+            estimated_engine_s=round(float(engine_s_to_come(plan, config)), 3),  # no numpy.float64 goes into a line
             skipped_files=tuple(plan.corpus.skipped),
             duplicate_ids=inventory.manifest.run.duplicate_ids if inventory.manifest.run else 0,
         )

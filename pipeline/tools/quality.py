@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset import Manifest, Store, status, trained_widths
+from pipeline.dataset import Dataset, Manifest, Store, status, trained_widths
 from pipeline.errors import UsageError
-from pipeline.tools.passages import Passages, Vectors, passages_of
+from pipeline.tools.passages import Vectors, passages_of
 from pipeline.tools.quantize import Steps, calibrate, from_int8, to_bits, to_int8
 from pipeline.vectors import to_unit_float16
 
@@ -20,6 +20,26 @@ N_NEAREST = 10
 SCORES_BYTES = 16 << 20  # of the scores of all queries that are in memory at a time
 MAX_RANKED = 1_000  # of the sample, whose scores among each other are ranked
 SAME = 1e-6  # between the scores of equal vectors
+
+
+class HasVectors(Protocol):
+    """Passages whose vectors can be read again and again, in one order."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """Whose passages they are."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Components of a vector."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def vectors(self) -> Iterator[Vectors]:
+        """Yield all vectors in pieces, each of shape (n, dim)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +78,12 @@ def quality(store: Store, manifest: Manifest, n_sample: int) -> dict[str, Any]:
     Raises UsageError for fewer than two passages, and DamageError for a part that cannot be read.
     """
     passages = passages_of(store, manifest)
+    found = quality_of(passages, n_sample)
+    return found | {"notes": _notes(passages, status(store, manifest)["state"])}
+
+
+def quality_of(passages: HasVectors, n_sample: int) -> dict[str, Any]:
+    """Return what `quality` does of some passages, without notes; raises as it does."""
     n = len(passages)
     if n < 2:
         raise UsageError(f"quality: expected two passages at least, found {n}")
@@ -83,11 +109,10 @@ def quality(store: Store, manifest: Manifest, n_sample: int) -> dict[str, Any]:
         "queries": len(rows),
         "k": min(N_NEAREST, n - 1),
         "forms": measured,
-        "notes": _notes(passages, status(store, manifest)["state"]),
     }
 
 
-def _first_look(passages: Passages, rows: NDArray[np.int64]) -> tuple[Vectors, Steps]:
+def _first_look(passages: HasVectors, rows: NDArray[np.int64]) -> tuple[Vectors, Steps]:
     """Return the vectors of some rows, and the steps of all for int8."""
     chosen: list[Vectors] = []
 
@@ -101,7 +126,7 @@ def _first_look(passages: Passages, rows: NDArray[np.int64]) -> tuple[Vectors, S
 
 
 def _recalls(
-    passages: Passages, rows: NDArray[np.int64], queries: Vectors, forms: list[Form]
+    passages: HasVectors, rows: NDArray[np.int64], queries: Vectors, forms: list[Form]
 ) -> list[NDArray[np.float64]]:
     """Return for each form and query which share of the nearest that the form finds are among the nearest."""
     k = min(N_NEAREST, len(passages) - 1)
@@ -139,7 +164,7 @@ def _within(rows: NDArray[np.int64], start: int, n: int) -> NDArray[np.int64]:
     return rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + n)]
 
 
-def _forms(passages: Passages, steps: Steps) -> list[Form]:
+def _forms(passages: HasVectors, steps: Steps) -> list[Form]:
     """Return the trained widths below the dataset's, else a half and a quarter of it, and the other number types."""
     dim = passages.dim
     trained = sorted((width for width in trained_widths(passages.dataset) if width < dim), reverse=True)
@@ -191,7 +216,7 @@ def _rank_correlation(queries: Vectors, form: Form) -> float | None:
     return round(float(((full * small).sum(axis=1)[ranked] / lengths[ranked]).mean()), 4) if ranked.any() else None
 
 
-def _notes(passages: Passages, state: str) -> list[str]:
+def _notes(passages: HasVectors, state: str) -> list[str]:
     """Return what the figures do not say."""
     trained = trained_widths(passages.dataset)
     notes = [

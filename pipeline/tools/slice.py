@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from pipeline.chunk import make_chunk
-from pipeline.config import portable
 from pipeline.dataset import (
     Dataset,
     Manifest,
@@ -26,7 +25,7 @@ from pipeline.dataset import (
     write_card,
 )
 from pipeline.errors import DamageError, RecipeError, UsageError, VectorError
-from pipeline.recipe import fingerprint
+from pipeline.recipe import fingerprint, portable
 from pipeline.vectors import fixed_size_list, to_numpy, to_unit_float16
 
 

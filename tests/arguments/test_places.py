@@ -16,12 +16,13 @@ WORDS = "model.pooling is 'mean', the checkpoint says 'cls'"
 @pytest.mark.parametrize(
     ("more", "variable", "begin"),
     [
-        ([], "", "configs/local.toml: "),
+        ([], "", "local: "),
         ([], "mine.toml", "mine.toml ($EMBED_CONFIG): "),
         (["--config", "other.toml"], "mine.toml", "other.toml: "),
         (["--set", "model.pooling=mean"], "", "--set "),
         (["--set", " model.pooling = mean"], "", "--set "),
-        (["--set", "model.dtype=float32"], "", "configs/local.toml: "),
+        (["--set", "model.dtype=float32"], "", "local: "),
+        (["--model", "a/b"], "mine.toml", "model a/b: "),
     ],
 )
 def test_the_place_is_the_file_or_the_flag(

@@ -81,6 +81,7 @@ PARQUET = made(lambda file: pq.write_table(TABLE, file))
 PRETTY = json.dumps(DOCS, indent=2).encode()
 BIG = b'{"data": [\n' + b",\n".join(json.dumps(doc).encode() for doc in DOCS * 9000) + b"\n]}"  # over the head
 CSV = b'id,text\n1,"a, b"\n2,"c\nd"\n'
+TO_JSON = "rename it to x.json"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 146946961\n"
 
 # Named .jsonl: what it is said to be, and a word of what is to be done.
@@ -89,22 +90,22 @@ KINDS: dict[str, tuple[bytes, str, str]] = {
     "HTML": (b"<!DOCTYPE html>\n<html><body>404</body></html>", "HTML", "fetch it again"),
     "HTML in capitals": (b"\n <HTML>\n<HEAD>", "HTML", "fetch it again"),
     "XML": (b'<?xml version="1.0"?>\n<rows><row>a</row></rows>', "XML", ""),
-    "CSV": (CSV, "CSV", "read_csv"),
+    "CSV": (CSV, "CSV", "rename it to x.csv"),
     "semicolons": (b"id;text\n1;a\n2;b\n", "CSV", "read_csv"),
-    "TSV": (b"id\ttext, too\n1\ta\n2\tb\n", "TSV", "read_csv"),
+    "TSV": (b"id\ttext, too\n1\ta\n2\tb\n", "TSV", "rename it to x.tsv"),
     "YAML": (b"---\n- text: a\n- text: b\n", "YAML", "yq"),
     "YAML of pairs": (b"id: 1\ntext: a\n", "YAML", "yq"),
     "prose": (b"It was a dark night,\nand the rain fell, in torrents,\nexcept at times.\n", "plain text", "jq -Rc"),
-    "an array": (json.dumps(DOCS).encode(), "a JSON array", "jq -c '.[]'"),
-    "an array and a newline": (b"\n" + json.dumps(DOCS).encode() + b"\n", "a JSON array", "jq -c '.[]'"),
-    "an array over many lines": (PRETTY, "a JSON array", "jq -c '.[]'"),
-    "an array, a row a line": (b"[\n" + LINES[:-1].replace(b"\n", b",\n") + b"\n]\n", "a JSON array", "jq -c '.[]'"),
-    "an array that is cut": (PRETTY[:-20], "a JSON array", "jq -c '.[]'"),
-    "an array with NaN": (b'[\n{"text": "a", "n": NaN},\n{"text"', "a JSON array", "jq -c '.[]'"),
-    "a large array": (json.dumps(DOCS * 9000).encode(), "a JSON array", "jq -c '.[]'"),
-    "a large array over many lines": (BIG[9:-1], "a JSON array", "jq -c '.[]'"),
-    "a BOM and an array": (b"\xef\xbb\xbf" + PRETTY, "a JSON array", "jq -c '.[]'"),
-    "an array in Latin-1": ('[{"text": "caf\xe9"}]'.encode("latin-1"), "a JSON array", "jq -c '.[]'"),
+    "an array": (json.dumps(DOCS).encode(), "a JSON array", TO_JSON),
+    "an array and a newline": (b"\n" + json.dumps(DOCS).encode() + b"\n", "a JSON array", TO_JSON),
+    "an array over many lines": (PRETTY, "a JSON array", TO_JSON),
+    "an array, a row a line": (b"[\n" + LINES[:-1].replace(b"\n", b",\n") + b"\n]\n", "a JSON array", TO_JSON),
+    "an array that is cut": (PRETTY[:-20], "a JSON array", TO_JSON),
+    "an array with NaN": (b'[\n{"text": "a", "n": NaN},\n{"text"', "a JSON array", TO_JSON),
+    "a large array": (json.dumps(DOCS * 9000).encode(), "a JSON array", TO_JSON),
+    "a large array over many lines": (BIG[9:-1], "a JSON array", TO_JSON),
+    "a BOM and an array": (b"\xef\xbb\xbf" + PRETTY, "a JSON array", TO_JSON),
+    "an array in Latin-1": ('[{"text": "caf\xe9"}]'.encode("latin-1"), "a JSON array", TO_JSON),
     "a document": (b'{\n"data":\n' + PRETTY + b"}", "one JSON document over many lines", "jq -c ."),
     "a document, a row a line": (b'{"data": [\n{"text": "a"},\n{"text": "b"}\n]}', "one JSON document", "jq -c ."),
     "a large document": (BIG, "one JSON document over many lines", "jq -c ."),
@@ -132,16 +133,16 @@ KINDS: dict[str, tuple[bytes, str, str]] = {
     "zeros": (bytes(5000), "nothing but zero bytes", "fetch it again"),
     "gzip": (gzip.compress(LINES, mtime=0), "gzip", "rename it to x.jsonl.gz"),
     "zstd": (packed("zstd", LINES), "zstd", "rename it to x.jsonl.zst"),
-    "bzip2": (bz2.compress(LINES), "bzip2", "bunzip2 -c x.jsonl > x.new.jsonl"),
-    "xz": (lzma.compress(LINES), "xz", "xz -dc"),
+    "bzip2": (bz2.compress(LINES), "bzip2", "rename it to x.jsonl.bz2"),
+    "xz": (lzma.compress(LINES), "xz", "rename it to x.jsonl.xz"),
     "lz4": (packed("lz4", LINES), "lz4", "lz4 -dc"),
     "zip": (made(zipped), "a zip archive", "unzip -p"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(100), "a 7z archive", "7z x"),
     "snappy": (b"\xff\x06\0\0sNaPpY" + bytes(range(100)), "snappy", "snzip"),
     "tar": (made(tarred), "a tar archive", "tar -xOf x.jsonl > x.new.jsonl"),
     "Parquet": (PARQUET, "Parquet", "rename it to x.parquet"),
-    "Arrow file": (arrow(pa.ipc.new_file), "an Arrow IPC file", "open_file('x.jsonl')"),
-    "Arrow stream": (arrow(pa.ipc.new_stream), "an Arrow IPC stream", "open_stream('x.jsonl')"),
+    "Arrow file": (arrow(pa.ipc.new_file), "an Arrow IPC file", "rename it to x.arrow"),
+    "Arrow stream": (arrow(pa.ipc.new_stream), "an Arrow IPC stream", "rename it to x.arrow"),
     "ORC": (made(lambda file: pyarrow.orc.write_table(TABLE, file)), "ORC", "read_table('x.jsonl')"),
     "Avro": (b"Obj\x01" + bytes(range(100)), "Avro", "read_avro"),
     "SQLite": (database(), "a SQLite database", "sqlite_scan"),
@@ -173,26 +174,32 @@ def test_a_file_of_another_kind_is_named_with_what_it_is(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("name", ["an array", "CSV", "tar", "HTML", "gzip", "Parquet", "bzip2", "UTF-16", "LFS"])
-@pytest.mark.parametrize(("suffix", "codec"), [("gz", "gzip"), ("zst", "zstd")])
+@pytest.mark.parametrize(("suffix", "codec"), [("gz", "gzip"), ("zst", "zstd"), ("bz2", "bz2"), ("xz", "xz")])
 def test_so_is_one_inside_a_packed_file(tmp_path: Path, name: str, suffix: str, codec: str) -> None:
     data, found, _ = KINDS[name]
-    said = refusal(tmp_path / f"x.jsonl.{suffix}", packed(codec, data))
-    assert f"found {found} inside {codec}" in said
-    assert f"{codec} -dc x.jsonl.{suffix} " in said or not KINDS[name][2].startswith(("jq", "tar", "bunzip2"))
+    whole = lzma.compress(data) if codec == "xz" else packed(codec, data)
+    said, command = refusal(tmp_path / f"x.jsonl.{suffix}", whole), stream.COMPRESSION[f".{suffix}"]
+    assert f"found {found} inside {command}" in said
+    assert f"{command} -dc x.jsonl.{suffix} " in said or not KINDS[name][2].startswith(("rename", "tar"))
 
 
 @pytest.mark.parametrize(
     ("file", "data", "found"),
     [
         ("x.parquet", LINES, "expected a Parquet file, found lines of JSON; rename it to x.jsonl"),
-        ("x.parquet", CSV, "expected a Parquet file, found CSV; convert it"),
+        ("x.parquet", CSV, "expected a Parquet file, found CSV; rename it to x.csv"),
         ("x.parquet", POINTER, "expected a Parquet file, found a pointer of Git LFS; "),
         ("x.parquet", gzip.compress(PARQUET, mtime=0), "expected a Parquet file, found gzip"),
         ("x.parquet", PRETTY, "expected a Parquet file, found a JSON array"),
+        ("x.pq", LINES, "expected a Parquet file, found lines of JSON; rename it to x.jsonl"),
+        ("x.arrow", PARQUET, "expected an Arrow IPC file or stream, found Parquet; rename it to x.parquet"),
+        ("x.feather", LINES, "expected an Arrow IPC file or stream, found lines of JSON; rename it to x.jsonl"),
+        ("x.jsonl.bz2", LINES, "packed by bzip2, found lines of JSON; rename it to x.jsonl"),
+        ("x.jsonl.xz", bz2.compress(LINES), "packed by xz, found bzip2; rename it to x.jsonl.bz2"),
         ("x.jsonl.gz", LINES, "packed by gzip, found lines of JSON; rename it to x.jsonl"),
         ("x.jsonl.gz", b"<html>", "packed by gzip, found HTML"),
         ("x.jsonl.gz", packed("zstd", LINES), "packed by gzip, found zstd; rename it to x.jsonl.zst"),
-        ("x.ndjson.zst", gzip.compress(LINES, mtime=0), "packed by zstd, found gzip; rename it to x.jsonl.gz"),
+        ("x.ndjson.zst", gzip.compress(LINES, mtime=0), "packed by zstd, found gzip; rename it to x.ndjson.gz"),
         ("x.jsonl.zst", POINTER, "packed by zstd, found a pointer of Git LFS"),
     ],
 )
@@ -268,7 +275,7 @@ def test_any_bytes_are_read_or_named(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_conversion_that_is_advised_works(tmp_path: Path) -> None:
-    for name in ("bzip2", "xz", "tar", "CR", "RFC 7464", "UTF-16", "all but the last with commas"):
+    for name in ("tar", "CR", "RFC 7464", "UTF-16", "all but the last with commas"):
         said = refusal(tmp_path / "x.jsonl", KINDS[name][0])
         command = re.findall("`(.*)`", said)[0]
         subprocess.run(["bash", "-c", command], check=True, cwd=tmp_path)
@@ -280,7 +287,7 @@ def test_a_run_names_the_file_or_skips_it_and_says_what_else_is_there(tmp_path: 
     (tmp_path / "in").mkdir()
     (tmp_path / "in/good.jsonl").write_bytes(LINES)
     (tmp_path / "in/bad.jsonl").write_bytes(CSV)
-    (tmp_path / "in/a.csv").write_bytes(CSV)
+    (tmp_path / "in/a.xls").write_bytes(CSV)
     run: list[str | Path] = ["run", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING]
     refused, skipped, planned = run_all(
         [
@@ -290,8 +297,8 @@ def test_a_run_names_the_file_or_skips_it_and_says_what_else_is_there(tmp_path: 
         ]
     )
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[0] == "embed-corpus: left out 1 file of another kind: 1 .csv"
-    assert "bad.jsonl: expected lines of JSON, found CSV; convert it" in refused.stderr.splitlines()[1]
+    assert refused.stderr.splitlines()[0] == "embed-corpus: left out 1 file of another kind: 1 .xls"
+    assert "bad.jsonl: expected lines of JSON, found CSV; rename it to bad.csv" in refused.stderr.splitlines()[1]
     assert len(refused.stderr.splitlines()) == 2
     assert (skipped.returncode, skipped.stderr.count("skipped bad.jsonl")) == (0, 1)
     assert skipped.stderr.count("left out 1 file of another kind") == 1

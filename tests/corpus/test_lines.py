@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pipeline.chunk import Density, Span, gaps
 from pipeline.corpus import lines, stream
 from pipeline.corpus.jsonl import JsonlReader
-from pipeline.corpus.lines import first_span, read_head, scan
+from pipeline.corpus.lines import first_span, line_ends, read_head, scan
 from pipeline.corpus.record import UTF8_BOM
 from pipeline.corpus.rows import Columns
+from pipeline.corpus.stream import read_blocks
 from tests.support import HASHING, ids
 from tests.support.many import Call, run_all
 
@@ -139,9 +140,10 @@ def test_a_head_has_whole_lines_and_knows_whether_there_are_more(
 @pytest.mark.usefixtures("short_lines")
 def test_a_line_that_is_too_long_says_nothing_of_the_others(tmp_path: Path) -> None:
     path = write(tmp_path, b"x" * 500 + b"\n" + b'{"text":"a"}\n' * 9 + b"y" * 400)
-    span = first_span(path, 30)
+    span = first_span(line_ends(read_blocks(path, 0, None), 0), 30)
     assert (span.row_start, span.n_rows, span.byte_stop - span.byte_start) == (1, 3, 39)
-    assert first_span(write(tmp_path, b"x" * 500), 30).n_rows == 0
+    endless = read_blocks(write(tmp_path, b"x" * 500), 0, None)
+    assert first_span(line_ends(endless, 0), 30).n_rows == 0
     long = Span(row_start=0, row_stop=1, byte_stop=20 << 20)
     assert Density(tokens_per_row=1.0, tokens_per_byte=1.0).n_tokens(long) == 0
 

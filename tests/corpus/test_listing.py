@@ -184,7 +184,7 @@ def test_a_table_with_a_log_is_refused_from_inside_below_and_above(tmp_path: Pat
 
 
 def test_an_iceberg_table_of_a_catalogue_is_one_and_other_metadata_is_not(tmp_path: Path) -> None:
-    touch(tmp_path, "a/metadata/notes.json", "a/metadata/train.metadata.json", "a/x.jsonl", "a/data/y.jsonl")
+    touch(tmp_path, "a/metadata/notes.yaml", "a/metadata/train.metadata.json", "a/x.jsonl", "a/data/y.jsonl")
     assert sources(tmp_path) == ["a/data/y.jsonl", "a/x.jsonl"]
     touch(tmp_path, "b/metadata/00001-0b4f2c1e-6a5e-4a43-9f37-0d9f5c3f7c11.gz.metadata.json")
     with pytest.raises(CorpusError, match="an Iceberg table"):
@@ -204,15 +204,15 @@ def test_a_command_ends_with_the_name_of_a_table_and_makes_nothing(tmp_path: Pat
 
 
 def test_files_of_other_kinds_are_counted_by_their_endings(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jsonl", "b.csv", "c.CSV", "d/e.json.gz", "f.txt", "g.tar.gz", "h.2024.gz", "i", "k.jsonl.bz2")
+    touch(tmp_path, "a.jsonl", "b.xls", "c.XLS", "d/e.html.gz", "f.pdf", "g.tar.gz", "h.2024.gz", "i", "k.jsonl.lz4")
     touch(
-        tmp_path, "_SUCCESS", ".DS_Store", "._x.csv", "x.crc", "Thumbs.db", "_tmp/y.csv", ".git/config", "l.jsonl.bak"
+        tmp_path, "_SUCCESS", ".DS_Store", "._x.xls", "x.crc", "Thumbs.db", "_tmp/y.xls", ".git/config", "l.jsonl.bak"
     )
     assert find_files(str(tmp_path)).left_out == (
-        "9 files of other kinds: 2 .csv, 1 .bak, 1 .gz, 1 .json.gz, 1 .jsonl.bz2, 1 .tar.gz, 1 .txt, "
+        "9 files of other kinds: 2 .xls, 1 .bak, 1 .gz, 1 .html.gz, 1 .jsonl.lz4, 1 .pdf, 1 .tar.gz, "
         "1 without an ending"
     )
-    assert find_files(f"{tmp_path}/*.*").left_out.startswith("7 files of other kinds: 2 .csv")
+    assert find_files(f"{tmp_path}/*.*").left_out.startswith("7 files of other kinds: 2 .xls")
     assert find_files(f"{tmp_path}/*.jsonl").left_out == ""
 
 
@@ -223,17 +223,17 @@ def test_many_endings_are_not_all_named() -> None:
 
 
 def test_an_input_of_other_kinds_alone_is_refused_with_their_endings(tmp_path: Path) -> None:
-    touch(tmp_path, "a.csv", "b.json.gz", "_c.jsonl")
-    for target, found in (("", "1 .csv, 1 .json.gz"), ("a.csv", "1 .csv"), ("*.gz", "1 .json.gz")):
+    touch(tmp_path, "a.xls", "b.html.gz", "_c.jsonl")
+    for target, found in (("", "1 .html.gz, 1 .xls"), ("a.xls", "1 .xls"), ("*.gz", "1 .html.gz")):
         with pytest.raises(CorpusError, match=rf"found none, but .*: {found}$"):
             find_shards(f"{tmp_path}/{target}")
 
 
 def test_the_line_about_them_comes_once_a_command(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in/a.jsonl", texts(2))
-    touch(tmp_path, "in/b.csv", "in/c.csv", "in/_SUCCESS")
+    touch(tmp_path, "in/b.xls", "in/c.xls", "in/_SUCCESS")
     where, out = ("--input", tmp_path / "in"), tmp_path / "out"
-    line = "embed-corpus: left out 2 files of other kinds: 2 .csv\n"
+    line = "embed-corpus: left out 2 files of other kinds: 2 .xls\n"
     done = run_all(
         [
             Call(["plan", *where, *HASHING, "--json"]),

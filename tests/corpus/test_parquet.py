@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -52,6 +53,22 @@ def as_type(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
     if "binary" in str(kind):
         return pa.array([v and v.encode() if v != "" else v for v in values], kind)
     return pa.array(values, kind)
+
+
+def test_a_template_takes_numbers_and_dates_and_a_missing_one_as_nothing(tmp_path: Path) -> None:
+    columns = {
+        "text": ["a", "b"],
+        "year": pa.array([2026, None]),
+        "on": pa.array([datetime.date(2026, 11, 27), None]),
+        "share": [0.5, float("nan")],
+        "rank": pa.array([1, 2]).dictionary_encode(),
+    }
+    text = Columns(text=tuple(columns), template="{text} {year} {on} {share} {rank}", id=None)
+    path = write(tmp_path, columns)
+    ParquetReader(path, "s").column_types(text, tuple(columns))
+    assert whole(path, text).text == ["a 2026 2026-11-27 0.5 1", "b    2"]
+    with pytest.raises(CorpusError, match="expected text in column 'year', found int64"):
+        ParquetReader(path, "s").column_types(Columns(text=("year",), template=None, id=None), ("year",))
 
 
 def whole(path: Path, columns: Columns = COLUMNS) -> Rows:

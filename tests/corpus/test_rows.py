@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -50,9 +52,16 @@ def test_the_columns_that_a_setting_names(text: str, names: tuple[str, ...]) -> 
         ("{{{a}}}", ["x"], "{x}"),
         ("{a}", ["{b} {0} {a!r}"], "{b} {0} {a!r}"),
         ("100% {a} \\", ["x"], "100% x \\"),
+        ("{a} ({b})", ["x", 2026], "x (2026)"),
+        ("{a} ({b})", ["x", True], "x (true)"),
+        ("{a} ({b})", ["x", 0.5], "x (0.5)"),
+        ("{a} ({b})", ["x", float("nan")], "x ()"),
+        ("{a} ({b})", ["x", datetime.date(2026, 11, 27)], "x (2026-11-27)"),
+        ("{a} ({b})", ["x", Decimal("1.50")], "x (1.50)"),
+        ("{a} and {b}", ["", 0], " and 0"),
     ],
 )
-def test_a_template_is_filled_from_values(template: str, values: list[str | None], text: str) -> None:
+def test_a_template_is_filled_from_values(template: str, values: list[object], text: str) -> None:
     assert render(values, of(template)) == text
 
 
@@ -71,7 +80,7 @@ def test_a_text_comes_through_as_it_is(text: str) -> None:
         ("Title: {a}. Body: {b}", [None, ""], "empty_text"),
         ("Title: {a}. Body: {b}", ["\u2003\n", None], "empty_text"),
         ("<{a}>", ["\t\u3000"], "empty_text"),
-        ("{a} and {b}", ["", 0], "not_a_string"),
+        ("{a}{b}", [float("nan"), None], "null_text"),
         ("text", [5], "not_a_string"),
         ("text", [b"x"], "not_a_string"),
         ("{a}{b}", ["x", ["y"]], "not_a_string"),

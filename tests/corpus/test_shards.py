@@ -85,14 +85,19 @@ def three_shards(root: Path, n_rows: Mapping[str, int]) -> Corpus:
 
 
 def test_a_folder_is_searched_all_the_way_down_for_every_kind_of_shard(tmp_path: Path) -> None:
-    kinds = ["parquet", "jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "ndjson.gz", "ndjson.zst"]
+    packed = [
+        f"{kind}{packing}"
+        for kind in ("jsonl", "ndjson", "json", "csv", "tsv")
+        for packing in ("", ".gz", ".zst", ".bz2", ".xz")
+    ]
+    kinds = ["parquet", "pq", "arrow", "feather", *packed]
     touch(tmp_path, *(f"x/{kind}/a.{kind}" for kind in kinds), "B.PARQUET", "C.Jsonl.GZ")
     assert sources(tmp_path) == sorted(["B.PARQUET", "C.Jsonl.GZ", *(f"x/{kind}/a.{kind}" for kind in kinds)])
 
 
 def test_other_hidden_and_temporary_files_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "a.jsonl", ".b.jsonl", "_c.jsonl", ".git/d.jsonl", "_tmp/e.jsonl", "x/.y/f.jsonl")
-    touch(tmp_path, "g.json", "h.csv", "i.jsonl.bak", "j.jsonl.bz2", "k.gz", "jsonl")
+    touch(tmp_path, "g.html", "h.xls", "i.jsonl.bak", "j.jsonl.lz4", "k.gz", "jsonl")
     (tmp_path / "folder.jsonl").mkdir()
     assert sources(tmp_path) == ["a.jsonl"]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import itertools
+import lzma
 import re
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,7 +91,40 @@ def test_zstd_that_does_not_end_well_is_refused(tmp_path: Path, data: bytes) -> 
         unpacked(tmp_path, data, ".jsonl.zst")
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
+PACK: dict[str, Callable[[bytes], bytes]] = {".jsonl.bz2": bz2.compress, ".jsonl.xz": lzma.compress}
+COMMANDS = {".jsonl.bz2": "bzip2", ".jsonl.xz": "xz"}
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@given(
+    parts=st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 10)), min_size=1, max_size=4),
+    block=st.integers(1, 100),
+    read=st.integers(1, 64),
+)
+def test_streams_of_bzip2_and_xz_follow_one_another(
+    parts: list[tuple[bytes, int]], block: int, read: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(stream, "BLOCK_BYTES", block)
+    monkeypatch.setattr(stream, "PACKED_BYTES", read)
+    packed = b"".join(PACK[suffix](data) + bytes(4 * n) for data, n in parts)
+    assert unpacked(tmp_path, packed, suffix) == b"".join(data for data, _ in parts)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@given(data=st.data())
+def test_bzip2_and_xz_that_do_not_end_well_are_refused(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
+    one = PACK[suffix](b"a line\n" * 50)
+    n_bytes = data.draw(st.integers(1, len(one) - 1))
+    flipped = bytearray(one + one)
+    flipped[data.draw(st.integers(0, len(flipped) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    for broken in (one[:n_bytes], one + one[:n_bytes], one + b"more", one + bytes(4) + b"more"):
+        with pytest.raises(CorpusError, match=rf"expected a readable file of lines packed by {COMMANDS[suffix]}"):
+            unpacked(tmp_path, broken, suffix)
+    with contextlib.suppress(CorpusError):  # bzip2 has bits that say nothing
+        assert unpacked(tmp_path, bytes(flipped), suffix) == b"a line\n" * 100
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz"])
 def test_a_file_of_no_bytes_is_empty(tmp_path: Path, suffix: str) -> None:
     assert unpacked(tmp_path, b"", suffix) == b""
 

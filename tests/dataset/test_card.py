@@ -25,8 +25,6 @@ BEGINNING = """\
 configs:
 - config_name: default
   data_files: data/*.parquet
-license: other
-license_name: Apache-2.0
 tags:
 - embeddings
 ---
@@ -41,7 +39,7 @@ words = st.binary(max_size=30).filter(lambda text: b"<!-- embed-corpus" not in t
 @pytest.mark.parametrize("licence", ["Custom: see x", "[MIT]", "yes", "1.0", "# none", "Größe {licence}"])
 def test_a_card_holds_every_licence_as_it_is_called(tmp_path: Path, licence: str) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", texts(3))
-    hashing_run(source, tmp_path / "out", model__licence=f'"{licence}"')
+    hashing_run(source, tmp_path / "out", corpus__licence=f'"{licence}"')
     assert metadata_load(tmp_path / "out/README.md") == {
         "configs": [{"config_name": "default", "data_files": "data/*.parquet"}],
         "license": "other",
@@ -66,7 +64,11 @@ ODD_TEXTS = [
 def dataset_of(**values: object) -> Dataset:
     """Return a dataset whose recipe and licence say odd things, as one that came from elsewhere may."""
     found = recipe(local_config()) | {key.replace("__", "."): value for key, value in values.items()}
-    return Dataset(fingerprint="f" * 16, recipe=found, config={"model": {"licence": values.get("model__name")}})
+    return Dataset(
+        fingerprint="f" * 16,
+        recipe=found,
+        config={table: {"licence": values.get("model__name")} for table in ("model", "corpus")},
+    )
 
 
 def shown(html: str) -> list[str]:
@@ -97,6 +99,24 @@ def test_a_licence_is_one_value_whatever_is_in_it(tmp_path: Path, text: str) -> 
     assert found is not None
     assert found.keys() == {"configs", "license", "license_name", "tags"}
     assert (found["license"], found["license_name"]) == ("other", in_one_line(text))
+
+
+@pytest.mark.parametrize(("licence", "named"), [("CC-BY-4.0", "cc-by-4.0"), ("mit", "mit"), ("", None)])
+def test_the_licence_is_that_of_the_texts_and_none_where_none_is_named(
+    tmp_path: Path, licence: str, named: str | None
+) -> None:
+    hashing_run(write_jsonl(tmp_path / "in.jsonl", texts(3)), tmp_path / "out", corpus__licence=licence)
+    found = metadata_load(tmp_path / "out/README.md") or {}
+    assert found.get("license") == named
+    assert "license_name" not in found
+
+
+def test_the_licence_of_a_model_is_told_as_the_models_own() -> None:
+    sums = dict.fromkeys(("passages", "embedded_rows", "rejected_rows", "stored_texts"), 1)
+    dataset = Dataset(fingerprint="f" * 16, recipe=recipe(local_config()), config={"model": {"licence": "Gemma"}})
+    words = body_of(dataset, sums).decode()
+    assert "No licence of the texts was named. The licence of the model that made the vectors is Gemma." in words
+    assert b"Gemma" not in metadata_of(dataset)
 
 
 def test_a_card_begins_with_its_metadata_and_our_marker(tmp_path: Path) -> None:

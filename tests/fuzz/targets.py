@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import functools
+import gzip
 import json
+import lzma
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.chunk import ShardSpan, Span
-from pipeline.corpus import stream
-from pipeline.corpus.jsonl import JsonlReader
-from pipeline.corpus.lines import scan
+from pipeline.chunk import ChunkSize, Density, ShardSpan, Span
+from pipeline.corpus.ipc import IpcReader
 from pipeline.corpus.parquet import ParquetReader
-from pipeline.corpus.reader import ChunkReader
+from pipeline.corpus.reader import ChunkReader, reader_at
 from pipeline.corpus.rows import Columns
 from pipeline.corpus.shards import find_shards, open_corpus
 from pipeline.dataset.describe import status
@@ -39,9 +41,15 @@ from pipeline.tools.slice import slice_dataset
 from pipeline.tools.verify import verify
 from tests.support import local_config, texts, write_jsonl
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 CONFIG = local_config("engine.kind=hashing", 'corpus.keep=["k"]')
 COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",)).typed({"k": pa.string()})
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz", ".json", ".csv", ".tsv")
+DENSITY = Density(tokens_per_row=1.0, tokens_per_byte=1.0)
 MAX_ROWS = 2000
 
 
@@ -51,26 +59,23 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(dir=shm if shm.is_dir() else None))
 
 
-def fuzz_lines(data: bytes) -> None:
-    """Every row number is a text or a reject, once; the first byte chooses the packing and the size of a span."""
+def fuzz_texts(data: bytes) -> None:
+    """Every row number is a text or a reject, once; the first byte chooses the format and the size of a span."""
     if not data:
         return
-    path = _folder() / f"a{SUFFIXES[data[0] % 3]}"
+    path = _folder() / f"a{SUFFIXES[data[0] % len(SUFFIXES)]}"
     path.write_bytes(data[1:])
-    with contextlib.suppress(CorpusError), contextlib.closing(JsonlReader(path, "a")) as reader:
+    start, size = Span(row_start=0, row_stop=0), ChunkSize(tokens=1 + data[0])
+    with contextlib.suppress(CorpusError), contextlib.closing(reader_at(path, "a" + path.suffix)) as reader:
         reader.column_types(COLUMNS, ())
-        spans = [
-            span
-            for span, _ in scan(
-                path, Span(row_start=0, row_stop=0), open_end=True, target_bytes=1 + data[0], limit=MAX_ROWS
-            )
-        ]
-        found = [reader.read(span, COLUMNS) for span in spans]
+        cuts = reader.cut(start, DENSITY, size, is_open=True, limit=MAX_ROWS, kinds={"k": set()})
+        found = [reader.read(span, COLUMNS) for span, _ in cuts]
         rows = sorted(row for each in found for row in (*each.row, *(row for row, _, _ in each.rejects)))
         expected = np.concatenate([np.array([], np.int64), *reader.row_numbers()])
         assert rows == expected[expected < MAX_ROWS].tolist()
         for each in found:
-            assert len(each.text) == len(each.id) == len(each.row) == len(each.kept)
+            assert len(each.text) == len(each.id) == len(each.row)
+            assert len(each.row) in (0, len(each.kept))
             "".join((*each.text, *each.id, *(why.text or "" for _, _, why in each.rejects))).encode()
 
 
@@ -78,10 +83,21 @@ def fuzz_parquet(data: bytes) -> None:
     """A Parquet file has all its rows or is refused."""
     path = _folder() / "a.parquet"
     path.write_bytes(data)
+    _read_table(path, lambda: ParquetReader(path, "a")._size()[0])
+
+
+def fuzz_ipc(data: bytes) -> None:
+    """An Arrow IPC file or stream has all its rows or is refused."""
+    path = _folder() / "a.arrow"
+    path.write_bytes(data)
+    _read_table(path, lambda: sum(map(len, IpcReader(path, "a").row_numbers())))
+
+
+def _read_table(path: Path, count: Callable[[], int]) -> None:
     with contextlib.suppress(CorpusError), ChunkReader() as chunks:
         root, shards = find_shards(str(path))
         corpus = open_corpus(root, shards, CONFIG.corpus)
-        n_rows, _ = ParquetReader(path, "a")._size()
+        n_rows = count()
         assert n_rows >= 0
         for start in range(0, min(n_rows, MAX_ROWS), MAX_ROWS // 2):
             span = Span(row_start=start, row_stop=min(n_rows, start + MAX_ROWS // 2))
@@ -170,16 +186,39 @@ def _read(store: Store, manifest: Manifest) -> None:
             call()
 
 
-def seeds_of_lines() -> list[bytes]:
-    """Return small line files, plain and packed."""
+def seeds_of_texts() -> list[bytes]:
+    """Return small files of lines, plain and packed, a JSON array and CSV."""
     body = b'\xef\xbb\xbf{"text": "a", "id": 1}\n\n{"text": null}\r\n{"k": [{"z": NaN}], "text": "\\ud800"}\n{\n"\xff"'
-    packed = []
-    for kind in stream.COMPRESSION.values():
+    packed = [gzip.compress(body), zstd.compress(body), bz2.compress(body), lzma.compress(body)]
+    array = b'[{"text": "a\\"]", "id": 1},\n {"text": "b", "k": [{}, {"z": [1]}]}, null , {"text": "\\\\"}\n]\n'
+    table = b'id,text,k\r\n1,"a ""b"", c\nd",\n\n2,e "f"\n3,"\xff",x\ny,z,\r4,"open'
+    return [
+        b"\x00" + body,
+        *(bytes([at]) + each for at, each in enumerate(packed, 1)),
+        b"\x08" + b'{"text": "b"}\n' * 3,
+        b"\x05" + array,
+        b"\x0d" + array[: array.index(b"null")],
+        b"\x06" + table,
+        b"\x0f" + table.replace(b",", b"\t"),
+    ]
+
+
+def seeds_of_ipc() -> list[bytes]:
+    """Return small Arrow IPC files and streams of several types, plain and packed."""
+    table = pa.table({"text": ["one", None, "", "two"], "id": [1, None, 3, 4], "k": [{"a": ["x"]}, None, {}, {}]})
+    odd = table.set_column(0, "text", table.column("text").cast(pa.binary()).dictionary_encode())
+    found = []
+    for each, new, codec in (
+        (table, pa.ipc.new_file, None),
+        (table, pa.ipc.new_stream, "lz4"),
+        (odd, pa.ipc.new_file, "zstd"),
+        (odd, pa.ipc.new_stream, None),
+    ):
         sink = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(sink, kind) as packing:
-            packing.write(body)
-        packed.append(sink.getvalue().to_pybytes())
-    return [b"\x00" + body, b"\x01" + packed[0], b"\x02" + packed[1], b'\x06{"text": "b"}\n' * 3]
+        with new(sink, each.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+            writer.write_table(each, max_chunksize=3)
+        found.append(sink.getvalue().to_pybytes())
+    return found
 
 
 def seeds_of_parquet() -> list[bytes]:
@@ -224,8 +263,9 @@ def seeds_of_footers() -> list[bytes]:
 
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
-    "lines": (fuzz_lines, seeds_of_lines),
+    "texts": (fuzz_texts, seeds_of_texts),
     "parquet": (fuzz_parquet, seeds_of_parquet),
+    "ipc": (fuzz_ipc, seeds_of_ipc),
     "manifest": (fuzz_manifest, seeds_of_manifest),
     "footer": (fuzz_footer, seeds_of_footers),
 }

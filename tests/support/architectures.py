@@ -47,7 +47,9 @@ class Kind(NamedTuple):
 
 
 OF_BERT = {"max_position_embeddings": 128, "pad_token_id": 0}
-OF_XLMR = {"max_position_embeddings": 130, "pad_token_id": 1}  # of 130 positions two are those of padding and before
+# Of 130 positions two are those of padding and before. The kind of position is in every config.json of the hub, where
+# transformers 5 no longer writes it, and vLLM 0.32 asks for it.
+OF_XLMR = {"max_position_embeddings": 130, "pad_token_id": 1, "position_embedding_type": "absolute"}
 OF_QWEN = {"head_dim": 32, "num_key_value_heads": 1, "max_position_embeddings": 32768}
 OF_GEMMA = {
     "head_dim": 32,

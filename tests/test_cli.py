@@ -107,7 +107,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(
 
 def test_an_input_without_shards_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/notes.txt").write_text("no shard")
+    (tmp_path / "in/notes.pdf").write_text("no shard")
     assert "found none" in refused(2, "run", "--input", tmp_path / "in", "--output", tmp_path / "out")
     assert "found no such file or folder" in refused(2, "plan", "--input", tmp_path / "missing")
 

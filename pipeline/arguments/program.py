@@ -23,7 +23,7 @@ def parser() -> Parser:
     """Return the parser of the program, whose `commands` has those of its commands."""
     program = Parser(
         prog=PROGRAM,
-        description="Embed Parquet and JSONL into float16 Parquet. Whatever stops a run, the same command goes on.",
+        description="Embed tables and documents into float16 Parquet. Whatever stops a run, the same command goes on.",
         epilog=f"{in_examples(EXAMPLES)}\n\n{EXIT_CODES}",
     )
     program.add_argument(

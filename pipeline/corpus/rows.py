@@ -129,7 +129,7 @@ def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
 def no_column(where: Path | str, name: str, names: Sequence[str]) -> CorpusError:
     """Return the error for a column that is not among these names, with the nearest of them."""
     alike = [each for each in names if each.casefold() == name.casefold()]
-    near = (alike or difflib.get_close_matches(name, names, n=1, cutoff=0.0))[:1]
+    near = (alike or difflib.get_close_matches(name, names, n=1, cutoff=0.5))[:1]
     meant = "".join(f"; did you mean {each!r}?" for each in near)
     error = CorpusError(f"{where}: expected column {name!r}, found {', '.join(names) or 'none'}{meant}")
     error.column = name

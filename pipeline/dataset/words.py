@@ -47,15 +47,18 @@ def describe_run(
 
 def describe_plan(plan: Mapping[str, Any]) -> list[str]:
     """Return in words what a run would take, from the object of `plan --json`."""
-    is_counted = plan["tokens_low"] == plan["tokens_high"]
+    is_counted = plan["tokens_low"] == plan["tokens_high"] and not plan["reused_rows"]
     about, interval = (
         ("", "counted") if is_counted else ("about ", f"{plan['tokens_low']:,} to {plan['tokens_high']:,}, 95 %")
     )
     lines = [
-        f"{count(plan['input_rows'], 'row')} to embed, {about}{count(plan['tokens'], 'token')} ({interval})",
+        f"{count(plan['input_rows'], 'row')} to make, {about}{count(plan['tokens'], 'token')} to embed ({interval})",
         *(f"estimated from the beginning of {source} alone" for source in plan["read_in_part"]),
         *(
-            [f"{about}{_cut(plan, 'truncated_rows')[2:]}, which loses {plan['lost_tokens']:,} tokens"]
+            [
+                f"{about}{_cut(plan, 'truncated_rows')[2:]}, which loses {plan['lost_tokens']:,} tokens "
+                "(--set corpus.on_long=split embeds all)"
+            ]
             if plan["truncated_rows"]
             else []
         ),

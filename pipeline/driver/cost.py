@@ -69,11 +69,15 @@ def tokens_to_make(plan: Plan, shares: Sequence[float] = ()) -> float:
     return scale * sum(n * share for n, share in zip(n_tokens, shares or [1.0] * len(n_tokens), strict=True))
 
 
-def engine_s_to_come(plan: Plan, config: Config) -> float:
-    """Return the seconds of the engine that a run will take, about; 0 where no speed is known."""
-    rate = rate_of(config, plan.inventory.kept.values())
+def expected(plan: Plan, config: Config) -> dict[str, Any]:
+    """Return the tokens of a run and the seconds of its engine, about, by their names in its record; 0 for what is not
+    known, and where older parts may have vectors for it."""
+    if plan.inventory.reusable(plan.shards):
+        return {"estimated_tokens": 0, "estimated_engine_s": 0.0}
+    rate, tokens = rate_of(config, plan.inventory.kept.values()), tokens_to_make(plan)
     tokens_per_s = plan.options.tokens_per_s or (rate.tokens_per_s if rate else 0.0)
-    return tokens_to_make(plan) / tokens_per_s if tokens_per_s else 0.0
+    engine_s = tokens / tokens_per_s if tokens_per_s else 0.0
+    return {"estimated_tokens": round(tokens), "estimated_engine_s": round(engine_s, 3)}
 
 
 def rate_of(config: Config, kept: Iterable[Receipt]) -> Rate | None:

@@ -53,6 +53,16 @@ class Visit:
 
 
 @contextlib.contextmanager
+def leaving_off(shard: Shard, bad: dict[str, str] | None) -> Iterator[None]:
+    """Leave off where a shard cannot be read; add it to `bad`, if that is given, else leave it to who reads it all."""
+    try:
+        yield
+    except CorpusError as error:
+        if bad is not None:
+            bad[shard.source] = str(error)
+
+
+@contextlib.contextmanager
 def skipping(shard: Shard, bad: dict[str, str] | None) -> Iterator[None]:
     """Add a shard that cannot be read to `bad`, if that is given."""
     try:
@@ -76,7 +86,7 @@ def is_counted(shards: Sequence[Shard]) -> bool:
 def draw(corpus: Corpus, shards: Sequence[Shard], tally: Tally, bad: dict[str, str] | None) -> list[Visit]:
     """Add the rows of places to a tally; return the places in that order, each with its weight.
 
-    Raises CorpusError for a shard that cannot be read, unless it can be added to `bad`.
+    Raises CorpusError for a shard whose first rows cannot be read, unless it can be added to `bad`.
     """
     by_kind: Mapping[str, list[Shard]] = defaultdict(list)
     for shard in shards:
@@ -106,7 +116,7 @@ def _at_places(corpus: Corpus, shards: Sequence[Shard], tally: Tally, bad: dict[
         shard = shards[index]
         share = 1 - (ends[index] - at) / shard.size_bytes
         place = 0
-        with skipping(shard, bad):
+        with leaving_off(shard, bad):
             place = corpus.reader(shard).place_at(share)
         if (known := visits.get((shard.source, place))) is not None:
             known.n_times += 1
@@ -126,7 +136,7 @@ def _visit(corpus: Corpus, shard: Shard, place: int | None, tally: Tally, bad: d
     kind = shard.source.rpartition(".")[2].lower()
     visit = Visit(kind=kind, by_row=reader.rows_have_places, source=shard.source, size_bytes=shard.size_bytes)
     tally.begin()
-    with skipping(shard, bad):
+    with leaving_off(shard, bad):
         for block in reader.blocks(replace(corpus.columns, keep=()), place):
             tally.add(block)
             visit.share += block.share

@@ -159,18 +159,16 @@ def _plan(
             f"--limit {limit}: expected an output without parts to replace, found {inventory.stale[0].part}: "
             "its rows changed, left the input or take other types; run once without --limit"
         )
-    # Over all shards: a resumed run then cuts where the first one did.
-    sampled = [shard for shard in shards if shard.source not in corpus.skipped] if corpus.shards else []
-    whole = measure(corpus, sampled, config, bad)
+    measured = measure(corpus, corpus.shards, config, bad)
     speed = options.tokens_per_s or measured_speed(inventory.kept.values())
-    size, density = chunk_size(config, whole, speed), whole.density
+    size, density = chunk_size(config, measured, inventory.kept.values(), speed), measured.density
     salts = {each.shard: stale.checksum for stale in inventory.stale for each in stale.spans}
     made = partial(plan_chunks, corpus, inventory.done(), density, config, size, limit=limit, salts=salts, kinds=kinds)
     plan = Plan(
         shards=tuple(shards),
         corpus=corpus,
         inventory=inventory,
-        measured=whole if len(sampled) == len(corpus.shards) else measure(corpus, corpus.shards, config, bad),
+        measured=measured,
         chunks=(),
         options=options,
     )

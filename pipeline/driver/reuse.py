@@ -39,14 +39,17 @@ def reusable_vectors(plan: Plan, store: Store) -> VectorIndex:
 
 
 def share_missing(chunks: Sequence[Chunk], job: Job, index: VectorIndex) -> list[float]:
-    """Return which share of the texts of each chunk is not among the index'; reads the chunks if there are any."""
+    """Return which share of the texts of each chunk, by their characters, is not among the index' and not among its
+    other texts; reads the chunks if there are any."""
     if not len(index.keys):
         return [1.0] * len(chunks)
     shares: list[float] = []
     with ChunkReader() as reader:
         for chunk in chunks:
-            keys = np.unique(keys_of(content_hashes(reader.read(job.root, job.columns, chunk.spans).text)))
-            shares.append(1.0 - np.count_nonzero(index.find(keys) >= 0) / max(1, len(keys)))
+            texts = reader.read(job.root, job.columns, chunk.spans).text
+            lengths = np.array(list(map(len, texts)), np.int64)
+            keys, first = np.unique(keys_of(content_hashes(texts)), return_index=True)
+            shares.append(float(lengths[first[index.find(keys) < 0]].sum() / max(1, lengths.sum())))
     return shares
 
 

@@ -29,7 +29,7 @@ from pipeline.dataset import (
     write_card,
 )
 from pipeline.driver.carry import carry
-from pipeline.driver.cost import Meter, engine_s_to_come, tokens_to_make
+from pipeline.driver.cost import Meter, expected
 from pipeline.driver.cut import count_missing
 from pipeline.driver.fan_out import FanOut
 from pipeline.driver.inventory import RunOptions
@@ -96,8 +96,7 @@ def run(
         record = msgspec.structs.replace(
             record,
             planned_rows=plan.n_rows_in_all,
-            estimated_tokens=round(tokens_to_make(plan)),
-            estimated_engine_s=round(float(engine_s_to_come(plan, config)), 3),  # no numpy.float64 goes into a line
+            **expected(plan, config),
             skipped_files=tuple(plan.corpus.skipped),
             duplicate_ids=inventory.manifest.run.duplicate_ids if inventory.manifest.run else 0,
         )

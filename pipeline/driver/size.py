@@ -20,9 +20,15 @@ ROW_BYTES = 40.0  # of the other columns, without kept ones
 VECTOR_BYTES = 256 << 20  # of a chunk's vectors in float16
 
 
-def chunk_size(config: Config, measured: Measured, tokens_per_s: float = 0.0) -> ChunkSize:
-    """Return the size of the chunks of a corpus; a config may say the tokens (`run.chunk_tokens`)."""
-    found = size_of(measured.tokens, measured.rows, measured.text_bytes, config.dim, tokens_per_s)
+def chunk_size(
+    config: Config, measured: Measured, kept: Iterable[Receipt] = (), tokens_per_s: float = 0.0
+) -> ChunkSize:
+    """Return the size of the chunks of a corpus, of which some parts may be there already; a config may say the tokens
+    (`run.chunk_tokens`)."""
+    there = totals(kept)
+    n_tokens = measured.tokens + there["tokens"]
+    n_bytes = measured.text_bytes * n_tokens / max(measured.tokens, 1.0)
+    found = size_of(n_tokens, measured.rows + there["input_rows"], n_bytes, config.dim, tokens_per_s)
     return replace(found, tokens=config.run.chunk_tokens or found.tokens)
 
 

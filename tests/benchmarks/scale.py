@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pipeline.chunk import Chunk, ChunkSize, Density, Shard, Span, cut_rows, rows_per_chunk
 from pipeline.config import Config, load_config
 from pipeline.console import peak_rss_bytes
-from pipeline.corpus import READERS, Columns, Kinds, Rows
+from pipeline.corpus import READERS, Block, Columns, Kinds, Rows
 from pipeline.corpus.shards import Found
 from pipeline.dataset import Receipt, Store
 from pipeline.driver import RunOptions, dispatch
@@ -60,6 +60,20 @@ class Synthetic:
     def head(self, columns: Columns) -> tuple[Rows, int]:
         """Return a hundred rows."""
         return self.read(Span(row_start=0, row_stop=100), columns), 0
+
+    def place_at(self, share: float) -> int:
+        """Return the only place that there is: all rows are alike."""
+        return 0
+
+    def blocks(self, columns: Columns, place: int | None) -> Iterator[Block]:
+        """Yield a hundred rows that mean all."""
+        texts = self.head(columns)[0].text
+        yield Block(
+            share=100 / self._n_rows,
+            n_bytes=100 * ROW_BYTES,
+            sizes=np.full(100, ROW_BYTES),
+            texts=lambda rows: [texts[row] for row in rows],
+        )
 
     def cut(
         self, gap: Span, density: Density, size: ChunkSize, *, is_open: bool, limit: int | None, kinds: Kinds

@@ -144,7 +144,8 @@ def test_a_plan_equals_what_the_run_does(tmp_path: Path) -> None:
     assert (after["tokens"], after["chunks"], after["parts"], after["kept_rows"]) == (0, 0, found["parts"], 500)
     write_jsonl(tmp_path / "in/a.jsonl", [*texts(400), *texts(50, start=900)])
     changed = json.loads(embed_corpus("plan", *where, "--json").stdout)
-    assert (changed["input_rows"], changed["removed_rows"], changed["reused_rows"]) == (450, 100, 400)
+    assert (changed["input_rows"], changed["removed_rows"]) == (450, 100)
+    assert changed["reused_rows"] == pytest.approx(400, rel=0.05)  # by the characters of their texts
     assert embed_corpus("run", *where, "--prune").returncode == 0
     assert changed["tokens"] == pytest.approx(status(tmp_path / "out")["engine_tokens"], rel=0.2)
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from pipeline.corpus import jsonl, lines, stream
+from pipeline.corpus import byte_reader, lines, stream
 from pipeline.driver.inventory import RunOptions
 from pipeline.errors import CorpusError
 from tests.support import HASHING, embed_corpus, ids, read_dataset, write_jsonl
@@ -130,7 +130,7 @@ def test_a_type_changes_with_the_files_and_costs_no_engine(tmp_path: Path) -> No
 
 def test_a_finished_file_of_lines_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "HEAD_BYTES", 1000)
-    monkeypatch.setattr(jsonl, "SAMPLED_BYTES", 1000)
+    monkeypatch.setattr(byte_reader, "SAMPLED_BYTES", 1000)
     monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
     write(tmp_path / "in/a.jsonl", range(2000))
     hashing_run(tmp_path / "in", tmp_path / "out", **KEEP)

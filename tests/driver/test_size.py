@@ -32,7 +32,7 @@ def corpus_of(n_rows: int, tokens_per_row: float) -> Measured:
 def parts_of(n_rows: int, tokens_per_row: float, tokens_per_s: float, dim: int) -> float:
     """Return how many parts such a corpus becomes."""
     config = local_config("engine.kind=hashing", f"model.dims=[{dim}]", "run.chunk_tokens=0")
-    size = chunk_size(config, corpus_of(n_rows, tokens_per_row), tokens_per_s)
+    size = chunk_size(config, corpus_of(n_rows, tokens_per_row), (), tokens_per_s)
     n_tokens = n_rows * tokens_per_row
     return max(n_tokens / size.tokens, n_rows / size.rows, n_tokens * BYTES_PER_TOKEN / size.size_bytes, 1.0)
 
@@ -65,7 +65,7 @@ def test_the_parts_of_a_corpus(n_rows: int, tokens_per_row: float, dim: int, mos
 )
 def test_a_chunk_keeps_its_bounds(n_rows: int, tokens_per_row: float, tokens_per_s: float, dim: int) -> None:
     config = local_config("engine.kind=hashing", f"model.dims=[{dim}]", "run.chunk_tokens=0")
-    size = chunk_size(config, corpus_of(n_rows, tokens_per_row), tokens_per_s)
+    size = chunk_size(config, corpus_of(n_rows, tokens_per_row), (), tokens_per_s)
     assert math.floor(MIN_S * tokens_per_s) <= size.tokens <= math.ceil(MAX_S * tokens_per_s)
     assert 1 <= size.rows <= ROWS[1]
     assert size.rows * dim * 2 <= VECTOR_BYTES
@@ -74,7 +74,7 @@ def test_a_chunk_keeps_its_bounds(n_rows: int, tokens_per_row: float, tokens_per
 
 def test_a_config_may_say_the_tokens() -> None:
     config = local_config("engine.kind=hashing", "run.chunk_tokens=77")
-    assert chunk_size(config, corpus_of(10**6, 100), 7200.0).tokens == 77
+    assert chunk_size(config, corpus_of(10**6, 100), (), 7200.0).tokens == 77
 
 
 def receipt_of(**of_engine: float) -> Receipt:

@@ -25,6 +25,7 @@ HERE_ALONE = {
     "--allow-untrained-dim",
     "--debug",
     "--help",
+    "--model",  # on Modal a config names it, likewise
     "--json",  # on Modal `jobs/status.py` prints it
     "--set",  # on Modal a config file says it: the service was deployed with one
     "--strict",

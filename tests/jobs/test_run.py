@@ -100,7 +100,7 @@ def test_four_containers_make_the_same_dataset_all_at_work_at_once(
 def test_a_dry_run_tells_what_a_run_would_take_and_starts_no_engine(tmp_path: Path) -> None:
     with house(tmp_path, chunk_tokens=2000) as home:
         printed = home.run("--input", "books/", "--dry-run", "--limit", "2000")
-        assert "2,000 rows, about " in printed
+        assert "2,000 rows to make, " in printed
         assert home.plane.seen.of(CLASS) == []
         assert home.plane.committed("embedding-output") == {}
 

@@ -66,6 +66,6 @@ def test_a_second_run_of_a_held_output_is_refused_with_the_holder_named(tmp_path
     with Store(root=tmp_path / "out").lock():
         refused = embed_corpus(*run)
         assert refused.returncode == 4
-        assert f'"pid": {os.getpid()}' in refused.stderr
+        assert f"process {os.getpid()} on host " in refused.stderr
         assert status(tmp_path / "out")["state"] == "running"
     assert status(tmp_path / "out")["state"] == "complete"

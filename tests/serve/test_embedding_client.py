@@ -188,9 +188,9 @@ def test_no_url_is_fetched(client: openai.OpenAI) -> None:
 
 
 @on_this_machine
-def test_the_readme_s_client_gets_a_vector(url: str, tmp_path: Path) -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    [script] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "openai" in block]
+def test_the_client_of_the_page_gets_a_vector(url: str, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/http.md").read_text()
+    [script] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "openai" in block]
     (tmp_path / "key").write_text(f"{KEY}\n")
     script = f"{script.replace('http://127.0.0.1:8000', url)}\nprint(len(answer.data[0].embedding))"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)

@@ -40,7 +40,7 @@ def change(store: Store, **columns: Any) -> None:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Return a dataset of 5 parts in row groups of 7, of three passages each id, with equal vectors here and there."""
+    """Return a dataset of 5 parts in row groups of 7, of three passages each row, with equal vectors here and there."""
     store = write_dataset(tmp_path_factory.mktemp("scan") / "out", 5, 40, dim=DIM)
     vectors = np.random.default_rng(1).standard_normal((200, DIM)).astype(np.float32)
     vectors[50:60] = vectors[150:160] = vectors[0]
@@ -51,6 +51,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         id=lambda rows: pa.array([f"doc-{row // 3}" for row in rows]),
         passage=lambda rows: pa.array(rows % 3, pa.int32()),
         third=lambda rows: pa.array(rows % 3 == 0),
+        number=lambda rows: pa.array(rows),
+        row=lambda rows: pa.array(rows // 3),  # the last, as the others are made of it
     )
     return store
 
@@ -60,7 +62,7 @@ def brute(store: Store, query: np.ndarray, rows: Sequence[int]) -> tuple[dict[in
     table = by_manifest(store.root)
     vectors = np.stack(table.column("embedding").to_pylist()).astype(np.float64)
     scores = dict(
-        zip(table.column("row").to_pylist(), (vectors @ (query / np.linalg.norm(query))).tolist(), strict=True)
+        zip(table.column("number").to_pylist(), (vectors @ (query / np.linalg.norm(query))).tolist(), strict=True)
     )
     of_ids: dict[str, float] = {}
     for row, score in sorted(scores.items(), key=lambda item: -item[1]):
@@ -70,15 +72,15 @@ def brute(store: Store, query: np.ndarray, rows: Sequence[int]) -> tuple[dict[in
 
 
 @given(st.integers(0, 2**32), st.integers(1, 90), st.booleans(), st.booleans())
-def test_the_nearest_are_those_of_numpy_one_for_each_id(
+def test_the_nearest_are_those_of_numpy_one_for_each_row(
     store: Store, seed: int, k: int, is_filtered: bool, keeps: bool
 ) -> None:
     query = np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
     hits = Searcher(store, keeps=keeps).find(query, k, "third" if is_filtered else "")
     scores, of_ids = brute(store, query, range(0, 200, 3) if is_filtered else range(200))
     assert [hit["score"] for hit in hits] == pytest.approx([*of_ids.values()][:k], abs=1e-4)
-    assert [hit["score"] for hit in hits] == pytest.approx([scores[hit["row"]] for hit in hits], abs=1e-4)
-    assert [hit["id"] for hit in hits] == [f"doc-{hit['row'] // 3}" for hit in hits]
+    assert [hit["score"] for hit in hits] == pytest.approx([scores[hit["number"]] for hit in hits], abs=1e-4)
+    assert [hit["id"] for hit in hits] == [f"doc-{hit['row']}" for hit in hits]
     assert len({hit["id"] for hit in hits}) == len(hits)
     assert not is_filtered or all(hit["third"] for hit in hits)
 
@@ -113,7 +115,7 @@ def test_row_groups_without_a_row_that_counts_are_not_read(store: Store, monkeyp
         return read(file, group)
 
     monkeypatch.setattr(scan_module, "_read", seen)
-    assert [hit["row"] for hit in Searcher(store).find(np.ones(DIM), 3, "row = 8")] == [8]
+    assert [hit["row"] for hit in Searcher(store).find(np.ones(DIM), 3, "number = 8")] == [2]
     assert groups == [1]
 
 

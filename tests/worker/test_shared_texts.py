@@ -55,7 +55,7 @@ def alone(folder: Path, letters: str, on_long: str) -> list[tuple[list[Any], lis
     ("on_long", "text", "reason", "chunk_tokens"),
     [
         ("split", "L", "", 12),
-        ("reject", "L", "too_long", 12),
+        ("reject", "L", "too_long", 4),
         ("truncate", "O", "engine_error", 7),
         ("truncate", "S", "empty_text", 5),
     ],

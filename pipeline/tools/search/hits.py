@@ -1,4 +1,4 @@
-"""Hits: the best entries of a scan as rows of the dataset, one for each id."""
+"""Hits: the best entries of a scan as rows of the dataset, one for each of its rows in the input."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ LEFT_OUT = (EMBEDDING, "content_hash")  # of a hit
 def nearest(scan: Scan, vector: Vector, k: int, where: Condition | None = None) -> list[dict[str, Any]]:
     """Return the `k` ids with the largest cosine to `vector`, shape (dim,), best first, as score and columns.
 
-    Of the passages of one id it is the best one that is returned. Raises DamageError and UsageError as `Scan.best`.
+    Of the passages of one row it is the best one that is returned. Raises DamageError and UsageError as `Scan.best`.
     """
     wanted = k
     while True:
         best = scan.best(vector, wanted, where)
-        hits = _of_distinct_ids(scan, best, k)
+        hits = _of_distinct_rows(scan, best, k)
         if len(hits) == k or len(best.rows) < wanted:
             return hits
-        wanted *= 8  # most were of ids that a better one was of
+        wanted *= 8  # most were of rows that a better one was of
 
 
-def _of_distinct_ids(scan: Scan, best: Best, k: int) -> list[dict[str, Any]]:
-    """Return up to `k` hits of ids that differ, best first."""
-    found: dict[str, dict[str, Any]] = {}
+def _of_distinct_rows(scan: Scan, best: Best, k: int) -> list[dict[str, Any]]:
+    """Return up to `k` hits of different rows, best first."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
     for at in range(0, len(best.rows), k):
         here = slice(at, at + k)
         for score, row in zip(best.scores[here], _rows(scan, best, here), strict=True):
-            found.setdefault(row["id"], {"score": round(float(score), 4), **row})
+            found.setdefault((row["source"], row["row"]), {"score": round(float(score), 4), **row})
         if len(found) >= k:
             break
     return list(found.values())[:k]

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pipeline.commands.asked import say
-from pipeline.console import CHECKING, in_one_line, note, screen, screen_on_stderr
+from pipeline.console import CHECKING, count, in_one_line, note, screen, screen_on_stderr
 from pipeline.dataset import Manifest, Store, output_folder
 from pipeline.errors import DamageError, IncompleteError, UsageError
 
@@ -69,13 +69,14 @@ def verify(options: Namespace) -> None:
         "repaired": repaired,
     }
     lines = [in_one_line(f"{problem.path}: {problem.kind}: {problem.detail}") for problem in problems]
-    summary = (
-        "{state}: {parts:,} parts, {embedded_rows:,} embedded and {rejected_rows:,} rejected of {input_rows:,} rows"
-    )
-    say(options, found, "\n".join([*lines, *map(in_one_line, repaired), summary.format(**found)]))
     is_complete = found["state"] == "complete"
     mended_by_run = ("outdated",) if is_complete else ("outdated", *LEFT_BY_A_RUN)
     damage = [line for line, problem in zip(lines, problems, strict=True) if problem.kind not in mended_by_run]
+    outdated = any(problem.kind == "outdated" for problem in problems)
+    state = "damaged" if damage and not options.repair else "outdated" if is_complete and outdated else found["state"]
+    rows = "{embedded_rows:,} embedded and {rejected_rows:,} rejected of {input_rows:,} rows".format(**found)
+    summary = f"{state}: {count(found['parts'], 'part')}, {rows}"
+    say(options, found, "\n".join([*lines, *map(in_one_line, repaired), summary]))
     foreign = [line for line, problem in zip(lines, problems, strict=True) if problem.kind == "foreign"]
     if options.repair and foreign:
         raise DamageError(f"dataset {options.dataset}: left {len(foreign)} files alone, such as {foreign[0]}")
@@ -126,4 +127,5 @@ def slice(options: Namespace) -> None:
     sums, trained = dataset.read_dataset(store, cut)
     if trained and options.dim not in trained and not options.allow_untrained_dim:
         note(f"the model was trained for {', '.join(map(str, trained))}: {options.dim} costs quality")
-    print(f"{options.destination}: {sums['passages']:,} vectors of {options.dim} components in {sums['parts']:,} parts")
+    vectors = f"{count(sums['passages'], 'vector')} of {options.dim} components"
+    print(f"{options.destination}: {vectors} in {count(sums['parts'], 'part')}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.commands.asked import config_of, say, settled, typed
-from pipeline.console import READING, in_one_line, note, screen
+from pipeline.console import READING, count, in_one_line, note, screen
 from pipeline.errors import DamageError, IncompleteError
 
 if TYPE_CHECKING:
@@ -128,10 +128,12 @@ def compact(options: Namespace) -> None:
     from pipeline.dataset import Store
 
     found = driver.compact(Store(root=Path(options.dataset)))
-    became = "{parts_before:,} parts became {parts:,}" if found.joined else "nothing to join in {parts:,} parts"
-    words = became + ": {rows:,} rows, {size_bytes:,} bytes, 0 engine calls"
-    table = msgspec.to_builtins(found)
-    say(options, table, words.format(**table))
+    parts = count(found.parts, "part")
+    became = (
+        f"{count(found.parts_before, 'part')} became {found.parts:,}" if found.joined else f"nothing to join in {parts}"
+    )
+    words = f"{became}: {count(found.rows, 'row')}, {found.size_bytes:,} bytes, 0 engine calls"
+    say(options, msgspec.to_builtins(found), words)
     for damage in found.damaged:
         note(damage)
     if found.damaged:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 def open_dataset(store: Store) -> Manifest:
     """Return the manifest of a dataset; raises UsageError when the folder holds none, DamageError for links in it."""
+    if store.root.is_file():
+        raise UsageError(f"{store.root}: expected the folder of a dataset, found a file")
     manifest = store.read_manifest()
     if not is_dataset(store):
         raise UsageError(f"{store.root}: expected a dataset made by `embed-corpus run`, found no manifest of one")

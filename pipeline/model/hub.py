@@ -96,8 +96,9 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
         raise EngineError(f"model {name}: expected a revision of the hub, found {revision} (model.revision)") from error
     except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError) as error:
         raise EngineError(
-            f"model {name}@{revision}: not on this machine, and the hub is out of reach; download it first, on Modal "
-            "with `modal run jobs/embedding_service.py::download_weights`"
+            f"model {name}@{revision}: not on this machine, and the hub is out of reach; download it first: "
+            f"`hf download {name}` where there is a network, on Modal `modal run "
+            "jobs/embedding_service.py::download_weights`; or name a folder that has it, by model.location or --model"
         ) from error
     except errors.NotASafetensorsRepoError as error:
         raise EngineError(

@@ -74,7 +74,7 @@ def test_few_parts_have_every_row_as_it_was(corpus: Corpus, tmp_path: Path, capf
     assert embed_corpus("verify", output, "--input", corpus.root).returncode == 0
     files = dates(output)
     assert main(["compact", str(output)]) == 0
-    assert capfd.readouterr().out == line.replace(f"{before['parts']} parts became 1", "nothing to join in 1 parts")
+    assert capfd.readouterr().out == line.replace(f"{before['parts']} parts became 1", "nothing to join in 1 part")
     assert dates(output) == files
 
 

@@ -274,7 +274,7 @@ def test_a_column_that_some_lines_have_is_null_elsewhere(tmp_path: Path) -> None
     hashing_run(tmp_path / "in", tmp_path / "out", **KEEP)
     assert read_dataset(tmp_path / "out").column("k").to_pylist() == [1, None]
     (tmp_path / "in/a.jsonl").unlink()
-    with pytest.raises(CorpusError, match="expected column 'k', found text$"):
+    with pytest.raises(CorpusError, match=r"expected column 'k', found text$"):
         hashing_run(tmp_path / "in", tmp_path / "out", **KEEP)
 
 

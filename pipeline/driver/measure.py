@@ -54,8 +54,8 @@ def measure(
 ) -> Measured:
     """Look at random places all over some shards and tokenise some of their rows; at all where those are few.
 
-    Shards that cannot be read go into `bad` where that is given, else CorpusError is raised. Where there is nothing to
-    measure, a token is taken for a row, and for four bytes.
+    Shards that cannot be read go into `bad` where that is given; else CorpusError is raised where it shows in the first
+    rows. Where there is nothing to measure, a token is taken for a row, and for four bytes.
     """
     if not shards:
         return NOTHING

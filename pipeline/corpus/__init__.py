@@ -6,9 +6,9 @@ from pipeline.corpus.hub import pinned
 from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of, shard_at
-from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import ChunkRows, Columns, Reject, Rows, as_text
 from pipeline.corpus.shards import Corpus, Found, find_files, find_shards, open_corpus
+from pipeline.corpus.textual.record import Kinds
 
 __all__ = [
     "READERS",

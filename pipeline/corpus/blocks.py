@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_LINE_BYTES
 from pipeline.corpus import stream
-from pipeline.corpus.lines import line_ends
 from pipeline.corpus.stream import Cursor
+from pipeline.corpus.textual.lines import line_ends
 
 PIECE_BYTES = 1 << 20  # of a file that are looked at together
 PLACE_BYTES = 1 << 18  # of a plain file

@@ -16,14 +16,14 @@ import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_LINE_BYTES, Span
-from pipeline.corpus.byte_reader import ByteReader
-from pipeline.corpus.lines import HEAD_BYTES, SHOWN_BYTES, Ends, read_head, too_long
-from pipeline.corpus.misnamed import check_table
-from pipeline.corpus.record import UTF8_BOM, Kinds
-from pipeline.corpus.records import Records, first_record, record_ends, split
 from pipeline.corpus.rows import Columns, Reject, Rows
+from pipeline.corpus.sniff.misnamed import check_table
 from pipeline.corpus.stream import PACKINGS, Cursor
-from pipeline.corpus.tabular import Table, joined
+from pipeline.corpus.tabular.table import Table, joined
+from pipeline.corpus.textual.byte_reader import ByteReader
+from pipeline.corpus.textual.lines import HEAD_BYTES, SHOWN_BYTES, Ends, read_head, too_long
+from pipeline.corpus.textual.record import UTF8_BOM, Kinds
+from pipeline.corpus.textual.records import Records, first_record, record_ends, split
 from pipeline.errors import CorpusError
 from pipeline.files import readable
 

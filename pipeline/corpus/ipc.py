@@ -14,11 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Span, cut_rows, rows_per_chunk
-from pipeline.corpus.batches import Batches
 from pipeline.corpus.blocks import PACKED_PLACE_BYTES, Block
-from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
-from pipeline.corpus.tabular import Table, joined
+from pipeline.corpus.tabular.batches import Batches
+from pipeline.corpus.tabular.table import Table, joined
+from pipeline.corpus.textual.record import Kinds
 from pipeline.files import readable
 
 BATCH_ROWS = 4096

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_LINE_BYTES, Span
 from pipeline.corpus.blocks import Block
-from pipeline.corpus.byte_reader import ByteReader
-from pipeline.corpus.elements import Elements
 from pipeline.corpus.jsonl import JsonlReader
-from pipeline.corpus.lines import HEAD_BYTES, SHOWN_BYTES, Ends, is_blank, too_long
-from pipeline.corpus.misnamed import check_array
-from pipeline.corpus.record import UTF8_BOM, Kinds, add_kinds, has_value_at, parse
 from pipeline.corpus.rows import Columns, Reject, Rows
+from pipeline.corpus.sniff.misnamed import check_array
 from pipeline.corpus.stream import PACKINGS, Cursor, read_blocks
+from pipeline.corpus.textual.byte_reader import ByteReader
+from pipeline.corpus.textual.elements import Elements
+from pipeline.corpus.textual.lines import HEAD_BYTES, SHOWN_BYTES, Ends, is_blank, too_long
+from pipeline.corpus.textual.record import UTF8_BOM, Kinds, add_kinds, has_value_at, parse
 from pipeline.errors import CorpusError
 
 AFTER_ELEMENT = re.compile(rb"[}\]\"\w]\s*,(?=\s*\{)")

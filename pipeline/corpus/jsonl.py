@@ -7,12 +7,12 @@ from typing import Any
 
 from pipeline.chunk import MAX_LINE_BYTES, Span
 from pipeline.corpus.blocks import Block, line_blocks
-from pipeline.corpus.lines import Ends, line_ends, read_head, read_lines
-from pipeline.corpus.misnamed import check_kind
-from pipeline.corpus.objects import ObjectReader
-from pipeline.corpus.record import UTF8_BOM, Kinds, parse, value_at, watched
 from pipeline.corpus.rows import Columns, Reject, Rows, render
+from pipeline.corpus.sniff.misnamed import check_kind
 from pipeline.corpus.stream import PACKINGS
+from pipeline.corpus.textual.lines import Ends, line_ends, read_head, read_lines
+from pipeline.corpus.textual.objects import ObjectReader
+from pipeline.corpus.textual.record import UTF8_BOM, Kinds, parse, value_at, watched
 from pipeline.errors import CorpusError
 
 SUFFIXES = tuple(kind + packing for kind in (".jsonl", ".ndjson") for packing in PACKINGS)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from pipeline.corpus.record import Kinds, types_of
 from pipeline.corpus.rows import no_column
 from pipeline.corpus.shards import Corpus
-from pipeline.corpus.types import unified_type
+from pipeline.corpus.tabular.types import unified_type
+from pipeline.corpus.textual.record import Kinds, types_of
 from pipeline.schema import kept_name
 
 MAX_NAMES = 10

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Span, cut_rows, rows_per_chunk
 from pipeline.corpus.blocks import Block
-from pipeline.corpus.int96 import check_int96, int96_columns
-from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
-from pipeline.corpus.tabular import Table, joined
+from pipeline.corpus.tabular.int96 import check_int96, int96_columns
+from pipeline.corpus.tabular.table import Table, joined
+from pipeline.corpus.textual.record import Kinds
 from pipeline.files import open_parquet, parquet_file, readable
 
 BATCH_ROWS = 4096

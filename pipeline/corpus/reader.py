@@ -23,8 +23,8 @@ from pipeline.corpus.ipc import IpcReader
 from pipeline.corpus.json_file import JsonReader
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.parquet import ParquetReader
-from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import ChunkRows, Columns, Rows
+from pipeline.corpus.textual.record import Kinds
 from pipeline.errors import CorpusError
 from pipeline.files import on_volumes
 

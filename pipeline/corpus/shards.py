@@ -17,9 +17,9 @@ from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
 from pipeline.corpus.hub import fetched
 from pipeline.corpus.listing import describe_left_out, ending, list_input
-from pipeline.corpus.misnamed import misnamed
 from pipeline.corpus.reader import READERS, Reader, is_shard, kinds_apart, reader_at, reader_of, shard_of
 from pipeline.corpus.rows import Columns, text_columns
+from pipeline.corpus.sniff.misnamed import misnamed
 from pipeline.errors import CorpusError
 
 

@@ -16,10 +16,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.chunk import ChunkSize, Density, Span
-from pipeline.corpus import lines, stream
+from pipeline.corpus import stream
 from pipeline.corpus.delimited import CsvReader, TsvReader
-from pipeline.corpus.records import Records, record_ends
 from pipeline.corpus.rows import Columns
+from pipeline.corpus.textual import lines
+from pipeline.corpus.textual.records import Records, record_ends
 from pipeline.errors import CorpusError
 
 COLUMNS = Columns(text=("text",), template=None, id="id")
@@ -137,7 +138,7 @@ def test_a_quote_that_is_not_closed_is_one_reject_at_the_end(tmp_path: Path) -> 
 
 
 def test_a_record_that_is_too_long_is_a_span_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("lines", "delimited"):
+    for module in ("textual.lines", "delimited"):
         monkeypatch.setattr(f"pipeline.corpus.{module}.MAX_LINE_BYTES", 100)
     monkeypatch.setattr(stream, "BLOCK_BYTES", 60)
     path = write(tmp_path, b'id,text\n1,a\n2,"' + b"b\n" * 200 + b'"\n3,c\n')

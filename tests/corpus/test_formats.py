@@ -96,7 +96,7 @@ def test_an_estimate_sees_every_row_once_where_it_looks_at_all(tmp_path: Path, e
 def test_the_rows_of_a_place_are_whole_and_those_of_all_places_are_all(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("blocks", "byte_reader"):
+    for module in ("blocks", "textual.byte_reader"):
         monkeypatch.setattr(f"pipeline.corpus.{module}.PLACE_BYTES", 3000)
     rows = [
         {"id": str(at), "text": f'{at}: "a, b"\n[{{}}], {row["text"]}', "more": '"'}

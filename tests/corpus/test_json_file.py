@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import ChunkSize, Density, Span
 from pipeline.corpus import stream
-from pipeline.corpus.elements import Elements
 from pipeline.corpus.json_file import JsonReader
-from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns
+from pipeline.corpus.textual.elements import Elements
+from pipeline.corpus.textual.record import Kinds
 from pipeline.errors import CorpusError
 
 COLUMNS = Columns(text=("text",), template=None, id="id")
@@ -145,7 +145,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_an_element_that_is_too_long_is_one_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("lines", "json_file", "objects"):
+    for module in ("textual.lines", "json_file", "textual.objects"):
         monkeypatch.setattr(f"pipeline.corpus.{module}.MAX_LINE_BYTES", 100)
     monkeypatch.setattr(stream, "BLOCK_BYTES", 60)
     rows = [{"text": "a"}, {"text": "b" * 200}, {"text": "c"}]

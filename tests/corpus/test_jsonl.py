@@ -17,11 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.chunk import Span, gaps
-from pipeline.corpus import lines, stream
+from pipeline.corpus import stream
 from pipeline.corpus.jsonl import JsonlReader
-from pipeline.corpus.lines import scan
-from pipeline.corpus.record import UTF8_BOM, has_value_at, parse, value_at
 from pipeline.corpus.rows import Columns, Reject, Rows
+from pipeline.corpus.textual import lines
+from pipeline.corpus.textual.lines import scan
+from pipeline.corpus.textual.record import UTF8_BOM, has_value_at, parse, value_at
 from pipeline.errors import CorpusError
 
 START = Span(row_start=0, row_stop=0)

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from pipeline.chunk import ChunkSize, Density, Span
 from pipeline.config import CorpusConfig
 from pipeline.corpus import Corpus, Kinds, find_shards, open_corpus, reader_of, settle
-from pipeline.corpus.arrow import to_ids, to_kept
 from pipeline.corpus.reader import shard_at
-from pipeline.corpus.record import types_of
 from pipeline.corpus.rows import as_id, as_text
-from pipeline.corpus.types import plain_type, unified_type
+from pipeline.corpus.tabular.arrow import to_ids, to_kept
+from pipeline.corpus.tabular.types import plain_type, unified_type
+from pipeline.corpus.textual.record import types_of
 from pipeline.errors import CorpusError
 from tests.support.columns import NS, columns, exactly
 

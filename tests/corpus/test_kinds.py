@@ -26,8 +26,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import CorpusConfig
-from pipeline.corpus import lines, stream
+from pipeline.corpus import stream
 from pipeline.corpus.shards import Corpus, find_shards, open_corpus
+from pipeline.corpus.textual import lines
 from pipeline.errors import CorpusError
 from tests.support import HASHING
 from tests.support.many import Call, run_all
@@ -257,7 +258,7 @@ def test_one_line_without_an_end_is_no_file_of_lines(
     tmp_path: Path, data: bytes, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lines, "MAX_LINE_BYTES", 50)
-    monkeypatch.setattr("pipeline.corpus.misnamed.MAX_LINE_BYTES", 50)
+    monkeypatch.setattr("pipeline.corpus.sniff.misnamed.MAX_LINE_BYTES", 50)
     monkeypatch.setattr(lines, "HEAD_BYTES", 30)
     monkeypatch.setattr(stream, "BLOCK_BYTES", 20)
     assert found in refusal(tmp_path / "x.jsonl", data)

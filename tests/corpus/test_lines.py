@@ -14,12 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.chunk import Density, Span, gaps
-from pipeline.corpus import lines, stream
+from pipeline.corpus import stream
 from pipeline.corpus.jsonl import JsonlReader
-from pipeline.corpus.lines import first_span, line_ends, read_head, scan
-from pipeline.corpus.record import UTF8_BOM
 from pipeline.corpus.rows import Columns
 from pipeline.corpus.stream import read_blocks
+from pipeline.corpus.textual import lines
+from pipeline.corpus.textual.lines import first_span, line_ends, read_head, scan
+from pipeline.corpus.textual.record import UTF8_BOM
 from tests.support import HASHING, ids
 from tests.support.many import Call, run_all
 

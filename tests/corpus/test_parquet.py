@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import Span
 from pipeline.corpus import parquet
-from pipeline.corpus.arrow import field_type, is_text
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.rows import Columns, Rows
+from pipeline.corpus.tabular.arrow import field_type, is_text
 from pipeline.errors import CorpusError
 
 COLUMNS = Columns(text=("text",), template=None, id="id")

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from pipeline.corpus import byte_reader, lines, stream
+from pipeline.corpus import stream
+from pipeline.corpus.textual import byte_reader, lines
 from pipeline.driver.inventory import RunOptions
 from pipeline.errors import CorpusError
 from tests.support import HASHING, embed_corpus, ids, read_dataset, write_jsonl

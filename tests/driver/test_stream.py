@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.chunk import Chunk
 from pipeline.corpus import stream
-from pipeline.corpus.lines import HEAD_BYTES
+from pipeline.corpus.textual.lines import HEAD_BYTES
 from pipeline.dataset import Receipt, Store
 from pipeline.driver import plan
 from pipeline.driver.fan_out import FanOut, fan_out_here

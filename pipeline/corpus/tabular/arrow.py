@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.corpus.rows import Reject, as_id, as_text
-from pipeline.corpus.types import TEXTS
+from pipeline.corpus.tabular.types import TEXTS
 
 TEXT_TESTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
 

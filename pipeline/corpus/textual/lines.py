@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import MAX_LINE_BYTES, Span
 from pipeline.corpus import stream
-from pipeline.corpus.record import UTF8_BOM, Kinds, watched
 from pipeline.corpus.rows import Reject
 from pipeline.corpus.stream import Cursor, read_blocks
+from pipeline.corpus.textual.record import UTF8_BOM, Kinds, watched
 
 HEAD_BYTES = 1 << 18
 SHOWN_BYTES = 4000  # of a line that is too long

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from pipeline.corpus.kinds import Kind
-from pipeline.corpus.lines import Head
-from pipeline.corpus.record import UTF8_BOM
+from pipeline.corpus.sniff.kinds import Kind
+from pipeline.corpus.textual.lines import Head
+from pipeline.corpus.textual.record import UTF8_BOM
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 RECORD_SEPARATOR = b"\x1e"

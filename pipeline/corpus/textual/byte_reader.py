@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, Span
 from pipeline.corpus.blocks import PACKED_PLACE_BYTES, PLACE_BYTES, Block, line_place
-from pipeline.corpus.lines import Ends, cut_spans, first_span, row_numbers
-from pipeline.corpus.record import Kinds
 from pipeline.corpus.rows import Columns, Rows
 from pipeline.corpus.stream import COMPRESSION, Cursor, read_blocks
+from pipeline.corpus.textual.lines import Ends, cut_spans, first_span, row_numbers
+from pipeline.corpus.textual.record import Kinds
 from pipeline.errors import CorpusError
 
 SAMPLED_BYTES = 1 << 16

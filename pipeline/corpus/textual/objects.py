@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.chunk import MAX_LINE_BYTES
-from pipeline.corpus.byte_reader import ByteReader
-from pipeline.corpus.lines import is_blank
 from pipeline.corpus.partitions import given_columns
-from pipeline.corpus.record import add_kinds, has_value_at, parse, value_at
 from pipeline.corpus.rows import Columns, Reject, Rows, as_id, as_text, no_column, render
-from pipeline.corpus.types import TEXTS
+from pipeline.corpus.tabular.types import TEXTS
+from pipeline.corpus.textual.byte_reader import ByteReader
+from pipeline.corpus.textual.lines import is_blank
+from pipeline.corpus.textual.record import add_kinds, has_value_at, parse, value_at
 from pipeline.errors import CorpusError
 from pipeline.schema import kept_name
 

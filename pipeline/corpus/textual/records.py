@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.lines import NONE, Ends
-from pipeline.corpus.record import UTF8_BOM
+from pipeline.corpus.textual.lines import NONE, Ends
+from pipeline.corpus.textual.record import UTF8_BOM
 
 QUOTE, NEWLINE, RETURN = ord('"'), ord("\n"), ord("\r")
 

@@ -8,11 +8,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.corpus.arrow import byte_lengths, column_of, field_type, is_plain, is_text, to_ids, to_kept, to_strings
 from pipeline.corpus.blocks import Block
 from pipeline.corpus.partitions import given_columns
 from pipeline.corpus.rows import Columns, Reject, Rows, no_column, render
-from pipeline.corpus.types import plain_type
+from pipeline.corpus.tabular.arrow import (
+    byte_lengths,
+    column_of,
+    field_type,
+    is_plain,
+    is_text,
+    to_ids,
+    to_kept,
+    to_strings,
+)
+from pipeline.corpus.tabular.types import plain_type
 from pipeline.errors import CorpusError
 from pipeline.files import UNREADABLE
 from pipeline.schema import kept_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.lines import NONE
+from pipeline.corpus.textual.lines import NONE
 
 QUOTE, BACKSLASH, COMMA = ord('"'), ord("\\"), ord(",")
 STEP = np.zeros(256, np.int64)  # how each byte changes the depth

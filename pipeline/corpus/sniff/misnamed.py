@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.chunk import MAX_LINE_BYTES
-from pipeline.corpus.kinds import BZIP2, GZIP, IPC_FILE, IPC_STREAM, PARQUET, XZ, ZSTD, Kind, kind_of, wrong_kind
-from pipeline.corpus.lines import Head, read_raw_head
-from pipeline.corpus.shapes import (
+from pipeline.corpus.sniff.kinds import BZIP2, GZIP, IPC_FILE, IPC_STREAM, PARQUET, XZ, ZSTD, Kind, kind_of, wrong_kind
+from pipeline.corpus.sniff.shapes import (
     CSV,
     LFS_POINTER,
     LINES,
@@ -21,6 +20,7 @@ from pipeline.corpus.shapes import (
     shape_of,
 )
 from pipeline.corpus.stream import COMPRESSION
+from pipeline.corpus.textual.lines import Head, read_raw_head
 from pipeline.errors import CorpusError
 
 PACKED = {".gz": GZIP, ".zst": ZSTD, ".bz2": BZIP2, ".xz": XZ}

@@ -158,7 +158,9 @@ class JsonReader(JsonlReader):
 
 def _decoded(data: bytes, *, is_begun: bool) -> list[bytes]:
     """Return whole elements, by a parser that takes nothing but JSON; none where it does not take all of them."""
-    body = data[0 if is_begun else data.find(b"[") + 1 :].rstrip().removesuffix(b",")
+    body = (
+        data[0 if is_begun else data.find(b"[") + 1 :].rstrip(b" \t\r\n").removesuffix(b",")
+    )  # JSON's own white space
     try:
         return list(map(bytes, _raw_elements(b"[%b]" % body)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -189,7 +189,8 @@ def test_a_plan_here_goes_by_the_parts_that_were_made_here(tmp_path: Path, monke
     rented = receipt(container="ta-1", gpu="H100", engine_tokens=10**6, engine_s=10.0)
     here = receipt(engine_tokens=30_000, engine_s=10.0)
     rates = [rate_of(local_config(), kept) for kept in ([rented, here], [rented], [])]
-    assert rates[0] is not None and rates[0].tokens_per_s == 3000.0
+    assert rates[0] is not None
+    assert rates[0].tokens_per_s == 3000.0
     assert rates[1] == rates[2] != rates[0]
 
 

@@ -43,7 +43,7 @@ def test_a_run_tells_what_there_is_what_it_did_where_and_what_to_type_next() -> 
         "out: 3 parts, 11.2 MB",
         "next: embed-corpus verify out",
     ]
-    of_run = {"embedded_now": 5, "kept_rows": 0, "reused_rows": 6, "removed_rows": 1}
+    of_run: dict[str, Any] = {"embedded_now": 5, "kept_rows": 0, "reused_rows": 6, "removed_rows": 1}
     did = words(**of_run, engine_busy=0.9876, engine_s=7.0, wall_s=7.25)
     assert "this run embedded 5 texts, reused 6 rows, removed 1 row in 7.2 s, engine busy\n  98.8%\n" in did
     did = words(**of_run, engine_busy=0.01, engine_s=0.1, estimated_tokens=5, engine_tokens=5)

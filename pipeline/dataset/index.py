@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
@@ -103,15 +103,19 @@ def index_part(path: Path, table: pa.Table) -> VectorIndex:
 def joined(indices: Sequence[VectorIndex]) -> VectorIndex:
     """Return one index of the texts of all; a text that several have is where the first of them has it."""
     indices = [EMPTY, *indices]
-    starts = np.cumsum([0, *(len(index.paths) for index in indices)])
-    path = np.concatenate([index.path + start for index, start in zip(indices, starts[:-1], strict=True)])
-    keys, at = np.unique(np.concatenate([index.keys for index in indices]), return_index=True)
-    used, path = np.unique(path[at], return_inverse=True)
-    paths = tuple(chain.from_iterable(index.paths for index in indices))
+    starts = np.cumsum([0, *(len(index.paths) for index in indices)], dtype=np.int32)
+    keys = np.concatenate([index.keys for index in indices])
+    at = np.argsort(keys, kind="stable")
+    keys = keys[at]
+    is_first = np.diff(keys, prepend=~keys[:1]) != 0
+    keys, at = keys[is_first], at[is_first]
+    path = np.concatenate([index.path + start for index, start in zip(indices, starts[:-1], strict=True)])[at]
+    is_used = np.zeros(starts[-1], np.bool_)
+    is_used[path] = True
     return VectorIndex(
-        paths=tuple(paths[number] for number in used),
+        paths=tuple(compress(chain.from_iterable(index.paths for index in indices), is_used)),
         keys=keys,
-        path=path.astype(np.int32),
+        path=(np.cumsum(is_used, dtype=np.int32) - 1)[path],
         entry=np.concatenate([index.entry for index in indices])[at],
         n_passages=np.concatenate([index.n_passages for index in indices])[at],
     )

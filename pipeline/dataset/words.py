@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.console import Progress, clock, count, describe, duration, moment, rows_through, size
 
 WIDTH = 80  # columns
+LEAST_S = 1.0  # of an engine: how busy less was tells nothing
 REVISION_SHOWN = 20  # characters: "sha256:" and what tells it from others
 DID = {
     "embedded_now": ("embedded {}", "text"),
@@ -32,7 +33,8 @@ def describe_run(
     """
     named = (name for name in DID if run[name] or name == "embedded_now")
     done = (words.format(count(run[name], noun)) for name in named for words, noun in [DID[name]])
-    busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
+    is_told = run["engine_busy"] is not None and run["engine_s"] >= LEAST_S
+    busy = f", engine busy {run['engine_busy']:.1%}" if is_told else ""
     end = f" for ${run['cost_usd']:,.2f}" if rented else busy
     lines = [
         f"{run['state']}: {_rows(run)}",
@@ -96,7 +98,7 @@ def _price(takes: Mapping[str, Any], where: str) -> str:
 
 def _as_expected(run: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the engine did beside what it was estimated to do."""
-    if not run["estimated_tokens"] or not run["engine_tokens"]:
+    if not run["estimated_tokens"] or run["engine_s"] < LEAST_S:
         return
     expected_s = f" in {duration(run['estimated_engine_s'])}" if run["estimated_engine_s"] else ""
     took = f"{count(run['engine_tokens'], 'token')} in {duration(run['engine_s'])}"
@@ -157,7 +159,8 @@ def _going_on(found: Mapping[str, Any], seen: Progress | None) -> Iterator[str]:
 
 def _last_run(run: Mapping[str, Any]) -> str:
     did = f"embedded {count(run['embedded_now'], 'text')} in {duration(run['wall_s'])}"
-    busy = f", engine busy {run['engine_busy']:.1%}" if run["engine_busy"] is not None else ""
+    is_told = run["engine_busy"] is not None and run["engine_s"] >= LEAST_S
+    busy = f", engine busy {run['engine_busy']:.1%}" if is_told else ""
     return f"{did}{busy}" + (f", ${run['cost_usd']:,.2f}" if run["cost_usd"] else "")
 
 

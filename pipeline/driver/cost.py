@@ -83,11 +83,12 @@ def expected(plan: Plan, config: Config) -> dict[str, Any]:
 def rate_of(config: Config, kept: Iterable[Receipt]) -> Rate | None:
     """Return the rate that a plan on this machine goes by; None where nothing is known.
 
-    That is what the parts of the dataset say, else what a run of this machine found, else what is assumed of the GPU of
-    the config, else of this processor.
+    That is what the parts of the dataset say that no container made, else what a run of this machine found, else what
+    is assumed of the GPU of the config, else of this processor.
     """
-    if ENGINES[config.engine.kind].needs_weights and (own := measured_speed(kept)):
-        return Rate(tokens_per_s=round(own, 1), source="measured, by the parts of this dataset")
+    here = measured_speed(receipt for receipt in kept if not receipt.container)
+    if ENGINES[config.engine.kind].needs_weights and here:
+        return Rate(tokens_per_s=round(here, 1), source="measured, by the parts of this dataset")
     return known_rate(config) or (rented_rate(config, config.modal.gpu) if config.modal.gpu else rate_here(config))
 
 

@@ -53,16 +53,6 @@ class Visit:
 
 
 @contextlib.contextmanager
-def leaving_off(shard: Shard, bad: dict[str, str] | None) -> Iterator[None]:
-    """Leave off where a shard cannot be read; add it to `bad`, if that is given, else leave it to who reads it all."""
-    try:
-        yield
-    except CorpusError as error:
-        if bad is not None:
-            bad[shard.source] = str(error)
-
-
-@contextlib.contextmanager
 def skipping(shard: Shard, bad: dict[str, str] | None) -> Iterator[None]:
     """Add a shard that cannot be read to `bad`, if that is given."""
     try:
@@ -88,6 +78,7 @@ def draw(corpus: Corpus, shards: Sequence[Shard], tally: Tally, bad: dict[str, s
 
     Raises CorpusError for a shard whose first rows cannot be read, unless it can be added to `bad`.
     """
+    deeper: dict[str, str] = {} if bad is None else bad  # of shards bad further on; a run finds them, as it reads them
     by_kind: Mapping[str, list[Shard]] = defaultdict(list)
     for shard in shards:
         by_kind[shard.source.rpartition(".")[2].lower()].append(shard)
@@ -99,13 +90,13 @@ def draw(corpus: Corpus, shards: Sequence[Shard], tally: Tally, bad: dict[str, s
     for of_kind in by_kind.values():
         if is_whole:
             for shard in of_kind:
-                visits.append(_visit(corpus, shard, None, tally, bad))
+                visits.append(_visit(corpus, shard, None, tally, deeper))
         elif sum(shard.size_bytes for shard in of_kind):
-            visits += _at_places(corpus, of_kind, tally, bad)
+            visits += _at_places(corpus, of_kind, tally, deeper)
     return visits
 
 
-def _at_places(corpus: Corpus, shards: Sequence[Shard], tally: Tally, bad: dict[str, str] | None) -> list[Visit]:
+def _at_places(corpus: Corpus, shards: Sequence[Shard], tally: Tally, bad: dict[str, str]) -> list[Visit]:
     ends = np.cumsum([shard.size_bytes for shard in shards])
     visits: dict[tuple[str, int], Visit] = {}
     first, n_bytes, n_drawn = tally.random.random(), 0, 0
@@ -116,7 +107,7 @@ def _at_places(corpus: Corpus, shards: Sequence[Shard], tally: Tally, bad: dict[
         shard = shards[index]
         share = 1 - (ends[index] - at) / shard.size_bytes
         place = 0
-        with leaving_off(shard, bad):
+        with skipping(shard, bad):
             place = corpus.reader(shard).place_at(share)
         if (known := visits.get((shard.source, place))) is not None:
             known.n_times += 1
@@ -131,12 +122,12 @@ def _at_places(corpus: Corpus, shards: Sequence[Shard], tally: Tally, bad: dict[
     return list(visits.values())
 
 
-def _visit(corpus: Corpus, shard: Shard, place: int | None, tally: Tally, bad: dict[str, str] | None) -> Visit:
+def _visit(corpus: Corpus, shard: Shard, place: int | None, tally: Tally, bad: dict[str, str]) -> Visit:
     reader = corpus.reader(shard)
     kind = shard.source.rpartition(".")[2].lower()
     visit = Visit(kind=kind, by_row=reader.rows_have_places, source=shard.source, size_bytes=shard.size_bytes)
     tally.begin()
-    with leaving_off(shard, bad):
+    with skipping(shard, bad):
         for block in reader.blocks(replace(corpus.columns, keep=()), place):
             tally.add(block)
             visit.share += block.share

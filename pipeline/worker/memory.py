@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.dataset import Keys, VectorIndex, index_part, joined, keys_of, positions
 
 MAX_TEXTS = 1 << 21  # of 20 bytes each
-MAX_JOINED = MAX_TEXTS // 8  # as many are forgotten at once at most
+MAX_JOINED = MAX_TEXTS // 32  # as many are forgotten at once at most
 
 
 class Memory:

@@ -43,8 +43,11 @@ def test_a_run_tells_what_there_is_what_it_did_where_and_what_to_type_next() -> 
         "out: 3 parts, 11.2 MB",
         "next: embed-corpus verify out",
     ]
-    did = words(embedded_now=5, kept_rows=0, reused_rows=6, removed_rows=1, engine_busy=0.9876, wall_s=7.25)
+    of_run: dict[str, Any] = {"embedded_now": 5, "kept_rows": 0, "reused_rows": 6, "removed_rows": 1}
+    did = words(**of_run, engine_busy=0.9876, engine_s=7.0, wall_s=7.25)
     assert "this run embedded 5 texts, reused 6 rows, removed 1 row in 7.2 s, engine busy\n  98.8%\n" in did
+    did = words(**of_run, engine_busy=0.01, engine_s=0.1, estimated_tokens=5, engine_tokens=5)
+    assert "engine" not in did, "it had too little to do for its figures to tell anything"
 
 
 def test_a_run_on_modal_tells_its_price() -> None:
@@ -78,7 +81,9 @@ COUNTS = st.integers(0, 10**12)
 @given(COUNTS, COUNTS, st.dictionaries(st.sampled_from(["empty_text", "null_text", "too_long"]), COUNTS))
 def test_no_line_is_wider_than_a_terminal(rows: int, tokens: int, reasons: dict[str, int]) -> None:
     sums = SUMS | {"input_rows": rows, "embedded_rows": rows, "tokens": tokens, "rejected_by_reason": reasons}
-    said = words(sums, embedded_now=rows, kept_rows=rows, reused_rows=rows, removed_rows=rows, engine_busy=1.0)
+    said = words(
+        sums, embedded_now=rows, kept_rows=rows, reused_rows=rows, removed_rows=rows, engine_busy=1.0, engine_s=9.0
+    )
     status = describe_status(FOUND | sums, msgspec.to_builtins(RECORD), None)
     assert max(map(len, [*said.splitlines(), *status])) <= WIDTH
 

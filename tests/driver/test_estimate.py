@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from pipeline.chunk import Shard
+from pipeline.chunk import Shard, ShardSpan, Span
 from pipeline.corpus import Corpus, find_files, open_corpus
-from pipeline.dataset import Run
-from pipeline.driver import draw, speed
+from pipeline.dataset import Receipt, Run
+from pipeline.driver import draw, rate_of, speed
 from pipeline.driver.measure import Measured, measure
 from scripts.sample_corpus import build_sample
 from tests.support import HASHING, embed_corpus, local_config, status, texts, write_jsonl, write_parquet
@@ -181,3 +182,20 @@ def test_a_speed_is_kept_for_the_next_plan(tmp_path: Path, monkeypatch: pytest.M
     assert (speed.last_load_s(config), speed.last_load_s(local_config("model.max_tokens=128"))) == (7.0, 0.0)
     (tmp_path / "embed-corpus/speeds.json").write_text("{")
     assert speed.known_rate(config) is None
+
+
+def test_a_plan_here_goes_by_the_parts_that_were_made_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rented = receipt(container="ta-1", gpu="H100", engine_tokens=10**6, engine_s=10.0)
+    here = receipt(engine_tokens=30_000, engine_s=10.0)
+    rates = [rate_of(local_config(), kept) for kept in ([rented, here], [rented], [])]
+    assert rates[0] is not None
+    assert rates[0].tokens_per_s == 3000.0
+    assert rates[1] == rates[2] != rates[0]
+
+
+def receipt(**more: Any) -> Receipt:
+    span = ShardSpan(shard=Shard(source="a", size_bytes=1, mtime_ns=0), span=Span(row_start=0, row_stop=1), last=True)
+    counts = {"input_rows": 1, "embedded_rows": 1, "rejected_rows": 0, "passages": 1, "truncated": 0, "tokens": 1}
+    of_part = {"chunk": "c", "part": "p", "has_rejects": False, "fingerprint": "f", "spans": (span,)}
+    return msgspec.convert({**of_part, **counts, **more}, Receipt)

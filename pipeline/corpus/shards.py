@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import stat
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +17,12 @@ from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
 from pipeline.corpus.hub import fetched
 from pipeline.corpus.listing import describe_left_out, ending, list_input
-from pipeline.corpus.reader import READERS, Reader, is_shard, kinds_apart, reader_at, reader_of, shard_of
+from pipeline.corpus.reader import READERS, Reader, endings, is_shard, kinds_apart, reader_at, reader_of, shard_of
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.corpus.sniff.misnamed import misnamed
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, advised
+
+SHOWN_FILES = 3  # of those with which the same is wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +75,12 @@ def find_files(input: str) -> Found:
         if not _is_unicode(name):
             raise CorpusError(f"input {input}: expected file names in UTF-8, found {name!r}; rename it")
         shards.append(_shard(listing.root / name, name))
-    left_out = describe_left_out(listing.left_out + Counter(map(ending, documents)))
+    left_out = "; ".join(filter(None, [describe_left_out(listing.left_out), _describe_documents(documents)]))
     if not shards and not left_out and not glob.has_magic(input) and not Path(input).exists():
         raise CorpusError(f"input {input}: expected a file, a folder or a glob, found no such file or folder")
     if not shards:
         found = f"found none, but {left_out}" if left_out else "found none"
-        raise CorpusError(f"input {input}: expected files ending in {', '.join(READERS)}; {found}")
+        raise CorpusError(f"input {input}: expected files ending in {endings()}; {found}")
     return Found(root=listing.root, shards=shards, left_out=left_out)
 
 
@@ -126,16 +128,42 @@ def open_corpus(
             if kind := found.get(name):
                 types[name].add(kind)
     if bad and not skip_bad_files:
-        raise CorpusError(_with_advice("; ".join(bad.values()), columns, missing))
+        raise CorpusError(_with_advice(_by_complaint(root, bad), columns, missing))
     return Corpus(root=root, shards=tuple(usable), columns=columns, skipped=bad, names=tuple(names), types=types)
+
+
+def _by_complaint(root: Path, bad: Mapping[str, str]) -> str:
+    """Return what is wrong with files; what is the same of more than SHOWN_FILES once, with so many of their names."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for source, why in bad.items():
+        path = str(root / source)
+        files[why.removeprefix(path)].append(path)
+    found: list[str] = []
+    for why, paths in files.items():
+        if (n_more := len(paths) - SHOWN_FILES) > 0:
+            found.append(f"{', '.join(paths[:SHOWN_FILES])} and {n_more:,} more{why}")
+        else:
+            found += [path + why for path in paths]
+    return "; ".join(found)
 
 
 def _with_advice(found: str, columns: Columns, missing: Set[str]) -> str:
     """Return what is wrong with files, and what to do: the keys that name the columns which they lack."""
     named_by = {"corpus.text": columns.text, "corpus.id": (columns.id,), "corpus.keep": columns.keep}
     keys = [f"set {key}" for key, names in named_by.items() if missing & {*names}]
-    end = "" if found.endswith("?") else "."
-    return f"{found}{end} {', '.join(['Mend these', *keys, 'or try --skip-bad-files'])}"
+    return advised(found, ", ".join(["Mend these", *keys, "or try --skip-bad-files"]))
+
+
+def _describe_documents(names: Sequence[str]) -> str:
+    """Return how many documents beside files of rows there are, and how to embed them; nothing where there are none."""
+    if not names:
+        return ""
+    n_files, kinds = len(names), sorted(set(map(ending, names)))
+    files = "1 document" if n_files == 1 else f"{n_files:,} documents"
+    return (
+        f"{files} ({', '.join(kinds)}), as other files here have rows; to embed documents, name them, as by --input "
+        f"'FOLDER/**/*{kinds[0]}', with an --output of their own"
+    )
 
 
 def _shard(path: Path, name: str) -> Shard:

@@ -11,7 +11,7 @@ from pipeline.errors import CorpusError
 
 TAR_MAGIC, TAR_OFFSET = b"ustar", 257
 PLAIN_NAME = re.compile(r"[\w.+=@%-]+")
-TEXT_ENDING = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv))(?:\.(?:gz|zst|bz2|xz))?$", re.IGNORECASE)
+TEXT_ENDING = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv|md|txt))(?:\.(?:gz|zst|bz2|xz))?$", re.IGNORECASE)
 ENDING = re.compile(rf"\.(parquet|pq|arrow|feather)$|{TEXT_ENDING.pattern}", re.IGNORECASE)
 
 

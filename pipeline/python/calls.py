@@ -16,7 +16,7 @@ from pipeline.errors import UsageError
 
 
 def plan(  # noqa: PLR0913  the flags of the command
-    input: str | Path,
+    input: str | Path | Sequence[str | Path],
     output: str | Path | None = None,
     *,
     config: str | Path | None = None,
@@ -39,7 +39,7 @@ def plan(  # noqa: PLR0913  the flags of the command
 
 
 def run(  # noqa: PLR0913  the flags of the command
-    input: str | Path,
+    input: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     config: str | Path | None = None,
@@ -85,7 +85,7 @@ def run(  # noqa: PLR0913  the flags of the command
 
 
 def _options(
-    input: str | Path,
+    input: str | Path | Sequence[str | Path],
     output: str | Path | None,
     which: Mapping[str, str | Path | None],
     overrides: Sequence[str],
@@ -95,7 +95,7 @@ def _options(
     if None not in which.values():
         raise UsageError("expected a config or a model, found both")
     return Namespace(
-        input=str(input),
+        input=[str(input)] if isinstance(input, str | Path) else list(map(str, input)),
         output=None if output is None else str(output),
         **{flag: None if value is None else str(value) for flag, value in which.items()},
         set=[overrides] if isinstance(overrides, str) else list(overrides),

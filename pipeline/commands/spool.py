@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pipeline.console import note
 from pipeline.errors import CorpusError, UsageError
-from pipeline.files import writing
 
 PIPED = "-"  # as an input: JSON lines on stdin
 NAME = "stdin.jsonl"
@@ -41,8 +40,7 @@ def spooled(options: Namespace, output: str | None = None) -> Iterator[Namespace
     path = _written(spool_of(output))
     note(f"stdin: its {path.stat().st_size:,} bytes are in {path} until the run is complete; --input {path} goes on")
     yield _with_file(options, path)
-    with writing(path):
-        path.unlink()
+    path.unlink()
     with contextlib.suppress(OSError):  # of someone who keeps a file in it
         path.parent.rmdir()
 
@@ -62,6 +60,8 @@ def spool_of(output: str) -> Path:
 
 
 def _written(path: Path) -> Path:
+    from pipeline.files import writing  # no more of the command line waits for pyarrow
+
     unfinished = path.with_name(f".{path.name}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

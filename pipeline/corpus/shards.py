@@ -172,8 +172,8 @@ def _left_out_in_words(left_out: Counter[str]) -> str:
     n_files, kinds = documents.total(), [*documents]
     files = "1 document" if n_files == 1 else f"{n_files:,} documents"
     found = (
-        f"{files} ({', '.join(kinds)}), as other files here have rows; to embed documents, name them, as by --input "
-        f"'FOLDER/**/*{kinds[0]}', with an --output of their own"
+        f"{files} ({', '.join(kinds)}), as other files here have rows; to embed documents too, name them as an input "
+        f"of their own, as by --input FOLDER 'FOLDER/**/*{kinds[0]}'"
     )
     return f"{others}; {found}" if others else found
 

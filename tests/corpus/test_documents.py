@@ -103,8 +103,8 @@ def test_documents_beside_rows_are_left_out_and_said(tmp_path: Path) -> None:
     found = find_files(str(tmp_path))
     assert [shard.source for shard in found.shards] == ["a.jsonl"]
     assert found.left_out == (
-        "1 file of another kind: 1 .json; 2 documents (.md, .txt), as other files here have rows; to embed documents, "
-        "name them, as by --input 'FOLDER/**/*.md', with an --output of their own"
+        "1 file of another kind: 1 .json; 2 documents (.md, .txt), as other files here have rows; to embed documents "
+        "too, name them as an input of their own, as by --input FOLDER 'FOLDER/**/*.md'"
     )
     assert [shard.source for shard in find_files(f"{tmp_path}/*.md").shards] == ["README.md"]
     assert [shard.source for shard in find_files(str(tmp_path / "README.md")).shards] == ["README.md"]

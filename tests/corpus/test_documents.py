@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,12 @@ def test_a_column_that_no_document_has_is_named(tmp_path: Path) -> None:
 def test_a_document_in_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.md").write_bytes("# A title".encode(encoding))
     with pytest.raises(CorpusError, match=r"found UTF-16(BE)?; convert it, as by `iconv -f UTF-16(BE)? .*a.new.md`"):
+        open_corpus(*find_shards(str(tmp_path)), CorpusConfig())
+
+
+def test_a_packed_document_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_bytes(gzip.compress(b"text"))
+    with pytest.raises(CorpusError, match=r"found gzip; unpack it: `gzip -dc < a\.md > a\.new\.md`"):
         open_corpus(*find_shards(str(tmp_path)), CorpusConfig())
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.commands.asked import config_of, say, settled, typed
+from pipeline.commands.standard_input import spooled
 from pipeline.console import READING, count, in_one_line, note, screen
 from pipeline.errors import DamageError, IncompleteError
 
@@ -27,7 +28,8 @@ def plan(options: Namespace) -> None:
     """Tell what a run would take."""
     from pipeline.dataset import describe_plan
 
-    found = planned(options)
+    with spooled(options):
+        found = planned(options)
     say(options, found, "\n".join(map(in_one_line, describe_plan(found))))
 
 
@@ -53,13 +55,14 @@ def run(options: Namespace) -> None:
     if options.dry_run:
         plan(options)
         return
-    with screen(typed(sys.argv)) as board:
-        board.enter(READING)
-        outcome = made(options)
-    for source in outcome.run.skipped_files:
-        note(f"skipped {source}")
-    _tell(options, outcome)
-    check_made(outcome, options)
+    with spooled(options):
+        with screen(typed(sys.argv)) as board:
+            board.enter(READING)
+            outcome = made(options)
+        for source in outcome.run.skipped_files:
+            note(f"skipped {source}")
+        _tell(options, outcome)
+        check_made(outcome, options)
 
 
 def check_made(outcome: Outcome, options: Namespace) -> None:

@@ -4,7 +4,7 @@ from pipeline.worker.attempts import attempt
 from pipeline.worker.container import Service, pack, unpack_outcome
 from pipeline.worker.embed import Failure, Job, are_rejected, embed_or_fail, embed_rows
 from pipeline.worker.memory import Memory
-from pipeline.worker.passages import tokenizers_of
+from pipeline.worker.passages import passages_of
 from pipeline.worker.start import Start
 from pipeline.worker.table import content_hashes, rejects_table
 
@@ -20,7 +20,7 @@ __all__ = [
     "embed_or_fail",
     "embed_rows",
     "pack",
+    "passages_of",
     "rejects_table",
-    "tokenizers_of",
     "unpack_outcome",
 ]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.corpus import Reject
 from pipeline.engines import Embedded, Engine
-from pipeline.model import RETOKENISATION_MARGIN, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.model import OnLong, Passages, Tokenizer, make_passages, make_tokenizer
 from pipeline.vectors import to_numpy
 from pipeline.worker.memory import Claim
 from pipeline.worker.table import PASSAGES, passage_table
@@ -85,12 +85,7 @@ class _Made:
 def _embed(texts: Sequence[str], config: Config, engine: Engine, numbers: NDArray[np.int64]) -> _Made:
     """Tokenise and embed those of the texts that have these numbers."""
     new = numbers.tolist()
-    passages = make_passages(
-        [texts[text] for text in new],
-        *tokenizers_of(config),
-        prompt=config.model.document_prompt,
-        on_long=config.corpus.on_long,
-    )
+    passages = passages_of([texts[text] for text in new], config)
     nothing = Embedded(vectors=np.empty((0, config.dim), np.float16))  # for this no chunk waits for the engine's turn
     embedded = engine.embed(passages.ids, config.dim) if passages.ids else nothing
     why_not = _rejects(passages, new, embedded, config.model.max_tokens)
@@ -119,12 +114,21 @@ def _rejects(passages: Passages, texts: Sequence[int], embedded: Embedded, max_t
     return why_not
 
 
+def passages_of(
+    texts: Sequence[str], config: Config, *, on_long: OnLong | None = None, keep_empty: bool = False
+) -> Passages:
+    """Return the passages of texts as a config has them, or with another policy for those that are too long."""
+    return make_passages(
+        texts,
+        tokenizer_of(config),
+        prompt=config.model.document_prompt,
+        on_long=on_long or config.corpus.on_long,
+        overlap=config.corpus.overlap,
+        keep_empty=keep_empty,
+    )
+
+
 @lru_cache(maxsize=2)
-def tokenizers_of(config: Config) -> tuple[Tokenizer, Tokenizer]:
-    """Return the tokenizer of a config's texts, and the one that cuts those that are too long."""
-    model = config.model
-    tokenizer = make_tokenizer(config, max_tokens=model.max_tokens)
-    if not model.document_prompt:
-        return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens, overlap=config.corpus.overlap)
-    n_prompt = len(tokenizer.windows([model.document_prompt])[0][0].ids) + RETOKENISATION_MARGIN
-    return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens - n_prompt, overlap=config.corpus.overlap)
+def tokenizer_of(config: Config) -> Tokenizer:
+    """Return the tokenizer of a config's texts."""
+    return make_tokenizer(config, max_tokens=config.model.max_tokens)

@@ -174,4 +174,5 @@ def _cut(sums: Mapping[str, Any], name: str = "truncated") -> str:
     if not sums[name]:
         return ""
     share = sums[name] / sums["passages"]
-    return f", {'under 0.1%' if share < 0.0005 else f'{share:.1%}'} truncated"
+    lost = f", which loses {count(sums['lost_tokens'], 'token')}" if name == "truncated" and sums["lost_tokens"] else ""
+    return f", {'under 0.1%' if share < 0.0005 else f'{share:.1%}'} truncated{lost}"

@@ -62,7 +62,7 @@ def _ends(
     while first + room < len(tokens) or not (is_last or at):
         half, limit = (int(tokens[n]) if n < len(tokens) else len(block) for n in (first + room // 2, first + room))
         half = max(stop, half)
-        stop = _best(block, half, limit) or _best(block, stop, half) or _in_word(block, stop, limit)
+        stop = _best(block, stop, half, limit) or _in_word(block, stop, limit)
         at = max(at + 1, _shared(block, tokens, stop, room, overlap) if overlap else stop)
         first = int(np.searchsorted(tokens, at))
         yield stop, at
@@ -70,21 +70,19 @@ def _ends(
         yield end, len(block)
 
 
-def _best(block: str, low: int, limit: int) -> int:
-    """Return the best end of a piece behind one character and not behind another; 0 where there is none.
+def _best(block: str, done: int, half: int, limit: int) -> int:
+    """Return the best end of a piece, behind the character `done` and not behind another; 0 where there is none.
 
-    Of the best kind it is the last one of those that the text around them prefers, so that it stays when more or less
-    text is before them.
+    It is of the best kind that there is in the second half. Of this kind it is the last one of those that the text
+    around them prefers, so that it stays when more or less text is before them.
     """
-    found: dict[int, list[int]] = {}
-    for match in END.finditer(block, low, limit + NEARBY):
-        stop, kind = _read(match)
-        if low < stop <= limit:
-            found.setdefault(kind, []).append(stop)
-    if not found:
-        return 0
-    best = found[min(found)]
-    return max([stop for stop in best if _is_preferred(block, stop)] or best)
+    found = [each for match in END.finditer(block, done, limit + NEARBY) if done < (each := _read(match))[0] <= limit]
+    behind_half = [kind for stop, kind in found if stop > half]
+    best = min(behind_half or [kind for _, kind in found], default=WORD)
+    ends = [stop for stop, kind in found if kind == best]
+    return max(
+        [stop for stop in ends if stop > done + (half - done) // 2 and _is_preferred(block, stop)] or ends, default=0
+    )
 
 
 def _read(match: re.Match[str]) -> tuple[int, int]:

@@ -21,9 +21,10 @@ from pipeline.engines import Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
 from pipeline.model import OnLong
 from pipeline.recipe import column_settings, fingerprint, recipe
+from pipeline.schema import content_hashes
 from pipeline.worker.memory import Claim, Memory
 from pipeline.worker.passages import find_passages, passages_of
-from pipeline.worker.table import content_hashes, part_table, rejects_table
+from pipeline.worker.table import part_table, rejects_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,7 @@ def embed_rows(
     table = part_table(
         rows, hashes, found.columns, row_of_entry, passage_of_entry, found.vectors, has_text=config.corpus.store_text
     )
+    lost = np.array([found.lost.get(text, 0) for text in range(len(first_row))], np.int64)  # (n_texts,)
     receipt = Receipt(
         chunk=chunk.id,
         part=chunk.part_name,
@@ -121,6 +123,7 @@ def embed_rows(
         reasons=dict(sorted(Counter(why.reason for *_, why in rows.rejects).items())),
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
+        lost_tokens=int(lost[text_of_row].sum()),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
         column_settings=column_settings(config, job.columns.types),
         has_text=config.corpus.store_text,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
 import hashlib
+from array import array
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.corpus.rows import ChunkRows, Reject
 from pipeline.model.passages import Passages
-from pipeline.schema import PART, REJECTS, TEXT
-from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
+from pipeline.schema import PART, REJECTS, TEXT, content_hashes
+from pipeline.worker.table import PASSAGES, part_table, passage_table, rejects_table
 
 
 def a_table(kept: pa.Table | None = None, *, has_text: bool = True) -> pa.Table:

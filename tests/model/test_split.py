@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import random
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from pipeline.errors import ConfigError
+from pipeline.model import cut as cutting
 from pipeline.model.passages import Passages, make_passages
 from pipeline.model.tokens import ModelTokenizer, Tokenizer, WordTokenizer
 from tests.support.checkpoints import write_tokenizer
@@ -169,3 +172,71 @@ def check(text: str, kind: str, limit: Limit, prompt: str) -> Passages:
 def test_pieces_have_all_of_a_text_and_keep_the_limit(kind: str, text: str, limit: Limit, prompt: str) -> None:
     if limit.max_tokens - 4 * len(PROMPT) > limit.overlap or not prompt:
         check(text, kind, limit, prompt)
+
+
+@pytest.mark.parametrize("kind", ["word piece", "words"])
+@given(
+    text=st.lists(st.sampled_from(["the", "hat", "the.", "hat\n", "the\n\n"]), min_size=90, max_size=200).map(" ".join),
+    limit=limits,
+)
+def test_pieces_share_as_many_tokens_as_asked(kind: str, text: str, limit: Limit) -> None:
+    """And of what is before them no more than the rest of a word."""
+    made = tokenizer(kind, limit.max_tokens)
+    found = spans(check(text, kind, limit, ""))
+    for (_, stop), (again, _) in itertools.pairwise(found):
+        assert made.count([text[again:stop]]) - limit.overlap in range(3 if limit.overlap else 1)
+        assert text[again - 1].isspace()
+
+
+@KINDS
+def test_a_piece_ends_with_a_paragraph_else_a_sentence_else_a_line(kind: str) -> None:
+    chance = random.Random(3)
+    sentences = [" ".join(chance.choices(["the", "hat", "e.g. a"], k=chance.randint(2, 5))) for _ in range(400)]
+    limit = Limit(61)
+    for joint in (". ", "!\r\n", '?" '):
+        text = joint.join(sentences)
+        stops = spans(check(text, kind, limit, ""))[:-1]
+        assert all(text[stop - 1] in '.!?"' for _, stop in stops)
+    text = "".join(f"{sentence}{chance.choice(['. ', '. ', chr(10) * 2])}" for sentence in sentences)
+    at_ends = [text[stop : stop + 2] == "\n\n" for _, stop in spans(check(text, kind, limit, ""))[:-1]]
+    assert sum(at_ends) > 0.8 * len(at_ends)
+    text = "\n".join(sentences)
+    assert all(text[stop] == "\n" for _, stop in spans(check(text, kind, limit, ""))[:-1])
+
+
+@KINDS
+@pytest.mark.parametrize("word", ["x" * 100_000, "日" * 20_000, "e\u0301\u0323" * 20_000, "\x00" * 100_000 + "the"])
+def test_one_word_of_100_000_characters_is_cut_between_its_letters(kind: str, word: str) -> None:
+    text = f"the hat. {word} the hat."
+    passages = check(text, kind, Limit(128), "")
+    assert not any(passages.truncated)
+    assert not any(text[start] in "\u0301\u0323" for start in passages.start)
+
+
+@KINDS
+@given(text=any_text.filter(str.strip))
+def test_where_blocks_meet_nothing_is_left_out(kind: str, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "LEAST_CHARS", 64)
+        patch.setattr(cutting, "CHARS_PER_TOKEN", 1)
+        check(text * 4, kind, Limit(24, 5), "")
+
+
+def test_a_text_is_tokenised_in_blocks_and_each_only_once_or_nearly() -> None:
+    sizes: list[int] = []
+    made = tokenizer("words", 256)
+
+    def starts(text: str) -> cutting.Tokens:
+        sizes.append(len(text))
+        return made.starts(text)
+
+    text = "the hat. " * 100_000
+    assert len([*cutting.cut(text, starts, room=250, overlap=0)]) > 800
+    assert max(sizes) <= cutting.LEAST_CHARS
+    assert sum(sizes) < 1.1 * len(text)
+
+
+@pytest.mark.parametrize(("overlap", "prompt"), [(14, ""), (0, "the " * 20), (100, "")])
+def test_a_limit_without_room_for_a_new_token_is_refused(overlap: int, prompt: str) -> None:
+    with pytest.raises(ConfigError, match="room for a token"):
+        split("the", "word piece", Limit(16, overlap), prompt=prompt)

@@ -61,6 +61,8 @@ def _ends(
     at = first = 0  # where a piece begins: the character, and the number of tokens before it
     while first + room < len(tokens) or not (is_last or at):
         half, limit = (int(tokens[n]) if n < len(tokens) else len(block) for n in (first + room // 2, first + room))
+        if overlap and first + overlap < len(tokens):  # a piece has more than it shares
+            stop = max(stop, int(tokens[first + overlap]))
         half = max(stop, half)
         stop = _best(block, stop, half, limit) or _in_word(block, stop, limit)
         at = max(at + 1, _shared(block, tokens, stop, room, overlap) if overlap else stop)

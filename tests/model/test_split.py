@@ -220,7 +220,7 @@ def test_where_blocks_meet_nothing_is_left_out(kind: str, text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cutting, "LEAST_CHARS", 64)
         patch.setattr(cutting, "CHARS_PER_TOKEN", 1)
-        check(text * 4, kind, Limit(24, 5), "")
+        check(text * 4, kind, Limit(24), "")
 
 
 def test_a_text_is_tokenised_in_blocks_and_each_only_once_or_nearly() -> None:

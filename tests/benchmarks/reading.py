@@ -88,14 +88,16 @@ def _arrow_tsv(path: Path) -> int:
     return len(arrow_csv.read_csv(path, parse_options=arrow_csv.ParseOptions(delimiter="\t")))
 
 
-# A format and its libraries. Those that end in "values" give what a tokenizer takes, Python strings, as our reader does.
+# A format and its libraries. Those that end in "values" give what a tokenizer takes, Python strings, as ours does.
 LIBRARIES: dict[str, dict[str, Callable[[Path], int]]] = {
     "parquet": {
         "pyarrow.parquet": lambda path: len(pq.read_table(path, columns=NAMES, use_threads=False)),
         "pyarrow.parquet, values": lambda path: len(pq.read_table(path, use_threads=False).to_pydict()["text"]),
     },
     "feather": {
-        "pyarrow.feather": lambda path: len(feather.read_table(path, columns=NAMES, use_threads=False, memory_map=False)),
+        "pyarrow.feather": lambda path: len(
+            feather.read_table(path, columns=NAMES, use_threads=False, memory_map=False)
+        ),
         "pyarrow.feather, values": lambda path: len(feather.read_table(path, use_threads=False).to_pydict()["text"]),
     },
     "jsonl": {"json.loads": _json_lines, "pyarrow.json": lambda path: len(arrow_json.read_json(path))},

@@ -15,7 +15,7 @@ def _input(parser: Parser) -> None:
         required=True,
         nargs="+",
         action="extend",
-        help="files, folders, globs (docs/formats.md), an address of the hub, or - for a pipe of JSON lines",
+        help="files, folders or globs of the formats in docs/formats.md, hf://…, or - for JSON lines on stdin",
     )
     parser.add_argument(
         "--dim", metavar="N", type=whole, help="width of the stored vectors (default: run.dim of the config)"

@@ -11,7 +11,7 @@ from pipeline.driver.prices import GPU_MEMORY_MIB, NONPREEMPTIBLE, SERVICE_CPUS,
 from pipeline.driver.rate import Rate, assumed_tokens_per_s, rented_rate
 from pipeline.driver.run import Outcome, run
 from pipeline.driver.size import measured_speed
-from pipeline.driver.speed import cache_folder, keep_speed
+from pipeline.driver.speed import keep_speed
 
 __all__ = [
     "GPU_MEMORY_MIB",
@@ -25,7 +25,6 @@ __all__ = [
     "Rate",
     "RunOptions",
     "assumed_tokens_per_s",
-    "cache_folder",
     "compact",
     "container_usd_per_s",
     "dispatch",

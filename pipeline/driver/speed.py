@@ -60,14 +60,10 @@ def _speeds() -> dict[str, Speed]:
     return {}
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder of this program, by the XDG base directory specification."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "embed-corpus"
-
-
 def _path() -> Path:
-    return cache_folder() / "speeds.json"
+    """Return the file, in the folder of the XDG base directory specification."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache") / "embed-corpus" / "speeds.json"
 
 
 def _key(config: Config) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands import check_made, made, planned
+from pipeline.commands import check_made, made, planned, spooled
 from pipeline.console import READING, screen
 from pipeline.dataset import Store, output_folder, read_dataset, status
 from pipeline.errors import UsageError
@@ -76,9 +76,9 @@ def run(  # noqa: PLR0913  the flags of the command
         prune=prune,
         skip_bad_files=skip_bad_files,
     )
-    with _shown():
+    with spooled(options, options.output) as options, _shown():
         outcome = made(options)
-    check_made(outcome, options)
+        check_made(outcome, options)
     store = Store(root=output_folder(options.output))
     found: dict[str, Any] = read_dataset(store, lambda manifest: status(store, manifest))
     return found

@@ -111,7 +111,8 @@ def check_relative(flag: str, path: str) -> str:
     pure = PurePosixPath(path)
     if path == "-":
         raise UsageError(
-            f"{flag} -: expected a path below the volume, such as wiki/, found stdin; `modal volume put` it first"
+            f"{flag} -: expected a path below the volume, found standard input, which is not there; write its lines to "
+            f"a file: `modal volume put {resources.CORPUS_VOLUME} lines.jsonl`"
         )
     if "://" in path:
         raise UsageError(f"{flag} {path}: expected a path below the volume, such as wiki/, found an address")

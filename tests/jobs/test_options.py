@@ -119,7 +119,7 @@ def test_several_inputs_are_between_commas() -> None:
     [
         ("wiki,../x", "--input ../x: expected a path below the volume"),
         ("wiki,", "expected a path below the volume"),
-        ("-", "found stdin; `modal volume put` it first"),
+        ("-", "found standard input, which is not there; write its lines to a file: `modal volume put"),
     ],
 )
 def test_an_input_that_is_not_on_the_volume_is_refused(text: str, said: str) -> None:

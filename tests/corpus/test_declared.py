@@ -78,7 +78,7 @@ def test_folders_and_documents_and_numbers_that_widen(tmp_path: Path) -> None:
     for year in (2001, 2002):
         folder = tmp_path / f"in/year={year}"
         folder.mkdir(parents=True)
-        (folder / "a.jsonl").write_bytes(encoded([{"id": str(year), "text": "words", "score": 1}], ".jsonl"))
+        (folder / "a.jsonl").write_bytes(b'{"id": "%d", "text": "words", "score": 1}' % year)
     kept = ["--set", 'corpus.keep=["year", "score"]', "--set", 'corpus.types={year = "int32", score = "float64"}']
     done = embed_corpus("run", "--input", tmp_path / "in", "--output", tmp_path / "out", *HASHING, *kept)
     assert done.returncode == 0, done.stderr
@@ -143,4 +143,4 @@ def test_each_row_is_kept_or_rejected_by_its_own_value(values: list[str | None])
     right = [at for at in numbers if not plain[at] or is_number(plain[at])]
     assert rows.row == [-1, *right]
     assert found == [int(plain[at]) if plain[at] else None for at in right]
-    assert [reject[0] for reject in rows.rejects] == [at for at in numbers if at not in right]
+    assert sorted(reject[0] for reject in rows.rejects) == [at for at in numbers if at not in right]

@@ -38,15 +38,13 @@ def as_declared(kept: Mapping[str, pa.Array], rows: Rows, n_before: int, columns
             texts = pc.utf8_trim_whitespace(pa.array(to_texts(values), pa.large_string()))
             values = pc.if_else(pc.equal(texts, ""), None, texts)
         no_values = dict[int, str]()
-        found[name] = pa.concat_arrays(_converted(values, kind, 0, no_values) or [pa.nulls(0, kind)])
+        found[name] = pa.concat_arrays(_converted(values, kind, 0, no_values))
         wrong |= {at: f"{name}: expected {kind}, found {value!r}" for at, value in no_values.items()}
     if not wrong:
         return found
-    for at in sorted(wrong):
-        row, row_id, text = (each[n_before + at] for each in (rows.row, rows.id, rows.text))
+    for at in sorted(wrong, reverse=True):
+        row, row_id, text = rows.row.pop(n_before + at), rows.id.pop(n_before + at), rows.text.pop(n_before + at)
         rows.rejects.append((row, row_id, Reject(reason="malformed_row", detail=wrong[at], text=text)))
-    for each in (rows.row, rows.id, rows.text):
-        each[n_before:] = [value for at, value in enumerate(each[n_before:]) if at not in wrong]
     n_rows = len(next(iter(kept.values())))
     left = np.delete(np.arange(n_rows), list(wrong))
     return {name: values.take(pa.array(left)) for name, values in found.items()}

@@ -24,6 +24,10 @@ Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0)]
+# Of a kept column, by the names that Arrow has for them.
+ColumnType = Literal[
+    "string", "bool", "int32", "int64", "float32", "float64", "date32", "timestamp[ms]", "timestamp[us]"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,9 @@ class CorpusConfig:
     text: str = "text"
     id: str = ""
     keep: tuple[str, ...] = ()
+    types: dict[str, ColumnType] = field(
+        default_factory=dict, hash=False
+    )  # of kept columns, "string" where files have texts alone
     store_text: bool = True  # whether parts have the passages themselves
     on_long: Literal["truncate", "split", "reject"] = "truncate"
     overlap: Size = 0
@@ -184,6 +191,9 @@ def _at_odds(config: Config) -> Iterator[tuple[str, str, object]]:
     for name in kept:
         if kept.count(name) > 1:
             yield "corpus.keep", "columns of different names in a part", f"{name!r} twice"
+    for name in config.corpus.types:
+        if name not in config.corpus.kept:
+            yield "corpus.types", "columns that corpus.keep copies", repr(name)
 
 
 def keys_of_tables() -> dict[str, list[str]]:

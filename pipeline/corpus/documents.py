@@ -17,6 +17,7 @@ from pipeline.corpus.blocks import Block
 from pipeline.corpus.partitions import given_columns
 from pipeline.corpus.rows import Columns, Reject, Rows, as_id, no_column, render
 from pipeline.corpus.sniff.misnamed import check_document
+from pipeline.corpus.tabular.declared import as_declared
 from pipeline.corpus.textual.lines import SHOWN_BYTES, too_long
 from pipeline.corpus.textual.record import Kinds
 from pipeline.errors import CorpusError
@@ -97,9 +98,10 @@ class DocumentReader:
             rows.rejects.append((0, row_id, found))
             return rows
         rows.row, rows.id, rows.text = [0], [row_id], [found]
-        names = {kept_name(name): pa.array([record.get(name)], pa.string()) for name in columns.keep}
+        kept = {name: pa.array([record.get(name)], pa.string()) for name in columns.keep}
+        named = {kept_name(name): values for name, values in as_declared(kept, rows, 0, columns).items()}
         rows.kept = pa.table(
-            {name: values.cast(columns.types.get(name, pa.string())) for name, values in names.items()}
+            {name: values.cast(columns.types.get(name, pa.string())) for name, values in named.items()}
         )
         return rows
 

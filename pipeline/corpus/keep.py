@@ -32,7 +32,10 @@ def settle(corpus: Corpus, kinds: Kinds) -> Corpus:
     missing = [name for name, found in kinds.items() if not found and name not in corpus.names]
     if missing and corpus.names:
         raise no_column(f"{corpus.root}: corpus.keep", missing[0], corpus.names)
-    types = {kept_name(name): _one_type(corpus.types.get(name, frozenset()), found) for name, found in kinds.items()}
+    types = {
+        kept_name(name): corpus.columns.declared.get(name) or _one_type(corpus.types.get(name, frozenset()), found)
+        for name, found in kinds.items()
+    }
     return replace(corpus, columns=corpus.columns.typed({name: kind or pa.string() for name, kind in types.items()}))
 
 
@@ -54,7 +57,7 @@ def notices(corpus: Corpus, kinds: Kinds, asked: Sequence[str]) -> Iterator[str]
         if kept_name(name) != name:
             yield f"corpus.keep: column {name} is stored as {kept_name(name)}, as parts have a {name} of their own"
         types = corpus.types.get(name, frozenset())
-        if _one_type(types, found) is None:
+        if name not in columns.declared and _one_type(types, found) is None:
             held = _listed([*sorted(map(str, types)), *(WORDS[kind] for kind in WORDS if kind in found)])
             yield f"corpus.keep: column {name} is stored as text, as no type holds all of: {held}"
 

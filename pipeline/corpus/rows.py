@@ -33,13 +33,17 @@ class Columns:
     template: str | None  # how the text columns become one text; None when there is just one
     id: str | None
     keep: tuple[str, ...] = ()
+    declared: Mapping[str, pa.DataType] = field(
+        default_factory=dict, hash=False
+    )  # kept column -> the type that was asked for
     schema: bytes = b""  # of the kept columns as parts have them, serialised; b"": each as its own shard has it
 
     @property
     def types(self) -> dict[str, pa.DataType]:
         """The types of the kept columns as parts have them, by the names they have there."""
         schema = pa.ipc.read_schema(pa.py_buffer(self.schema)) if self.schema else pa.schema([])
-        return dict(zip(schema.names, schema.types, strict=True))
+        declared = {kept_name(name): kind for name, kind in self.declared.items()}
+        return declared | dict(zip(schema.names, schema.types, strict=True))
 
     def typed(self, types: Mapping[str, pa.DataType]) -> Columns:
         """Return these columns with the types that parts have them in."""

@@ -107,7 +107,8 @@ def open_corpus(
     their first rows are read too. `known_bad` gives files to skip, by source, each with why.
     """
     text, template = text_columns(config.text)
-    columns = Columns(text=text, template=template, id=config.id or "id", keep=config.kept)
+    declared = {name: pa.type_for_alias(kind) for name, kind in config.types.items()}
+    columns = Columns(text=text, template=template, id=config.id or "id", keep=config.kept, declared=declared)
     needed = (*text, *([config.id] if config.id else []))
     names: dict[str, None] = {}
     types: dict[str, set[pa.DataType]] = defaultdict(set)

@@ -47,7 +47,7 @@ def take_inventory(
         config=config,
         options=options,
         here=here,
-        settings=column_settings(config, types) if (types := corpus.columns.types) else "",
+        settings=column_settings(config, corpus.columns.types) if corpus.columns.schema else "",
         at_hand={shard.source: shard for shard in shards},
         below=folders_below(corpus.root, shards, found.roots - {here}),
     )

@@ -60,6 +60,8 @@ def _defaults(table: str) -> dict[str, Any]:
     for each in fields(get_type_hints(Config)[table]):
         if each.default is not MISSING:
             found[each.name] = list(each.default) if isinstance(each.default, tuple) else each.default
+        elif each.default_factory is not MISSING:
+            found[each.name] = each.default_factory()
     return found
 
 
@@ -69,6 +71,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(each)}' for key, each in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     short = f"{value:.6g}".replace("e+0", "e").replace("e+", "e")

@@ -21,6 +21,7 @@ from pipeline.corpus.tabular.arrow import (
     to_kept,
     to_strings,
 )
+from pipeline.corpus.tabular.declared import as_declared, can_be
 from pipeline.corpus.tabular.types import plain_type
 from pipeline.errors import CorpusError
 from pipeline.files import UNREADABLE
@@ -54,6 +55,11 @@ class Table:
                 error = CorpusError(f"{self.path}: expected text in column {name!r}, found {kind}")
                 error.column = name
                 raise error
+            if name in columns.declared and not can_be(kind, columns.declared[name]):
+                raise CorpusError(
+                    f"{self.path}: expected values that can be {columns.declared[name]} (corpus.types) in column "
+                    f"{name!r}, found {kind}"
+                )
         return {name: plain_type(kind) for name, kind in types.items() if kind is not None}
 
     def names_in(self, schema: pa.Schema, columns: Columns) -> list[str]:
@@ -75,6 +81,7 @@ class Table:
         has_id = columns.id is not None and field_type(batch.schema, columns.id) is not None
         ids = to_ids(column_of(batch, columns.id)) if has_id and columns.id else [None] * len(batch)
         taken: list[int] = []
+        n_before = len(rows.row)
         for index, (row, *values) in enumerate(zip(numbers, *texts, strict=True)):
             row_id = ids[index] or f"{self.source}:{row}"
             text = render(values, columns)
@@ -88,8 +95,11 @@ class Table:
         if not columns.keep:
             return pa.table({})
         types = columns.types
-        kept = {kept_name(name): self._kept(name, column_of(batch, name), types) for name in columns.keep}
-        return pa.table(kept).take(np.array(taken, np.int64))
+        own = {name: {} if name in columns.declared else types for name in columns.keep}
+        kept = {name: self._kept(name, column_of(batch, name), own[name]) for name in columns.keep}
+        with_text = pa.record_batch(kept).take(pa.array(taken, pa.int64())).columns
+        found = as_declared(dict(zip(columns.keep, with_text, strict=True)), rows, n_before, columns)
+        return pa.table({kept_name(name): values for name, values in found.items()})
 
     def block(self, batch: pa.RecordBatch, share: float, columns: Columns) -> Block:
         """Return the rows of a batch, which is a share of its file, for an estimate: their texts alone count."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.chunk import MAX_LINE_BYTES
 from pipeline.corpus.partitions import given_columns
 from pipeline.corpus.rows import Columns, Reject, Rows, as_id, as_text, no_column, render
+from pipeline.corpus.tabular.declared import as_declared
 from pipeline.corpus.tabular.types import TEXTS
 from pipeline.corpus.textual.byte_reader import ByteReader
 from pipeline.corpus.textual.lines import is_blank
@@ -73,17 +74,17 @@ class ObjectReader(ByteReader):
             for values, name in zip(kept, columns.keep, strict=True):
                 values.append(value_at(record, name))
         types = columns.types
-        rows.kept = pa.table(
-            {
-                kept_name(name): self._kept(name, values, types.get(kept_name(name), pa.string()))
-                for name, values in zip(columns.keep, kept, strict=True)
-            }
-        )
+        found = {
+            name: self._kept(name, values, pa.string() if name in columns.declared else types.get(kept_name(name)))
+            for name, values in zip(columns.keep, kept, strict=True)
+        }
+        found = as_declared(found, rows, 0, columns)
+        rows.kept = pa.table({kept_name(name): values for name, values in found.items()})
         return rows
 
-    def _kept(self, name: str, values: list[Any], kind: pa.DataType) -> pa.Array:
-        if kind in TEXTS:
-            return pa.array(map(as_text, values), kind)
+    def _kept(self, name: str, values: list[Any], kind: pa.DataType | None) -> pa.Array:
+        if kind is None or kind in TEXTS:
+            return pa.array(map(as_text, values), kind or pa.string())
         try:
             return pa.array(values, kind)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:

@@ -38,7 +38,7 @@ def cut(text: str, starts: Callable[[str], Tokens], *, room: int, overlap: int) 
     or at the word in which that is. `starts` gives the tokens of one block of the text at a time.
     """
     size = max(LEAST_CHARS, CHARS_PER_TOKEN * room)
-    at = done = 0
+    at = done = ended = 0
     while done < len(text):
         block = text[at : at + size]
         is_last = at + size >= len(text)
@@ -46,8 +46,10 @@ def cut(text: str, starts: Callable[[str], Tokens], *, room: int, overlap: int) 
         ends = _ends(block, starts(block), done - at, room, min(overlap, room // 2), is_last=is_last)
         for stop, again in ends:
             start = _behind_white(block, following)
-            if piece := block[start:stop].rstrip():
-                yield at + start, at + start + len(piece)
+            end = at + start + len(block[start:stop].rstrip())
+            if end > max(ended, at + start):
+                yield at + start, end
+                ended = end
             done, following = at + stop, again
         at += following
         if is_last:
@@ -65,7 +67,9 @@ def _ends(
             stop = max(stop, int(tokens[first + overlap]))
         half = max(stop, half)
         stop = _best(block, stop, half, limit) or _in_word(block, stop, limit)
-        at = max(at + 1, _shared(block, tokens, stop, room, overlap) if overlap else stop)
+        begun = _behind_white(block, at)
+        again = _shared(block, tokens, begun, stop, room, overlap) if overlap else stop
+        at = again if again > begun else max(at + 1, stop)
         first = int(np.searchsorted(tokens, at))
         yield stop, at
     if is_last and (end := len(block.rstrip())) > stop:
@@ -118,11 +122,11 @@ def _is_joined(before: str, after: str) -> bool:
     return is_mark or is_modifier or "\u200d" in (before, after) or before + after == "\r\n"
 
 
-def _shared(block: str, tokens: Tokens, stop: int, room: int, overlap: int) -> int:
-    """Return where a piece begins that shares tokens with the one that ends at `stop`: at a word, if one is near."""
+def _shared(block: str, tokens: Tokens, begun: int, stop: int, room: int, overlap: int) -> int:
+    """Return where a piece begins that shares tokens with the one from `begun` to `stop`: at a word, if one is near."""
     number = int(np.searchsorted(tokens, stop)) - overlap
     at, least = (int(tokens[max(0, n)]) for n in (number, number - min(overlap, (room - overlap) // 2)))
-    gaps = [match.start("gap") for match in END.finditer(block, least, at + 1) if match["gap"]]
+    gaps = [match.start("gap") for match in END.finditer(block, max(least, begun), at + 1) if match["gap"]]
     return gaps[-1] if gaps else at
 
 

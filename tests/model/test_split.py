@@ -9,10 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from pipeline.errors import ConfigError
@@ -227,7 +229,7 @@ def test_a_text_is_tokenised_in_blocks_and_each_only_once_or_nearly() -> None:
     sizes: list[int] = []
     made = tokenizer("words", 256)
 
-    def starts(text: str) -> cutting.Tokens:
+    def starts(text: str) -> NDArray[np.int64]:
         sizes.append(len(text))
         return made.starts(text)
 

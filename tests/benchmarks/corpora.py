@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -30,6 +31,12 @@ def write_short(path: Path, n_rows: int) -> Path:
             for block in blocks:
                 file.writelines(json.dumps(row) + "\n" for row in block)
     return path
+
+
+def write_long(path: Path, n_rows: int, n_words: int) -> Path:
+    """Write rows of made-up words as Parquet, `n_words` each."""
+    drawn = np.random.default_rng(0).integers(0, 100_000, (n_rows, n_words)).tolist()
+    return write_texts(path, (" ".join(f"w{word}" for word in row) for row in drawn))
 
 
 def real_texts(sample: Path, length: str, n_words: int) -> list[str]:

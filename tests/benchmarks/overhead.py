@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from pipeline.vectors import to_numpy
 from tests.benchmarks.conditions import corpus
 from tests.benchmarks.corpora import write_short
-from tests.benchmarks.pairs import Run, apart, in_turns, ratios
+from tests.benchmarks.pairs import Run, apart, in_turns, ratios, sets
 from tests.benchmarks.raw import read, ready_vectors
 from tests.benchmarks.results import Figure, arguments_of, finish, ratio_figure
 from tests.support import read_dataset
@@ -36,11 +36,7 @@ WHAT = (
 
 def instant(*overrides: str) -> list[str]:
     """Return the flags of a run with the engine that answers at once."""
-    return [
-        "--config",
-        "hashing",
-        *(word for each in ("engine.kind=instant", *overrides) for word in ("--set", each)),
-    ]
+    return ["--config", "hashing", *sets(["engine.kind=instant", *overrides])]
 
 
 def ours(source: Path, folder: Path, width: int, *flags: str) -> Run:

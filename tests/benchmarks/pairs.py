@@ -1,4 +1,4 @@
-"""Pairs: programs that are compared run in turns, each time in a fresh process, so that the machine treats them alike."""
+"""Pairs: programs that are compared run in turns, each time in a fresh process, so that all meet the same machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ def apart(module: str, *arguments: str | Path, timeout_s: float = 3600) -> Run:
         raise RuntimeError(f"{' '.join(command[2:])}: exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
     found: Run = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def sets(overrides: Iterable[str]) -> list[str]:
+    """Return the flags that set keys of a config, each given as "table.key=value"."""
+    return [word for each in overrides for word in ("--set", each)]
 
 
 def in_turns(programs: Mapping[str, Callable[[], Run]], n_turns: int) -> dict[str, list[Run]]:

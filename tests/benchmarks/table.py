@@ -40,7 +40,7 @@ def conditions(result: Result) -> str:
     texts = "; ".join(f"{name}: {_corpus(found)}" for name, found in result.corpora.items())
     return (
         f"{of['cpu']} ({', '.join(of['flags']) or 'none of the flags that matter'}), {of['cores']} cores, "
-        f"{of['memory_gb']} GB, load {of['load_1_min']} at the end; {named}; commit {of['commit']}; {of['date']}. "
+        f"{of['memory_gb']} GB, load {of['load_before']} before; {named}; commit {of['commit']}; {of['date']}. "
         f"{texts}."
     )
 

@@ -90,18 +90,18 @@ def test_the_least_cosine_is_that_of_rows_that_both_have() -> None:
 
 def test_a_peer_that_cannot_run_is_in_the_table_with_its_error() -> None:
     peer = Peer(name="p", module="ours", engine="e", precision="float32")
-    found = record(peer, [{"error": "no such wheel"}], {}, None)
+    found = record(peer, [{"error": "no such wheel"}], None, None)
     assert figure(found, 10).detail == "did not run: no such wheel"
     assert not is_whole(found)
 
 
 def test_a_peer_that_ran_is_in_the_table_with_its_rate_and_what_a_kill_cost() -> None:
     peer = Peer(name="p", module="ours", engine="e", precision="float32", package="numpy")
-    runs = [{"error": None, "wall_s": wall_s, "texts_per_s": 10 / wall_s} for wall_s in (1.0, 2.0, 5.0)]
+    runs = [{"error": None, "wall_s": wall_s, "cpu_s": 3.0, "texts_per_s": 10 / wall_s} for wall_s in (1.0, 2.0, 5.0)]
     found = record(peer, runs, KILL, 0.99999)
     line = figure(found, 10)
     assert (line.value, line.least, line.most) == (5.0, 2.0, 10.0)
-    assert "1.50 times the texts embedded, 0 rows lost, 0 doubled; least cosine to ours 1.0000" in line.detail
+    assert "1.50 x the texts embedded; 0 rows lost, 0 doubled; least cosine to ours 1.0000" in line.detail
     assert is_whole(found)
     assert not is_whole({**found, "kill": {**KILL, "rows_doubled": 1}})
 

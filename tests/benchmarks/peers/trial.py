@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -26,6 +27,7 @@ class Trial:
 
     wall_s: float
     engine_s: float  # from the loaded model to the end; 0 where it was killed before
+    cpu_s: float  # of all processors, without processes that outlived their parent
     texts: int  # embedded
     error: str = ""  # why it failed; "" for one that did not, or that was killed on purpose
 
@@ -40,7 +42,7 @@ def attempt(peer: Peer, source: Path, output: Path, model: Path, *, kill_at: int
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "stderr").open("w+") as stderr:
         path = Path(folder) / "tally"
         path.touch()
-        began = time.time()
+        began, worked_s = time.time(), cpu_of_ended_s()
         process = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment(path), stdout=stderr, stderr=stderr, start_new_session=True
         )
@@ -53,7 +55,19 @@ def attempt(peer: Peer, source: Path, output: Path, model: Path, *, kill_at: int
         stderr.seek(0)
         failed = process.returncode and not killed
         error = last_line(stderr.read()) if failed else ""
-    return Trial(wall_s=ended - began, engine_s=ended - loaded if loaded else 0.0, texts=texts, error=error)
+    return Trial(
+        wall_s=ended - began,
+        engine_s=ended - loaded if loaded else 0.0,
+        cpu_s=cpu_of_ended_s() - worked_s,
+        texts=texts,
+        error=error,
+    )
+
+
+def cpu_of_ended_s() -> float:
+    """Return the processor seconds of all processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def environment(tally: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import subprocess
 import sys
 from importlib import import_module
@@ -52,13 +51,17 @@ def test_a_tally_outlasts_the_process_that_wrote_it(tmp_path: Path) -> None:
 
 def test_what_is_killed_are_the_processes_of_one_trial(tmp_path: Path) -> None:
     sleeping = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
-    with subprocess.Popen(sleeping, env=environment(tmp_path / "tally"), stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        found = list(processes_with(tmp_path / "tally"))
-        process.kill()
-    assert found == [process.pid]
-    assert os.getpid() not in found
+    tallies = [tmp_path / "tally", tmp_path / "another"]
+    processes = [subprocess.Popen(sleeping, env=environment(path), stdout=subprocess.PIPE) for path in tallies]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        assert [list(processes_with(path)) for path in tallies] == [[process.pid] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def test_outputs_are_read_whatever_they_are(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Peers: other programs on the same rows, model and machine, and what is left of their work when they are killed.
 
-python -m tests.benchmarks.peers [--rows 300] [--turns 1] [--only NAME]
+python -m tests.benchmarks.peers [--rows 600] [--turns 1] [--only NAME]
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.benchmarks.peers.venvs import version_of
 from tests.benchmarks.results import Figure, arguments_of, finish
 from tests.support import REPOSITORY
 
-ROWS = 300
+ROWS = 600
 SEED = 20
 WHAT = (
     "The same docstrings from one Parquet file to files, with all-MiniLM-L6-v2, each program in an environment and a "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -225,6 +226,23 @@ def test_without_a_gpu_it_says_what_would_be_measured(
     assert said.count("\n") == 1
     assert "expected an NVIDIA GPU" in said
     assert "MFU at 64, 2048 tokens" in said
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_make_bench_fails_where_a_benchmark_does_and_not_where_a_goal_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+        (tmp_path / f"{command[2].rpartition('.')[2]}.json").write_bytes(msgspec.json.encode(result()))
+        return subprocess.CompletedProcess(command, code if command[2].endswith("bare") else 0)
+
+    monkeypatch.setattr(every.subprocess, "run", run)
+    monkeypatch.setattr(every, "STEPS", ("rows", "bare", "nothing"))
+    assert every.main(["--folder", str(tmp_path)]) == code
+    said = capsys.readouterr().out
+    assert said.count("b, b: 1.56 x, missed by 0.060 x") == 2
+    assert f"2 results; failed: {'bare' if code else 'none'}" in said
+    assert (tmp_path / "table.md").read_text().count("### b") == 2
 
 
 def test_every_step_of_make_bench_is_a_benchmark() -> None:

@@ -16,7 +16,8 @@ import pyarrow as pa
 from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
 from pipeline.corpus.hub import fetched
-from pipeline.corpus.listing import describe_left_out, ending, list_input
+from pipeline.corpus.inputs import Input, each_of, in_words, joined
+from pipeline.corpus.listing import Listing, describe_left_out, ending, list_input
 from pipeline.corpus.reader import READERS, Reader, is_shard, kinds_apart, reader_at, reader_of, shard_of
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.corpus.sniff.misnamed import misnamed
@@ -48,38 +49,45 @@ class Found:
     left_out: str  # which files of other kinds are there, in words; nothing where there are none
 
 
-def find_shards(input: str) -> tuple[Path, list[Shard]]:
+def find_shards(input: Input) -> tuple[Path, list[Shard]]:
     """Return the root and the shards of an input, as `find_files` does."""
     found = find_files(input)
     return found.root, found.shards
 
 
-def find_files(input: str) -> Found:
+def find_files(input: Input) -> Found:
     """Return the shards of a file, a folder (recursive), a glob or an address of the hub, and what else is there.
+
+    Several of them are one input: its root is the folder that they have in common.
 
     Hidden and temporary files (names starting with `.` or `_`) are left out unless they are named outright, and so are
     documents beside files of rows, which they mostly describe.
     Raises CorpusError when nothing is left, for a folder that cannot be listed, for a name that is not Unicode and for
     a table whose rows are settled by a log.
     """
+    listing = joined([_listed(each) for each in each_of(input)])
+    shards = []
+    for name in listing.places:
+        if not _is_unicode(name):
+            raise CorpusError(f"input {in_words(input)}: expected file names in UTF-8, found {name!r}; rename it")
+        shards.append(_shard(listing.root / name, name))
+    return Found(root=listing.root, shards=shards, left_out=describe_left_out(listing.left_out))
+
+
+def _listed(input: str) -> Listing:
     input = fetched(input, tuple(READERS))
     try:
         listing = list_input(input, is_shard)
     except (OSError, ValueError) as error:
         raise CorpusError(f"input {input!r}: expected files and folders that can be listed, found: {error}") from error
-    shards = []
-    names, documents = kinds_apart(listing.names)
-    for name in names:
-        if not _is_unicode(name):
-            raise CorpusError(f"input {input}: expected file names in UTF-8, found {name!r}; rename it")
-        shards.append(_shard(listing.root / name, name))
-    left_out = describe_left_out(listing.left_out + Counter(map(ending, documents)))
-    if not shards and not left_out and not glob.has_magic(input) and not Path(input).exists():
+    names, documents = kinds_apart(tuple(listing.places))
+    left_out = listing.left_out + Counter(map(ending, documents))
+    if not names and not left_out and not glob.has_magic(input) and not Path(input).exists():
         raise CorpusError(f"input {input}: expected a file, a folder or a glob, found no such file or folder")
-    if not shards:
-        found = f"found none, but {left_out}" if left_out else "found none"
+    if not names:
+        found = f"found none, but {describe_left_out(left_out)}" if left_out else "found none"
         raise CorpusError(f"input {input}: expected files ending in {', '.join(READERS)}; {found}")
-    return Found(root=listing.root, shards=shards, left_out=left_out)
+    return replace(listing, places={name: listing.places[name] for name in names}, left_out=left_out)
 
 
 def open_corpus(

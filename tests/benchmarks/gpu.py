@@ -52,9 +52,7 @@ def find_gpu() -> Device | None:
 
 def plan(asked: Namespace) -> str:
     """Return in words what would be measured."""
-    model = (
-        asked.model or f"the shape of KaLM-Embedding-Gemma3-12B with dummy weights, {asked.layers} of {LAYERS} layers"
-    )
+    model = asked.model or f"the shape of {CONFIG} with dummy weights, {asked.layers} of {LAYERS} layers"
     return (
         f"{model}: max_num_batched_tokens {_listed(asked.step_tokens)} at {AT_TOKENS} tokens, max_num_seqs "
         f"{_listed(asked.step_seqs)} at {AT_SEQS}, with the best of both tokens/s and MFU at "

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -164,10 +165,14 @@ def test_long_rows_have_their_words(tmp_path: Path) -> None:
 
 
 def test_the_start_of_a_run_is_no_time_of_its_rows() -> None:
-    few = [{"wall_s": 1.0, "input_rows": 100, "peak_rss_bytes": 1}]
-    runs = {n: [{"wall_s": 1.0 + (n - 100) * 2e-5, "peak_rss_bytes": n}] for n in (1_000, 10_000)}
+    few = [{"wall_s": 1.0, "cpu_s": 1.5, "input_rows": 100, "peak_rss_bytes": 1}]
+    runs = {
+        n: [{"wall_s": 1.0 + (n - 100) * 2e-5, "cpu_s": 1.5 + (n - 100) * 3e-5, "peak_rss_bytes": n}]
+        for n in (1_000, 10_000)
+    }
     assert rows.row_us(runs, few) == pytest.approx({1_000: 20.0, 10_000: 20.0})
     figures = rows.figures_of(runs, few, 1_000)
+    assert figures[0].detail == "20.0 µs a row, 30.0 of the processor, 1.0 s in all"
     assert [(figure.value, figure.goal) for figure in figures] == [(1.0, None), (1.0, None), (1.0, 1.1), (10.0, 1.1)]
 
 
@@ -236,7 +241,7 @@ def test_make_bench_fails_where_a_benchmark_does_and_not_where_a_goal_is_missed(
         (tmp_path / f"{command[2].rpartition('.')[2]}.json").write_bytes(msgspec.json.encode(result()))
         return subprocess.CompletedProcess(command, code if command[2].endswith("bare") else 0)
 
-    monkeypatch.setattr(every.subprocess, "run", run)
+    monkeypatch.setattr(every, "subprocess", SimpleNamespace(run=run))
     monkeypatch.setattr(every, "STEPS", ("rows", "bare", "nothing"))
     assert every.main(["--folder", str(tmp_path)]) == code
     said = capsys.readouterr().out

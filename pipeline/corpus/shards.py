@@ -15,13 +15,16 @@ import pyarrow as pa
 
 from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
+from pipeline.corpus.documents import SUFFIXES as DOCUMENTS
 from pipeline.corpus.hub import fetched
 from pipeline.corpus.inputs import Input, each_of, in_words, joined
 from pipeline.corpus.listing import Listing, describe_left_out, ending, list_input
-from pipeline.corpus.reader import READERS, Reader, is_shard, kinds_apart, reader_at, reader_of, shard_of
+from pipeline.corpus.reader import READERS, Reader, endings, is_shard, kinds_apart, reader_at, reader_of, shard_of
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.corpus.sniff.misnamed import misnamed
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, advised
+
+SHOWN_FILES = 3  # of those with which the same is wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ def find_files(input: Input) -> Found:
         if not _is_unicode(name):
             raise CorpusError(f"input {in_words(input)}: expected file names in UTF-8, found {name!r}; rename it")
         shards.append(_shard(listing.root / name, name))
-    return Found(root=listing.root, shards=shards, left_out=describe_left_out(listing.left_out))
+    return Found(root=listing.root, shards=shards, left_out=_left_out_in_words(listing.left_out))
 
 
 def _listed(input: str) -> Listing:
@@ -86,7 +89,7 @@ def _listed(input: str) -> Listing:
         raise CorpusError(f"input {input}: expected a file, a folder or a glob, found no such file or folder")
     if not names:
         found = f"found none, but {describe_left_out(left_out)}" if left_out else "found none"
-        raise CorpusError(f"input {input}: expected files ending in {', '.join(READERS)}; {found}")
+        raise CorpusError(f"input {input}: expected files ending in {endings()}; {found}")
     return replace(listing, places={name: listing.places[name] for name in names}, left_out=left_out)
 
 
@@ -134,16 +137,45 @@ def open_corpus(
             if kind := found.get(name):
                 types[name].add(kind)
     if bad and not skip_bad_files:
-        raise CorpusError(_with_advice("; ".join(bad.values()), columns, missing))
+        raise CorpusError(_with_advice(_by_complaint(root, bad), columns, missing))
     return Corpus(root=root, shards=tuple(usable), columns=columns, skipped=bad, names=tuple(names), types=types)
+
+
+def _by_complaint(root: Path, bad: Mapping[str, str]) -> str:
+    """Return what is wrong with files; what is the same of more than SHOWN_FILES once, with so many of their names."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for source, why in bad.items():
+        path = str(root / source)
+        files[why.removeprefix(path)].append(path)
+    found: list[str] = []
+    for why, paths in files.items():
+        if (n_more := len(paths) - SHOWN_FILES) > 0:
+            found.append(f"{', '.join(paths[:SHOWN_FILES])} and {n_more:,} more{why}")
+        else:
+            found += [path + why for path in paths]
+    return "; ".join(found)
 
 
 def _with_advice(found: str, columns: Columns, missing: Set[str]) -> str:
     """Return what is wrong with files, and what to do: the keys that name the columns which they lack."""
     named_by = {"corpus.text": columns.text, "corpus.id": (columns.id,), "corpus.keep": columns.keep}
     keys = [f"set {key}" for key, names in named_by.items() if missing & {*names}]
-    end = "" if found.endswith("?") else "."
-    return f"{found}{end} {', '.join(['Mend these', *keys, 'or try --skip-bad-files'])}"
+    return advised(found, ", ".join(["Mend these", *keys, "or try --skip-bad-files"]))
+
+
+def _left_out_in_words(left_out: Counter[str]) -> str:
+    """Return what is left out of files of other kinds, and of documents beside files of rows with how to embed them."""
+    documents = Counter({kind: left_out[kind] for kind in DOCUMENTS if kind in left_out})
+    others = describe_left_out(left_out - documents)
+    if not documents:
+        return others
+    n_files, kinds = documents.total(), [*documents]
+    files = "1 document" if n_files == 1 else f"{n_files:,} documents"
+    found = (
+        f"{files} ({', '.join(kinds)}), as other files here have rows; to embed documents too, name them as an input "
+        f"of their own, as by --input FOLDER 'FOLDER/**/*{kinds[0]}'"
+    )
+    return f"{others}; {found}" if others else found
 
 
 def _shard(path: Path, name: str) -> Shard:

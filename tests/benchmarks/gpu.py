@@ -77,7 +77,7 @@ class Bench:
 
     def engine(self, tokens: int, seqs: int, lengths: Sequence[int]) -> Run | None:
         """Measure the engine alone; None where it does not run."""
-        name = f"{tokens} tokens, {seqs} sequences a step"
+        name = f"{tokens} tokens and {seqs} texts a step, texts of {_listed(lengths)}"
         sizes = ["--lengths", *map(str, lengths), "--tokens", str(self._asked.tokens)]
         try:
             found = apart("tests.benchmarks.gpu_engine", *self.sets(tokens, seqs), *sizes)

@@ -70,7 +70,7 @@ def figures_of(runs: Mapping[int, Sequence[Run]], few: Sequence[Run], measure: i
 
 
 def _seconds(runs: Sequence[Run]) -> float:
-    return statistics.median(run["wall_s"] for run in runs)
+    return float(statistics.median(run["wall_s"] for run in runs))
 
 
 def measure(asked: Namespace, folder: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,11 +47,11 @@ def result(**changes: Any) -> Result:
 def test_every_other_turn_goes_backwards_and_each_program_has_every_turn() -> None:
     order: list[str] = []
 
-    def program(name: str) -> Mapping[str, Any]:
+    def program(name: str) -> dict[str, Any]:
         order.append(name)
         return {"at": len(order)}
 
-    runs = in_turns({name: lambda name=name: dict(program(name)) for name in "ab"}, 3)
+    runs = in_turns({name: partial(program, name) for name in "ab"}, 3)
     assert "".join(order) == "abbaab"
     assert runs == {"a": [{"at": 1}, {"at": 4}, {"at": 5}], "b": [{"at": 2}, {"at": 3}, {"at": 6}]}
 

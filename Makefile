@@ -68,10 +68,12 @@ bench: venv ## measure ours beside the bare engine, raw files and other tools (2
 mutate: venv ## make each small wrong change of tests/mutants/AREA.toml, all without AREA; a test has to notice
 	$(bin)/python -m tests.mutants $(AREA)
 
+fuzz_targets := lines json delimited documents parquet ipc manifest footer
+
 fuzz: venv ## throw changed bytes at the readers, the manifest and the footers for FUZZ_S seconds in all (Linux on x86-64)
 	$(bin)/uv pip install --quiet --python $(bin)/python atheris==3.0.0
-	for target in lines parquet manifest footer; do $(bin)/python -m tests.fuzz $$target build/fuzz \
-	    -max_total_time=$$(($(FUZZ_S) / 4)) -timeout=30 -rss_limit_mb=0 -keep_seed=1 -print_final_stats=1 || exit 1; done
+	for target in $(fuzz_targets); do $(bin)/python -m tests.fuzz $$target build/fuzz \
+	    -max_total_time=$$(($(FUZZ_S) / $(words $(fuzz_targets)))) -timeout=30 -rss_limit_mb=0 -keep_seed=1 -print_final_stats=1 || exit 1; done
 
 fuzz-http: venv ## ask `embed-corpus serve` for FUZZ_S seconds what its OpenAPI allows and what it does not
 	$(bin)/python -m tests.serve.openapi build/fuzz-http $(FUZZ_S)

@@ -103,6 +103,10 @@ def find_input(request: Request) -> str:
 def check_relative(flag: str, path: str) -> str:
     """Return a path that stays below wherever it is put, without a trailing slash; raises UsageError."""
     pure = PurePosixPath(path)
+    if path == "-":
+        raise UsageError(
+            f"{flag} -: expected a path below the volume, such as wiki/, found stdin; `modal volume put` it first"
+        )
     if "://" in path:
         raise UsageError(f"{flag} {path}: expected a path below the volume, such as wiki/, found an address")
     if not pure.parts or pure.is_absolute() or ".." in pure.parts:

@@ -18,6 +18,11 @@ PipelineError                 1  unexpected
 from __future__ import annotations
 
 
+def advised(found: str, advice: str) -> str:
+    """Return what was found and what to do about it as sentences of one line."""
+    return f"{found}{'' if found.endswith(('.', '?')) else '.'} {advice}"
+
+
 class PipelineError(Exception):
     """Base of every error raised on purpose; its text is one line for the person at the terminal."""
 

@@ -114,7 +114,9 @@ def test_an_input_without_shards_is_refused(tmp_path: Path) -> None:
 
 def test_a_wrong_flag_is_refused_in_one_line() -> None:
     assert "required: --input" in refused(2, "run", "--output", "b")
-    assert "--input: expected once, found a and b" in refused(2, "run", "--input", "a", "--input", "b", "--output", "c")
+    assert "--output: expected once, found b and c" in refused(
+        2, "run", "--input", "a", "--output", "b", "--output", "c"
+    )
 
 
 @pytest.mark.parametrize(

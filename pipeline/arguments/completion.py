@@ -18,4 +18,5 @@ def completion_script(program: Parser, shell: str) -> str:
         for action in command._actions:
             if action.dest in (*FILES, *FOLDERS):
                 action.complete = shtab.FILE if action.dest in FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
+                action.nargs = None if action.nargs == "+" else action.nargs  # after "+" shtab proposes no flag
     return shtab.complete(program, shell, root_prefix=PROGRAM.replace("-", "_"))

@@ -15,7 +15,9 @@ def _status(parser: Parser) -> None:
 
 
 def _verify(parser: Parser) -> None:
-    parser.add_argument("--input", metavar="P", help="check too that every row of this input is there or rejected")
+    parser.add_argument(
+        "--input", metavar="P", action="append", help="check too that every row of this input is there or rejected"
+    )
     parser.add_argument("--repair", action="store_true", help="drop what is damaged, for the next run to make again")
 
 

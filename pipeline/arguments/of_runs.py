@@ -10,7 +10,12 @@ from pipeline.arguments.shared import as_json, config
 
 def _input(parser: Parser) -> None:
     parser.add_argument(
-        "--input", metavar="P", required=True, help="a file, a folder or a glob of the formats in docs/formats.md"
+        "--input",
+        metavar="P",
+        required=True,
+        nargs="+",
+        action="extend",
+        help="files, folders or globs of the formats in docs/formats.md, hf://…, or - for JSON lines on stdin",
     )
     parser.add_argument(
         "--dim", metavar="N", type=whole, help="width of the stored vectors (default: run.dim of the config)"

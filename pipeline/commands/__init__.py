@@ -13,6 +13,7 @@ _MODULES = {
     "queries": ("search",),
     "runs": ("check_made", "compact", "made", "plan", "planned", "run"),
     "sharing": ("push", "report"),
+    "spool": ("spooled",),
     "shells": ("completion",),
 }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.commands.asked import config_of, say, settled, typed
+from pipeline.commands.spool import going_on, spooled
 from pipeline.console import READING, count, in_one_line, note, screen
 from pipeline.errors import DamageError, IncompleteError
 
@@ -38,7 +39,7 @@ def planned(options: Namespace) -> dict[str, Any]:
     from pipeline.model import this_device
 
     asked = _run_options(options)
-    with tempfile.TemporaryDirectory() as empty:
+    with tempfile.TemporaryDirectory() as empty, spooled(options) as options:
         store = Store(root=Path(empty) if options.output is None else output_folder(options.output))
         config = settled(config_of(options), this_device(), store, rebuild=asked.rebuild)
         there = make_plan(options.input, store, config, replace(asked, streams=True))
@@ -53,13 +54,14 @@ def run(options: Namespace) -> None:
     if options.dry_run:
         plan(options)
         return
-    with screen(typed(sys.argv)) as board:
-        board.enter(READING)
-        outcome = made(options)
-    for source in outcome.run.skipped_files:
-        note(f"skipped {source}")
-    _tell(options, outcome)
-    check_made(outcome, options)
+    with spooled(options, options.output) as spool:
+        with screen(typed(going_on(sys.argv, options))) as board:
+            board.enter(READING)
+            outcome = made(spool)
+        for source in outcome.run.skipped_files:
+            note(f"skipped {source}")
+        _tell(options, outcome)
+        check_made(outcome, options)
 
 
 def check_made(outcome: Outcome, options: Namespace) -> None:

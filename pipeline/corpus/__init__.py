@@ -3,6 +3,7 @@
 from pipeline.corpus.apart import check_input
 from pipeline.corpus.blocks import Block
 from pipeline.corpus.hub import pinned
+from pipeline.corpus.inputs import Input, in_words
 from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of, shard_at
@@ -18,6 +19,7 @@ __all__ = [
     "Columns",
     "Corpus",
     "Found",
+    "Input",
     "Kinds",
     "Reader",
     "Reject",
@@ -27,6 +29,7 @@ __all__ = [
     "find_files",
     "find_shards",
     "folders_below",
+    "in_words",
     "notices",
     "open_corpus",
     "pinned",

@@ -8,6 +8,7 @@ import re
 from pathlib import Path, PurePath
 
 from pipeline.corpus.hub import SCHEME
+from pipeline.corpus.inputs import Input, each_of
 from pipeline.errors import UsageError
 
 COPIES = {
@@ -21,8 +22,20 @@ COPIES = {
 WRITTEN = ("manifest.jsonl", "data/part.parquet", "rejects/part.parquet")
 
 
-def check_input(input: str, output: Path) -> None:
+def check_input(input: Input, output: Path) -> None:
     """Raise UsageError for an input that names nothing here or is not apart from an output; reads no file."""
+    places = each_of(input)
+    for place in places:
+        if place.startswith(SCHEME) and len(places) > 1:
+            raise UsageError(
+                f"--input {place}: expected an address of the hub alone, found {len(places) - 1} more inputs"
+            )
+        _check_place(place, output)
+    if not places:
+        raise UsageError("--input: expected a file, a folder or a glob, found nothing")
+
+
+def _check_place(input: str, output: Path) -> None:
     if not input.strip():
         raise UsageError("--input: expected a file, a folder or a glob, found nothing")
     if input.startswith(SCHEME):

@@ -161,7 +161,7 @@ class CsvReader(ByteReader):
             arrow_csv.ReadOptions(
                 column_names=list(map(str, range(len(schema)))),
                 use_threads=False,
-                block_size=len(data) + 2,
+                block_size=2 * len(data) + 2,  # of UTF-8: between two blocks it takes odd quotes otherwise
                 encoding=encoding,
             ),
             arrow_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=pass_over),

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from pipeline.console import note
+from pipeline.corpus.inputs import Input, each_of
 from pipeline.errors import CorpusError, UsageError
 
 SCHEME = "hf://"
@@ -16,14 +17,17 @@ ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/(.*?))?/*
 EXPECTED = "hf://datasets/OWNER/NAME[@REVISION][/PATH]"
 
 
-def pinned(input: str) -> str:
+def pinned(input: Input) -> Input:
     """Return an address of the hub with the commit that its branch or tag has now, any other input as it is.
 
     Where the hub is out of reach, it is the commit of the last time. Raises UsageError for an address of another form
     and CorpusError for a data set that is not there.
     """
-    if not input.startswith(SCHEME):
-        return input
+    place = each_of(input)[0]
+    return _pinned(place) if place.startswith(SCHEME) else input
+
+
+def _pinned(input: str) -> str:
     from huggingface_hub import HfApi
 
     name, revision, path = _parts(input)
@@ -43,7 +47,7 @@ def fetched(input: str, endings: Sequence[str]) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    input = pinned(input)
+    input = _pinned(input)
     name, commit, path = _parts(input)
     below = [f"{path and f'{path}/'}*{ending}" for ending in endings]
     note(f"input {input}: fetching what is not on this machine yet")

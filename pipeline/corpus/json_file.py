@@ -158,7 +158,8 @@ class JsonReader(JsonlReader):
 
 def _decoded(data: bytes, *, is_begun: bool) -> list[bytes]:
     """Return whole elements, by a parser that takes nothing but JSON; none where it does not take all of them."""
-    body = data[0 if is_begun else data.find(b"[") + 1 :].rstrip().removesuffix(b",")
+    start = 0 if is_begun else data.find(b"[") + 1
+    body = data[start:].rstrip(b" \t\r\n").removesuffix(b",")  # of white space, what JSON has
     try:
         return list(map(bytes, _raw_elements(b"[%b]" % body)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

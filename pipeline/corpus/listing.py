@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +23,9 @@ class Listing:
     """The files of an input."""
 
     root: Path
-    names: tuple[str, ...]  # of the shards, below the root and in order
+    places: Mapping[
+        str, str
+    ]  # by the name of each shard, below the root and in order: where the file is, without links
     left_out: Counter[str]  # ending -> files of other kinds
 
 
@@ -51,11 +53,12 @@ def list_input(input: str, is_shard: Callable[[str], bool]) -> Listing:
     for entry in found:
         if is_shard(entry.name.lower()):
             kept[entry.place] = min(kept.get(entry.place, entry), entry, key=lambda each: each.rank(real_root))
-    names = sorted(entry.name for entry in kept.values() if entry.target == entry.place or entry.target not in kept)
+    shown = [entry for entry in kept.values() if entry.target == entry.place or entry.target not in kept]
+    places = {entry.name: entry.place for entry in sorted(shown, key=lambda each: each.name)}
     read = kept.keys() | {entry.target for entry in kept.values()}
     others = (entry.name for entry in found if entry.place not in read)
     left_out = Counter(ending(name) for name in others if not LEFT_BY_SYSTEMS.fullmatch(PurePosixPath(name).name))
-    return Listing(root=root, names=tuple(names), left_out=left_out)
+    return Listing(root=root, places=places, left_out=left_out)
 
 
 def ending(name: str) -> str:

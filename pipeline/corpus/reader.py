@@ -24,6 +24,7 @@ from pipeline.corpus.json_file import JsonReader
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.parquet import ParquetReader
 from pipeline.corpus.rows import ChunkRows, Columns, Rows
+from pipeline.corpus.stream import COMPRESSION
 from pipeline.corpus.textual.record import Kinds
 from pipeline.errors import CorpusError
 from pipeline.files import on_volumes
@@ -102,6 +103,12 @@ READERS: dict[str, type[Reader]] = {
 ABOUT_ROWS = re.compile(r"(dataset_infos?|dataset_dict|state)\.json|.*\.metadata\.json")  # of Hugging Face and Iceberg
 
 
+def endings() -> str:
+    """Return the endings of names that have a reader, in words where a text is packed."""
+    plain = [suffix for suffix in READERS if not suffix.endswith(tuple(COMPRESSION))]
+    return f"{', '.join(plain)}, or a text packed as .jsonl.gz is ({', '.join(COMPRESSION)})"
+
+
 def is_shard(name: str) -> bool:
     """Whether a file, by its name in lower case, has rows; what others keep about their rows has none."""
     return name.endswith(tuple(READERS)) and not ABOUT_ROWS.fullmatch(name.rpartition("/")[2])
@@ -126,7 +133,7 @@ def reader_at(path: Path, source: str) -> Reader:
     for suffix, kind in READERS.items():
         if name.endswith(suffix):
             return kind(path, source)
-    raise CorpusError(f"{path}: expected a name ending in {', '.join(READERS)}")
+    raise CorpusError(f"{path}: expected a name ending in {endings()}")
 
 
 class ChunkReader:

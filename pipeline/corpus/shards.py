@@ -15,12 +15,16 @@ import pyarrow as pa
 
 from pipeline.chunk import Shard
 from pipeline.config import CorpusConfig
+from pipeline.corpus.documents import SUFFIXES as DOCUMENTS
 from pipeline.corpus.hub import fetched
-from pipeline.corpus.listing import describe_left_out, ending, list_input
-from pipeline.corpus.reader import READERS, Reader, is_shard, kinds_apart, reader_at, reader_of, shard_of
+from pipeline.corpus.inputs import Input, each_of, in_words, joined
+from pipeline.corpus.listing import Listing, describe_left_out, ending, list_input
+from pipeline.corpus.reader import READERS, Reader, endings, is_shard, kinds_apart, reader_at, reader_of, shard_of
 from pipeline.corpus.rows import Columns, text_columns
 from pipeline.corpus.sniff.misnamed import misnamed
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, advised
+
+SHOWN_FILES = 3  # of those with which the same is wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,38 +52,45 @@ class Found:
     left_out: str  # which files of other kinds are there, in words; nothing where there are none
 
 
-def find_shards(input: str) -> tuple[Path, list[Shard]]:
+def find_shards(input: Input) -> tuple[Path, list[Shard]]:
     """Return the root and the shards of an input, as `find_files` does."""
     found = find_files(input)
     return found.root, found.shards
 
 
-def find_files(input: str) -> Found:
+def find_files(input: Input) -> Found:
     """Return the shards of a file, a folder (recursive), a glob or an address of the hub, and what else is there.
+
+    Several of them are one input: its root is the folder that they have in common.
 
     Hidden and temporary files (names starting with `.` or `_`) are left out unless they are named outright, and so are
     documents beside files of rows, which they mostly describe.
     Raises CorpusError when nothing is left, for a folder that cannot be listed, for a name that is not Unicode and for
     a table whose rows are settled by a log.
     """
+    listing = joined([_listed(each) for each in each_of(input)])
+    shards = []
+    for name in listing.places:
+        if not _is_unicode(name):
+            raise CorpusError(f"input {in_words(input)}: expected file names in UTF-8, found {name!r}; rename it")
+        shards.append(_shard(listing.root / name, name))
+    return Found(root=listing.root, shards=shards, left_out=_left_out_in_words(listing.left_out))
+
+
+def _listed(input: str) -> Listing:
     input = fetched(input, tuple(READERS))
     try:
         listing = list_input(input, is_shard)
     except (OSError, ValueError) as error:
         raise CorpusError(f"input {input!r}: expected files and folders that can be listed, found: {error}") from error
-    shards = []
-    names, documents = kinds_apart(listing.names)
-    for name in names:
-        if not _is_unicode(name):
-            raise CorpusError(f"input {input}: expected file names in UTF-8, found {name!r}; rename it")
-        shards.append(_shard(listing.root / name, name))
-    left_out = describe_left_out(listing.left_out + Counter(map(ending, documents)))
-    if not shards and not left_out and not glob.has_magic(input) and not Path(input).exists():
+    names, documents = kinds_apart(tuple(listing.places))
+    left_out = listing.left_out + Counter(map(ending, documents))
+    if not names and not left_out and not glob.has_magic(input) and not Path(input).exists():
         raise CorpusError(f"input {input}: expected a file, a folder or a glob, found no such file or folder")
-    if not shards:
-        found = f"found none, but {left_out}" if left_out else "found none"
-        raise CorpusError(f"input {input}: expected files ending in {', '.join(READERS)}; {found}")
-    return Found(root=listing.root, shards=shards, left_out=left_out)
+    if not names:
+        found = f"found none, but {describe_left_out(left_out)}" if left_out else "found none"
+        raise CorpusError(f"input {input}: expected files ending in {endings()}; {found}")
+    return replace(listing, places={name: listing.places[name] for name in names}, left_out=left_out)
 
 
 def open_corpus(
@@ -126,16 +137,45 @@ def open_corpus(
             if kind := found.get(name):
                 types[name].add(kind)
     if bad and not skip_bad_files:
-        raise CorpusError(_with_advice("; ".join(bad.values()), columns, missing))
+        raise CorpusError(_with_advice(_by_complaint(root, bad), columns, missing))
     return Corpus(root=root, shards=tuple(usable), columns=columns, skipped=bad, names=tuple(names), types=types)
+
+
+def _by_complaint(root: Path, bad: Mapping[str, str]) -> str:
+    """Return what is wrong with files; what is the same of more than SHOWN_FILES once, with so many of their names."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for source, why in bad.items():
+        path = str(root / source)
+        files[why.removeprefix(path)].append(path)
+    found: list[str] = []
+    for why, paths in files.items():
+        if (n_more := len(paths) - SHOWN_FILES) > 0:
+            found.append(f"{', '.join(paths[:SHOWN_FILES])} and {n_more:,} more{why}")
+        else:
+            found += [path + why for path in paths]
+    return "; ".join(found)
 
 
 def _with_advice(found: str, columns: Columns, missing: Set[str]) -> str:
     """Return what is wrong with files, and what to do: the keys that name the columns which they lack."""
     named_by = {"corpus.text": columns.text, "corpus.id": (columns.id,), "corpus.keep": columns.keep}
     keys = [f"set {key}" for key, names in named_by.items() if missing & {*names}]
-    end = "" if found.endswith("?") else "."
-    return f"{found}{end} {', '.join(['Mend these', *keys, 'or try --skip-bad-files'])}"
+    return advised(found, ", ".join(["Mend these", *keys, "or try --skip-bad-files"]))
+
+
+def _left_out_in_words(left_out: Counter[str]) -> str:
+    """Return what is left out of files of other kinds, and of documents beside files of rows with how to embed them."""
+    documents = Counter({kind: left_out[kind] for kind in DOCUMENTS if kind in left_out})
+    others = describe_left_out(left_out - documents)
+    if not documents:
+        return others
+    n_files, kinds = documents.total(), [*documents]
+    files = "1 document" if n_files == 1 else f"{n_files:,} documents"
+    found = (
+        f"{files} ({', '.join(kinds)}), as other files here have rows; to embed documents too, name them as an input "
+        f"of their own, as by --input FOLDER 'FOLDER/**/*{kinds[0]}'"
+    )
+    return f"{others}; {found}" if others else found
 
 
 def _shard(path: Path, name: str) -> Shard:

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.chunk import Shard
 from pipeline.corpus import Corpus
 from pipeline.driver.tally import Tally
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, advised
 
 WHOLE_BYTES = 256 << 20  # of text in a corpus that is looked at whole
 WHOLE_SHARDS = 1_000
@@ -59,7 +59,7 @@ def skipping(shard: Shard, bad: dict[str, str] | None) -> Iterator[None]:
         yield
     except CorpusError as error:
         if bad is None:
-            raise
+            raise CorpusError(advised(str(error), "Mend it, or try --skip-bad-files")) from error
         bad[shard.source] = str(error)
 
 

@@ -16,6 +16,7 @@ from pipeline.corpus import (
     ChunkReader,
     Corpus,
     Found,
+    Input,
     Kinds,
     check_input,
     find_files,
@@ -68,14 +69,14 @@ class Plan:
         return to_make + sum(receipt.input_rows for receipt in self.inventory.kept.values())
 
 
-def check_place(input: str, store: Store) -> None:
+def check_place(input: Input, store: Store) -> None:
     """Raise UsageError for an output that is not ours or not apart from its input; touches nothing."""
     check_input(input, store.root)
     check_ours(store)
 
 
 def make_plan(
-    input: str, store: Store, config: Config, options: RunOptions = DEFAULT, found: Found | None = None
+    input: Input, store: Store, config: Config, options: RunOptions = DEFAULT, found: Found | None = None
 ) -> Plan:
     """Find out what there is to do; loads no engine and writes nothing. `found` is the input, if it was just listed.
 

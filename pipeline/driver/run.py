@@ -14,7 +14,7 @@ import msgspec
 from pipeline.chunk import Chunk
 from pipeline.config import Config
 from pipeline.console import CHECKING, Progress, board, note, peak_rss_bytes, repeating
-from pipeline.corpus import find_files, pinned
+from pipeline.corpus import Input, find_files, in_words, pinned
 from pipeline.dataset import (
     Receipt,
     Run,
@@ -68,7 +68,7 @@ class Outcome:
 
 
 def run(
-    input: str,
+    input: Input,
     store: Store,
     config: Config,
     *,
@@ -166,10 +166,10 @@ def _say_what_else_happens(plan: Plan, store: Store, config: Config) -> None:
         note(f"output {store.root}: removes {leaving.in_words()}")
 
 
-def _record(input: str, options: RunOptions) -> Run:
+def _record(input: Input, options: RunOptions) -> Run:
     return Run(
         state="started",
-        input=input,
+        input=in_words(input),
         started_at=time.time(),
         limit=options.limit,
         keep_missing=options.keep_missing,

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands import check_made, made, planned
+from pipeline.commands import check_made, made, planned, spooled
 from pipeline.console import READING, screen
 from pipeline.dataset import Store, output_folder, read_dataset, status
 from pipeline.errors import UsageError
 
 
 def plan(  # noqa: PLR0913  the flags of the command
-    input: str | Path,
+    input: str | Path | Sequence[str | Path],
     output: str | Path | None = None,
     *,
     config: str | Path | None = None,
@@ -39,7 +39,7 @@ def plan(  # noqa: PLR0913  the flags of the command
 
 
 def run(  # noqa: PLR0913  the flags of the command
-    input: str | Path,
+    input: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     config: str | Path | None = None,
@@ -76,16 +76,16 @@ def run(  # noqa: PLR0913  the flags of the command
         prune=prune,
         skip_bad_files=skip_bad_files,
     )
-    with _shown():
+    with spooled(options, options.output) as options, _shown():
         outcome = made(options)
-    check_made(outcome, options)
+        check_made(outcome, options)
     store = Store(root=output_folder(options.output))
     found: dict[str, Any] = read_dataset(store, lambda manifest: status(store, manifest))
     return found
 
 
 def _options(
-    input: str | Path,
+    input: str | Path | Sequence[str | Path],
     output: str | Path | None,
     which: Mapping[str, str | Path | None],
     overrides: Sequence[str],
@@ -95,7 +95,7 @@ def _options(
     if None not in which.values():
         raise UsageError("expected a config or a model, found both")
     return Namespace(
-        input=str(input),
+        input=[str(input)] if isinstance(input, str | Path) else list(map(str, input)),
         output=None if output is None else str(output),
         **{flag: None if value is None else str(value) for flag, value in which.items()},
         set=[overrides] if isinstance(overrides, str) else list(overrides),

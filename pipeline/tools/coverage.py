@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.chunk import ShardSpan, overlapping
-from pipeline.corpus import check_input, find_shards, reader_of, rebased
+from pipeline.corpus import Input, check_input, find_shards, reader_of, rebased
 from pipeline.dataset import Manifest, Receipt, Store, rows_within
 from pipeline.errors import CorpusError
 from pipeline.files import open_own_parquet
@@ -28,7 +28,7 @@ Held = tuple[Receipt, ShardSpan]  # a part and one of its spans
 RowNumbers = Iterator[NDArray[np.int64]]
 
 
-def coverage(input: str, store: Store, manifest: Manifest) -> Iterator[Problem]:
+def coverage(input: Input, store: Store, manifest: Manifest) -> Iterator[Problem]:
     """Yield where an input and a dataset differ; raises CorpusError when the input cannot be read.
 
     The kinds: `row`, a part does not have exactly the rows of its span; `lost`, rows that are in no part's span;

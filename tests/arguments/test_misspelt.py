@@ -88,20 +88,20 @@ def test_a_flag_with_two_letters_swapped_is_recognised(data: st.DataObject) -> N
 
 def test_a_glob_that_the_shell_opened_is_seen() -> None:
     names = [f"data/part-{i}.parquet" for i in range(5)]
-    said = error_of("run", "--input", *names, "--output", "out")
+    said = error_of("verify", "d", "--input", *names)
     assert "expected one path, found data/part-0.parquet data/part-1.parquet data/part-2.parquet and 2 more" in said
     assert "write a glob in quotes" in said
     assert "--input 'data/part-*.parquet'" in said
     assert "--input 'data/part-*.parquet'" in error_of("verify", "d", f"--input={names[0]}", *names[1:])
-    assert "--input data;" in error_of("run", "--output", "out", "--input", "data/a/b.parquet", "data/c/b.parquet")
-    assert "--input '*.parquet'" in error_of("run", "--input", "a.parquet", "b.parquet", "--output", "out")
-    assert "--input 'b*'" in error_of("plan", "--input", "b", "b")
+    assert "--input data;" in error_of("verify", "d", "--input", "data/a/b.parquet", "data/c/b.parquet")
+    assert "--input '*.parquet'" in error_of("verify", "d", "--input", "a.parquet", "b.parquet")
+    assert "--input 'b*'" in error_of("verify", "d", "--input", "b", "b")
 
 
 @given(names=st.lists(st.builds("{}{}.parquet".format, WORDS, WORDS), min_size=2, unique=True))
 @settings(max_examples=100, derandomize=True)
 def test_the_glob_that_is_proposed_has_every_path(names: list[str]) -> None:
     paths = [f"in/{name}" for name in names]
-    said = error_of("plan", "--input", *paths)
+    said = error_of("verify", "d", "--input", *paths)
     [glob] = shlex.split(said.partition("otherwise: --input ")[2].partition("; see")[0])
     assert all(fnmatch.fnmatchcase(path, glob) for path in paths)

@@ -8,32 +8,33 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks.results import FOLDER
+from tests.benchmarks.results import arguments_of
 from tests.benchmarks.table import missed, read_results, section
 from tests.support import REPOSITORY
 
 STEPS = ("overhead", "rows", "bare", "peers")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks, print and write their table, and name the goals that were missed."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    asked = arguments_of(__doc__ or "", turns=0).parse_args(arguments)
+    flags = ["--folder", str(asked.folder.absolute())]
+    flags += ["--turns", str(asked.turns)] if asked.turns else []  # else as many as each has by itself
+    asked.folder.mkdir(parents=True, exist_ok=True)
     failed = []
     for step in filter(_is_there, STEPS):
-        (FOLDER / f"{step}.json").unlink(missing_ok=True)
+        (asked.folder / f"{step}.json").unlink(missing_ok=True)
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", f"tests.benchmarks.{step}"], cwd=REPOSITORY)
+        done = subprocess.run([sys.executable, "-m", f"tests.benchmarks.{step}", *flags], cwd=REPOSITORY)
         print(f"{step}: {time.monotonic() - began:.0f} s, exit code {done.returncode}\n", flush=True)
         if done.returncode:
             failed.append(step)
-    results = read_results(FOLDER)
-    table = FOLDER / "table.md"
-    table.write_text("\n".join(map(section, results)))
-    for line in missed(results):
-        print(line)
-    print(f"{table}: {len(results)} results; failed: {', '.join(failed) or 'none'}")
+    results = read_results(asked.folder)
+    (asked.folder / "table.md").write_text("\n".join(map(section, results)))
+    print(*missed(results), f"{asked.folder}: {len(results)} results; failed: {', '.join(failed) or 'none'}", sep="\n")
     return 1 if failed else 0
 
 

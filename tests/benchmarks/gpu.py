@@ -52,7 +52,7 @@ def find_gpu() -> Device | None:
 
 def plan(asked: Namespace) -> str:
     """Return in words what would be measured."""
-    model = asked.model or f"the shape of KaLM-Embedding-Gemma3-12B with dummy weights, {asked.layers} layers"
+    model = asked.model or f"the shape of {CONFIG} with dummy weights, {asked.layers} of {LAYERS} layers"
     return (
         f"{model}: max_num_batched_tokens {_listed(asked.step_tokens)} at {AT_TOKENS} tokens, max_num_seqs "
         f"{_listed(asked.step_seqs)} at {AT_SEQS}, with the best of both tokens/s and MFU at "
@@ -77,7 +77,7 @@ class Bench:
 
     def engine(self, tokens: int, seqs: int, lengths: Sequence[int]) -> Run | None:
         """Measure the engine alone; None where it does not run."""
-        name = f"{tokens} tokens, {seqs} sequences a step"
+        name = f"{tokens} tokens and {seqs} texts a step, texts of {_listed(lengths)}"
         sizes = ["--lengths", *map(str, lengths), "--tokens", str(self._asked.tokens)]
         try:
             found = apart("tests.benchmarks.gpu_engine", *self.sets(tokens, seqs), *sizes)

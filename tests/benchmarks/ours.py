@@ -12,6 +12,7 @@ import time
 from argparse import ArgumentParser
 from pathlib import Path
 
+import pipeline
 from pipeline.dataset import Store
 from tests.benchmarks import dummy, instant
 from tests.benchmarks.phases import Sampler
@@ -29,11 +30,11 @@ def main() -> int:
     asked = parser.parse_args()
     instant.offer()
     dummy.offer()
-    import pipeline.driver
+    run = pipeline.run  # which imports most of the pipeline, before the clock starts
 
     with Sampler() if asked.profile else contextlib.nullcontext() as sampler:
         began, began_cpu = time.time(), time.process_time()
-        status = pipeline.run(asked.input, asked.output, config=asked.config, model=asked.model, set=asked.set)
+        status = run(asked.input, asked.output, config=asked.config, model=asked.model, set=asked.set)
         ended, cpu_s = time.time(), time.process_time() - began_cpu
     receipts = Store(root=asked.output).read_manifest().receipts.values()
     ready_at = min((receipt.engine_ready_at for receipt in receipts if receipt.engine_calls), default=began)

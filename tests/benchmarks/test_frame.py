@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -45,11 +47,11 @@ def result(**changes: Any) -> Result:
 def test_every_other_turn_goes_backwards_and_each_program_has_every_turn() -> None:
     order: list[str] = []
 
-    def program(name: str) -> Mapping[str, Any]:
+    def program(name: str) -> dict[str, Any]:
         order.append(name)
         return {"at": len(order)}
 
-    runs = in_turns({name: lambda name=name: dict(program(name)) for name in "ab"}, 3)
+    runs = in_turns({name: partial(program, name) for name in "ab"}, 3)
     assert "".join(order) == "abbaab"
     assert runs == {"a": [{"at": 1}, {"at": 4}, {"at": 5}], "b": [{"at": 2}, {"at": 3}, {"at": 6}]}
 
@@ -163,10 +165,14 @@ def test_long_rows_have_their_words(tmp_path: Path) -> None:
 
 
 def test_the_start_of_a_run_is_no_time_of_its_rows() -> None:
-    few = [{"wall_s": 1.0, "input_rows": 100, "peak_rss_bytes": 1}]
-    runs = {n: [{"wall_s": 1.0 + (n - 100) * 2e-5, "peak_rss_bytes": n}] for n in (1_000, 10_000)}
+    few = [{"wall_s": 1.0, "cpu_s": 1.5, "input_rows": 100, "peak_rss_bytes": 1}]
+    runs = {
+        n: [{"wall_s": 1.0 + (n - 100) * 2e-5, "cpu_s": 1.5 + (n - 100) * 3e-5, "peak_rss_bytes": n}]
+        for n in (1_000, 10_000)
+    }
     assert rows.row_us(runs, few) == pytest.approx({1_000: 20.0, 10_000: 20.0})
     figures = rows.figures_of(runs, few, 1_000)
+    assert figures[0].detail == "20.0 µs a row, 30.0 of the processor, 1.0 s in all"
     assert [(figure.value, figure.goal) for figure in figures] == [(1.0, None), (1.0, None), (1.0, 1.1), (10.0, 1.1)]
 
 
@@ -225,6 +231,23 @@ def test_without_a_gpu_it_says_what_would_be_measured(
     assert said.count("\n") == 1
     assert "expected an NVIDIA GPU" in said
     assert "MFU at 64, 2048 tokens" in said
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_make_bench_fails_where_a_benchmark_does_and_not_where_a_goal_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+        (tmp_path / f"{command[2].rpartition('.')[2]}.json").write_bytes(msgspec.json.encode(result()))
+        return subprocess.CompletedProcess(command, code if command[2].endswith("bare") else 0)
+
+    monkeypatch.setattr(every, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(every, "STEPS", ("rows", "bare", "nothing"))
+    assert every.main(["--folder", str(tmp_path)]) == code
+    said = capsys.readouterr().out
+    assert said.count("b, b: 1.56 x, missed by 0.060 x") == 2
+    assert f"2 results; failed: {'bare' if code else 'none'}" in said
+    assert (tmp_path / "table.md").read_text().count("### b") == 2
 
 
 def test_every_step_of_make_bench_is_a_benchmark() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -89,13 +90,29 @@ def test_a_column_that_no_document_has_is_named(tmp_path: Path) -> None:
         open_corpus(*find_shards(str(tmp_path)), CorpusConfig(text="{titel}\n{text}"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_document_in_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.md").write_bytes("# A title".encode(encoding))
+    with pytest.raises(CorpusError, match=r"found UTF-16(BE)?; convert it, as by `iconv -f UTF-16(BE)? .*a.new.md`"):
+        open_corpus(*find_shards(str(tmp_path)), CorpusConfig())
+
+
+def test_a_packed_document_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_bytes(gzip.compress(b"text"))
+    with pytest.raises(CorpusError, match=r"found gzip; unpack it: `gzip -dc < a\.md > a\.new\.md`"):
+        open_corpus(*find_shards(str(tmp_path)), CorpusConfig())
+
+
 def test_documents_beside_rows_are_left_out_and_said(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", texts(1))
     for name in ("README.md", "licence.txt", "dataset_infos.json"):
         (tmp_path / name).write_text("x")
     found = find_files(str(tmp_path))
     assert [shard.source for shard in found.shards] == ["a.jsonl"]
-    assert found.left_out == "3 files of other kinds: 1 .json, 1 .md, 1 .txt"
+    assert found.left_out == (
+        "1 file of another kind: 1 .json; 2 documents (.md, .txt), as other files here have rows; to embed documents "
+        "too, name them as an input of their own, as by --input FOLDER 'FOLDER/**/*.md'"
+    )
     assert [shard.source for shard in find_files(f"{tmp_path}/*.md").shards] == ["README.md"]
     assert [shard.source for shard in find_files(str(tmp_path / "README.md")).shards] == ["README.md"]
 

@@ -110,6 +110,7 @@ ARRAYS: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
     "a null": (b'[{"text": "a"}, null]', [(0, "a"), (1, "malformed_json")]),
     "no comma": (b'[{"text": "a"} {"text": "b"}, {"text": "c"}]', [(0, "malformed_json"), (1, "c")]),
     "a broken object": (b'[{"text": "a"}, {"text": }, {"text": "c"}]', [(0, "a"), (1, "malformed_json"), (2, "c")]),
+    "a vertical tab, which JSON has not": (b'[{"text": "a"},,{"text": "b"}\x0b]', [(0, "a"), (2, "malformed_json")]),
     "no UTF-8": (b'[{"text": "a"}, {"text": "\xff"}]', [(0, "a"), (1, "invalid_utf8")]),
     "a null text": (b'[{"text": null}, {"text": 5}]', [(0, "null_text"), (1, "not_a_string")]),
     "a BOM": (b'\xef\xbb\xbf\n[{"text": "a"}]', [(0, "a")]),

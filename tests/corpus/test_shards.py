@@ -339,3 +339,19 @@ def test_a_packed_file_cut_short_is_refused_before_anything_is_embedded(tmp_path
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CorpusError, match=r"a\.jsonl\.gz"):
         make_plan(str(tmp_path / "in"), Store(root=tmp_path / "out"), CONFIG)
+
+
+def test_the_same_complaint_about_many_files_is_said_once(tmp_path: Path) -> None:
+    for at in range(9):
+        write_jsonl(tmp_path / f"{at}.jsonl", [{"body": "a"}])
+    with pytest.raises(CorpusError) as refusal:
+        opened(tmp_path)
+    assert str(refusal.value).endswith(
+        f"{tmp_path}/2.jsonl and 6 more: expected column 'text', found body. Mend these, set corpus.text, or try "
+        "--skip-bad-files"
+    )
+
+
+def test_a_folder_without_shards_is_answered_with_the_kinds_of_files_that_are_read(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"files ending in \.parquet, .*\.txt, or a text packed as \.jsonl\.gz is"):
+        find_shards(str(tmp_path))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import csv
 import functools
 import gzip
+import io
 import json
 import lzma
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.chunk import ChunkSize, Density, ShardSpan, Span
+from pipeline.corpus.documents import DocumentReader
 from pipeline.corpus.ipc import IpcReader
 from pipeline.corpus.parquet import ParquetReader
-from pipeline.corpus.reader import ChunkReader, reader_at
-from pipeline.corpus.rows import Columns
+from pipeline.corpus.reader import ChunkReader, Reader, reader_at
+from pipeline.corpus.rows import Columns, Rows
 from pipeline.corpus.shards import find_shards, open_corpus
+from pipeline.corpus.stream import PACKINGS
 from pipeline.dataset.describe import status
 from pipeline.dataset.footer import RECEIPT_KEY, RECIPE_KEY
 from pipeline.dataset.index import index_vectors
@@ -48,7 +52,7 @@ else:
 
 CONFIG = local_config("engine.kind=hashing", 'corpus.keep=["k"]')
 COLUMNS = Columns(text=("text",), template=None, id="id", keep=("k",)).typed({"k": pa.string()})
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz", ".json", ".csv", ".tsv")
+DOCUMENT = Columns(text=("title", "text"), template="{title}\n{text}", id="id", keep=("name", "path"))
 DENSITY = Density(tokens_per_row=1.0, tokens_per_byte=1.0)
 MAX_ROWS = 2000
 
@@ -59,24 +63,83 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(dir=shm if shm.is_dir() else None))
 
 
-def fuzz_texts(data: bytes) -> None:
-    """Every row number is a text or a reject, once; the first byte chooses the format and the size of a span."""
+def fuzz_lines(data: bytes) -> None:
+    """Lines of JSON, plain and packed."""
+    _read_texts(data, tuple(f".jsonl{packing}" for packing in PACKINGS))
+
+
+def fuzz_json(data: bytes) -> None:
+    """A JSON array or lines, plain and packed; of what the standard library takes for an array, all elements."""
+    rows = _read_texts(data, (".json", ".json.gz"))
+    if rows is None or data[0] % 2:
+        return
+    with contextlib.suppress(ValueError, RecursionError):
+        expected = json.loads(data[1:].decode("utf-8-sig"))
+        assert not isinstance(expected, list) or rows == len(expected)
+
+
+def fuzz_delimited(data: bytes) -> None:
+    """CSV and TSV, plain and packed; of what Python's module reads, all records and each with its text."""
+    rows = _read_texts(data, (".csv", ".tsv", ".csv.gz"))
+    if rows is None or data[0] % 3 == 2:
+        return
+    with contextlib.suppress(UnicodeDecodeError, csv.Error):
+        text = io.StringIO(data[1:].decode("utf-8-sig"), newline="")
+        records = list(csv.reader(text, delimiter=",\t"[data[0] % 3]))
+        header = next((at for at, values in enumerate(records) if values), len(records) - 1)
+        assert rows == len([values for values in records[header + 1 :] if values])
+
+
+def fuzz_documents(data: bytes) -> None:
+    """A text or Markdown is one row with a title, or one reject."""
     if not data:
         return
-    path = _folder() / f"a{SUFFIXES[data[0] % len(SUFFIXES)]}"
+    path = _folder() / f"a{('.txt', '.md')[data[0] % 2]}"
     path.write_bytes(data[1:])
-    start, size = Span(row_start=0, row_stop=0), ChunkSize(tokens=1 + data[0])
+    reader = DocumentReader(path, path.name)
+    with contextlib.suppress(CorpusError):
+        reader.column_types(DOCUMENT, ())
+        found = reader.read(Span(row_start=0, row_stop=1), DOCUMENT)
+        assert found.n_rows == 1
+        assert len(found.kept) in (0, len(found.row))
+        _check_unicode(found)
+
+
+def _read_texts(data: bytes, suffixes: Sequence[str]) -> int | None:
+    """Return how many rows a file has; None of one that is refused.
+
+    The first byte chooses the format and the size of a span. Every row number is a text or a reject, once, and those
+    are the same in spans of another size.
+    """
+    if not data:
+        return None
+    path = _folder() / f"a{suffixes[data[0] % len(suffixes)]}"
+    path.write_bytes(data[1:])
     with contextlib.suppress(CorpusError), contextlib.closing(reader_at(path, "a" + path.suffix)) as reader:
         reader.column_types(COLUMNS, ())
-        cuts = reader.cut(start, DENSITY, size, is_open=True, limit=MAX_ROWS, kinds={"k": set()})
-        found = [reader.read(span, COLUMNS) for span, _ in cuts]
-        rows = sorted(row for each in found for row in (*each.row, *(row for row, _, _ in each.rejects)))
         expected = np.concatenate([np.array([], np.int64), *reader.row_numbers()])
-        assert rows == expected[expected < MAX_ROWS].tolist()
-        for each in found:
-            assert len(each.text) == len(each.id) == len(each.row)
-            assert len(each.row) in (0, len(each.kept))
-            "".join((*each.text, *each.id, *(why.text or "" for _, _, why in each.rejects))).encode()
+        some, whole = (_rows(reader, size) for size in (1 + data[0], 1 << 20))
+        assert some == whole
+        assert [row for row, _ in whole] == expected[expected < MAX_ROWS].tolist()
+        sum(len(block.texts(range(len(block.sizes)))) for block in reader.blocks(COLUMNS, None))
+        return len(expected)
+    return None
+
+
+def _rows(reader: Reader, size: int) -> list[tuple[int, str]]:
+    start = Span(row_start=0, row_stop=0)
+    cuts = reader.cut(start, DENSITY, ChunkSize(tokens=size), is_open=True, limit=MAX_ROWS, kinds={"k": set()})
+    rows: list[tuple[int, str]] = []
+    for each in [reader.read(span, COLUMNS) for span, _ in cuts]:
+        assert len(each.text) == len(each.id) == len(each.row)
+        assert len(each.row) in (0, len(each.kept))
+        _check_unicode(each)
+        rows += [*zip(each.row, each.text, strict=True), *((row, why.reason) for row, _, why in each.rejects)]
+    return sorted(rows)
+
+
+def _check_unicode(rows: Rows) -> None:
+    "".join((*rows.text, *rows.id, *(why.text or "" for _, _, why in rows.rejects))).encode()
 
 
 def fuzz_parquet(data: bytes) -> None:
@@ -186,21 +249,36 @@ def _read(store: Store, manifest: Manifest) -> None:
             call()
 
 
-def seeds_of_texts() -> list[bytes]:
-    """Return small files of lines, plain and packed, a JSON array and CSV."""
+def seeds_of_lines() -> list[bytes]:
+    """Return small files of lines, plain and packed."""
     body = b'\xef\xbb\xbf{"text": "a", "id": 1}\n\n{"text": null}\r\n{"k": [{"z": NaN}], "text": "\\ud800"}\n{\n"\xff"'
     packed = [gzip.compress(body), zstd.compress(body), bz2.compress(body), lzma.compress(body)]
-    array = b'[{"text": "a\\"]", "id": 1},\n {"text": "b", "k": [{}, {"z": [1]}]}, null , {"text": "\\\\"}\n]\n'
-    table = b'id,text,k\r\n1,"a ""b"", c\nd",\n\n2,e "f"\n3,"\xff",x\ny,z,\r4,"open'
     return [
         b"\x00" + body,
         *(bytes([at]) + each for at, each in enumerate(packed, 1)),
-        b"\x08" + b'{"text": "b"}\n' * 3,
-        b"\x05" + array,
-        b"\x0d" + array[: array.index(b"null")],
-        b"\x06" + table,
-        b"\x0f" + table.replace(b",", b"\t"),
+        b"\x05" + b'{"text": "b"}\n' * 3,
     ]
+
+
+def seeds_of_json() -> list[bytes]:
+    """Return small arrays, plain and packed, and a file of lines."""
+    array = b'[{"text": "a\\"]", "id": 1},\n {"text": "b", "k": [{}, {"z": [1]}]}, null , {"text": "\\\\"}\n]\n'
+    packed = gzip.compress(array)
+    return [b"\x00" + array, b"\x01" + packed, b"\x08" + array[: array.index(b"null")], b'\x02{"text": "b"}\n' * 3]
+
+
+def seeds_of_delimited() -> list[bytes]:
+    """Return small CSV and TSV, plain and packed, with quotes in every place."""
+    table = b'id,text,k\r\n1,"a ""b"", c\nd",\n\n2,e "f"\n3,"\xff",x\ny,z,\r4,"open'
+    sound = b'\xef\xbb\xbfid,text,k\n1,"a\r\nb",x\n2,"","""y"""\n'
+    packed = gzip.compress(table)
+    return [b"\x00" + table, b"\x01" + table.replace(b",", b"\t"), b"\x02" + packed, b"\x03" + sound, b"\x3c" + sound]
+
+
+def seeds_of_documents() -> list[bytes]:
+    """Return a text, and Markdown with front matter, code and headings of both kinds."""
+    page = b"---\ntitle: x\n---\n```\n# no heading\n```\n  ## A heading ##\n\nAnother\n===\n* \xc3\xa9\n"
+    return [b"\x00plain \xff text", b"\x01" + page, b"\x03\xef\xbb\xbfTitle\r\n---\r\ntext", b"\x01~~~\n# a\n~~~~\n#\n"]
 
 
 def seeds_of_ipc() -> list[bytes]:
@@ -263,7 +341,10 @@ def seeds_of_footers() -> list[bytes]:
 
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
-    "texts": (fuzz_texts, seeds_of_texts),
+    "lines": (fuzz_lines, seeds_of_lines),
+    "json": (fuzz_json, seeds_of_json),
+    "delimited": (fuzz_delimited, seeds_of_delimited),
+    "documents": (fuzz_documents, seeds_of_documents),
     "parquet": (fuzz_parquet, seeds_of_parquet),
     "ipc": (fuzz_ipc, seeds_of_ipc),
     "manifest": (fuzz_manifest, seeds_of_manifest),

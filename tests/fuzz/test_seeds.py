@@ -19,6 +19,23 @@ def test_a_seed_keeps_the_promises_whole_and_cut_anywhere(name: str, number: int
         target(seed[:cut])
 
 
+FOUND = {
+    # On 2026-11-27: of bytes that are no UTF-8 pyarrow 26 read two records where there is one: IndexError.
+    "odd quotes where nothing is UTF-8": (
+        "delimited",
+        b'\x00id,text,k\n<"\0\0"<1,"a\xef!!!!!!!!xt"";, d,te\x8d\x8b\xd3\xff\xff\xff\xff\xffk\n1,"a\r\nb&,x\n',
+    ),
+    # On 2026-11-27: alone in its span it was read, among others it was rejected.
+    "an element before a vertical tab": ("json", b'\x00[{"id": 1},\n ,{"text": "a"}\x0b]\n'),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_keeps_the_promises(name: str) -> None:
+    target, data = FOUND[name]
+    TARGETS[target][0](data)
+
+
 # Found on 2026-11-24: to ask pyarrow 26 for a column whose size statistics are damaged ends the process (SIGABRT).
 @pytest.mark.parametrize("seed", [0, 2])
 def test_a_changed_byte_in_a_footer_ends_no_process(seed: int) -> None:

@@ -11,7 +11,7 @@ from pipeline.errors import CorpusError
 
 TAR_MAGIC, TAR_OFFSET = b"ustar", 257
 PLAIN_NAME = re.compile(r"[\w.+=@%-]+")
-TEXT_ENDING = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv))(?:\.(?:gz|zst|bz2|xz))?$", re.IGNORECASE)
+TEXT_ENDING = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv|md|txt))(?:\.(?:gz|zst|bz2|xz))?$", re.IGNORECASE)
 ENDING = re.compile(rf"\.(parquet|pq|arrow|feather)$|{TEXT_ENDING.pattern}", re.IGNORECASE)
 
 
@@ -115,7 +115,9 @@ def wrong_kind(path: Path, expected: str, kind: Kind, *, unpacked: bool = False)
     name = path.name if PLAIN_NAME.fullmatch(path.name) else "FILE"
     stem, same = ENDING.sub("", name), text_ending(path) or ".jsonl"
     unpack = f"{_packing(path)} -dc {name}" if unpacked else ""
-    if ending := kind.ending or (kind.packing and same + kind.packing):
+    if kind.packing and same in (".md", ".txt"):  # which are not read packed
+        advice = f"unpack it: `{kind.name} -dc < {name} > {stem}.new{same}`"
+    elif ending := kind.ending or (kind.packing and same + kind.packing):
         new = f"{stem}.new" if name == stem + ending else stem
         advice = f"unpack it: `{unpack} > {new}{ending}`" if unpacked else f"rename it to {stem}{ending}"
     elif kind.command:

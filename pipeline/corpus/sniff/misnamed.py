@@ -16,6 +16,7 @@ from pipeline.corpus.sniff.shapes import (
     UNKNOWN,
     YAML,
     document_of,
+    encoding_of,
     has_object,
     shape_of,
 )
@@ -62,7 +63,7 @@ def check_array(path: Path, data: bytes, *, n_objects: int, n_others: int) -> No
 
 def check_document(path: Path, data: bytes) -> None:
     """Raise CorpusError for a file that begins as no text does, or that only points to one."""
-    kind = POINTER if data.startswith(LFS_POINTER) else kind_of(data)
+    kind = POINTER if data.startswith(LFS_POINTER) else kind_of(data) or (encoding_of(data) if data else None)
     if kind is not None:
         raise wrong_kind(path, "a text", kind)
 

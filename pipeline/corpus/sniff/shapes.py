@@ -83,7 +83,7 @@ def shape_of(head: Head) -> Kind | None:
         return None
     if head.data.startswith(LFS_POINTER):
         return POINTER
-    found = _encoding(head.data) or _markup(head.data) or _json(head)
+    found = encoding_of(head.data) or _markup(head.data) or _json(head)
     is_tried = any(line.lstrip(b" \t\r" + UTF8_BOM).startswith(b"{") for line in (head.data, *head.lines))
     return found or (None if is_tried else _text(head))
 
@@ -93,7 +93,8 @@ def has_object(head: Head) -> bool:
     return any(isinstance(_value(line), dict) for line in head.lines[:SAMPLED_LINES])
 
 
-def _encoding(data: bytes) -> Kind | None:
+def encoding_of(data: bytes) -> Kind | None:
+    """Return which encoding the first bytes of a text are in; None for UTF-8 and what is like it."""
     if not data.strip(b"\0"):
         return NOTHING
     name = next((name for bom, name in BOMS.items() if data.startswith(bom)), None)

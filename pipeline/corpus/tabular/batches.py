@@ -79,6 +79,8 @@ class Batches:
             yield from map(reader.get_batch, range(skipped, reader.num_record_batches))
         else:
             yield from reader
+            if self._source.read(1):  # which a reader of the stream passes over
+                raise ValueError("more after the end of its stream; write it as one stream")
 
     def _open(self, source: pa.NativeFile, fields: Sequence[int] = ()) -> ipc.RecordBatchStreamReader:
         options = ipc.IpcReadOptions(included_fields=list(fields), use_threads=False)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import modal
 
 from jobs import driver, embedding_service, resources
-from jobs.request import Request, check_relative, packed, signed
+from jobs.request import Request, check_relative, named_inputs, packed, signed
 from jobs.resources import HOURS, MINUTES
 from jobs.watch import watch
 from pipeline.config import load_config
@@ -81,9 +81,9 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     prune: bool = False,
     skip_bad_files: bool = False,
 ) -> None:
-    """Embed INPUT, a path on the volume embedding-corpus, into OUTPUT on the volume embedding-output."""
+    """Embed INPUT, paths on the volume embedding-corpus between commas, into OUTPUT on the volume embedding-output."""
     try:
-        below = check_relative("--input", input)
+        below = named_inputs(input)
         name = check_relative("--output", output or _name_after(below))
         if not max_usd > 0:
             raise UsageError(f"--max-usd: expected dollars over 0, found {max_usd}")
@@ -160,8 +160,13 @@ def _is_there(deployed: Any) -> bool:
     return True
 
 
-def _name_after(below: str) -> str:
-    """Return the default output name: the last path component without a wildcard, without suffixes."""
+def _name_after(below: str | tuple[str, ...]) -> str:
+    """Return the default output name: the last path component without a wildcard, without suffixes.
+
+    Raises UsageError for several paths.
+    """
+    if not isinstance(below, str):
+        raise UsageError(f"--output: expected a name, as there are {len(below)} inputs, found none")
     parts = [part for part in PurePosixPath(below).parts if not glob.has_magic(part)]
     return parts[-1].split(".")[0] if parts else "corpus"
 

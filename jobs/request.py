@@ -19,7 +19,7 @@ from jobs import resources
 from jobs.volume import ModalVolume
 from pipeline.chunk import Shard
 from pipeline.config import ENGINES, Config, load_config
-from pipeline.corpus import find_shards
+from pipeline.corpus import Input, each_of, find_shards
 from pipeline.dataset import Store
 from pipeline.driver import RunOptions, kept_dtype
 from pipeline.errors import UsageError
@@ -29,7 +29,7 @@ from pipeline.model import check_memory, describe_dtype, locate, modal_device, p
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be embedded and how, as it travels."""
 
-    input: str  # below the corpus volume
+    input: str | tuple[str, ...]  # below the corpus volume
     output: str  # below the output volume
     config: str = resources.CONFIG
     dim: int = 0
@@ -91,13 +91,19 @@ def configured(request: Request, *, is_run: bool = True) -> tuple[Config, str]:
     return config, describe_dtype(asked, config, modal_device(gpu))
 
 
-def find_input(request: Request) -> str:
-    """Return the input's path on the mounted corpus, as it is now; raises UsageError when it leads out of it."""
-    below = check_relative("--input", request.input)
+def named_inputs(text: str) -> str | tuple[str, ...]:
+    """Return what `--input` names, one path or several between commas; raises UsageError for one off the volume."""
+    found = tuple(check_relative("--input", each.strip()) for each in text.split(","))
+    return found if len(found) > 1 else found[0]
+
+
+def find_input(request: Request) -> Input:
+    """Return the input's paths on the mounted corpus, as it is now; raises UsageError when one leads out of it."""
+    below = [check_relative("--input", each) for each in each_of(request.input)]
     ModalVolume(resources.corpus).reload()
-    source = str(resources.CORPUS / below)
-    check_inside(resources.CORPUS, *find_shards(source))
-    return source
+    sources = [str(resources.CORPUS / each) for each in below]
+    check_inside(resources.CORPUS, *find_shards(sources))
+    return sources
 
 
 def check_relative(flag: str, path: str) -> str:
@@ -105,7 +111,8 @@ def check_relative(flag: str, path: str) -> str:
     pure = PurePosixPath(path)
     if path == "-":
         raise UsageError(
-            f"{flag} -: expected a path below the volume, such as wiki/, found stdin; `modal volume put` it first"
+            f"{flag} -: expected a path below the volume, found standard input, which is not there; write its lines to "
+            f"a file: `modal volume put {resources.CORPUS_VOLUME} lines.jsonl`"
         )
     if "://" in path:
         raise UsageError(f"{flag} {path}: expected a path below the volume, such as wiki/, found an address")

@@ -22,6 +22,7 @@ MINUTES = 60  # seconds
 HOURS = 60 * MINUTES
 
 DRIVER_APP = "embed-corpus"
+CORPUS_VOLUME = "embedding-corpus"
 OUTPUT_VOLUME = "embedding-output"
 # Of one output, by the version of its volume. Version 2 has 262,144 files in a folder, version 1 has 500,000 in all:
 # a part may have rejects beside it, and a volume other outputs (modal.com/docs/guide/volumes, 2026-08-22).
@@ -48,7 +49,7 @@ def code_digest() -> str:
 
 weights = modal.Volume.from_name("hf-embedding-cache", create_if_missing=True)
 compiled = modal.Volume.from_name("vllm-jit-cache", create_if_missing=True)
-corpus = modal.Volume.from_name("embedding-corpus", create_if_missing=True)
+corpus = modal.Volume.from_name(CORPUS_VOLUME, create_if_missing=True)
 output = modal.Volume.from_name(OUTPUT_VOLUME, create_if_missing=True, version=RENTED.output_version)
 locks = modal.Dict.from_name("embedding-locks", create_if_missing=True)
 attempts = modal.Dict.from_name("embedding-attempts", create_if_missing=True)

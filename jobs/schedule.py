@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 class ScheduledDataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One dataset, by its paths below the two volumes."""
 
-    input: str
+    input: str | tuple[str, ...]
     output: str
     config: str
     dim: int = 0

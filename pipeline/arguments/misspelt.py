@@ -54,7 +54,10 @@ def unexpected(arguments: Sequence[str], left: Sequence[str]) -> str:
     if flag != "--input" and not value.startswith("--input="):
         return f"unexpected {shlex.join(left)}: a value with spaces is written in quotes"
     paths = [value.removeprefix("--input="), *left]
-    more = f" and {len(paths) - SHOWN:,} more" if len(paths) > SHOWN else ""
+    if len(paths) <= SHOWN:
+        each = shlex.join(part for path in paths for part in ("--input", path))
+        return f"--input: expected one path, found {shlex.join(paths)}; write {each}"
+    more = f" and {len(paths) - SHOWN:,} more"
     return (
         f"--input: expected one path, found {shlex.join(paths[:SHOWN])}{more}; write a glob in quotes, "
         f"as the shell opens it otherwise: --input {shlex.quote(_glob_of(paths))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import sys
@@ -12,37 +13,38 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.console import note
-from pipeline.errors import CorpusError, UsageError
+from pipeline.errors import CorpusError, OutputLockedError, UsageError
 
 PIPED = "-"  # as an input: JSON lines on stdin
-NAME = "stdin.jsonl"
+NAME = "stdin.jsonl"  # a shard of the same name in every run of an output
 
 
 @contextlib.contextmanager
 def spooled(options: Namespace, output: str | None = None) -> Iterator[Namespace]:
     """Yield the options with a file in place of stdin, which is read to its end first; other options as they are.
 
-    With an output the file is in a folder beside it, and is removed only where all went well. Raises UsageError for a
-    terminal, CorpusError for an empty pipe and OutputError for a file that cannot be written.
+    With an output the file is in a folder beside it. It goes only where all went well, also in a run that goes on with
+    it. Raises UsageError for a terminal, CorpusError for an empty pipe, OutputLockedError for a file that another run
+    reads and OutputError for one that cannot be written.
     """
-    if PIPED not in options.input:
-        yield options
-        return
-    if sys.stdin.isatty():
+    is_piped = PIPED in options.input
+    if is_piped and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError(
             "--input -: expected JSON lines through a pipe, found a terminal; such as "
             "`zcat rows.jsonl.gz | embed-corpus run --input - --output vectors/`"
         )
-    if output is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield _with_file(options, _written(Path(folder) / NAME))
+    path = spool_of(output) if output is not None else None
+    if not (is_piped or (path and path.is_file() and str(path) in map(os.path.abspath, options.input))):
+        yield options
         return
-    path = _written(spool_of(output))
-    note(f"stdin: its {path.stat().st_size:,} bytes are in {path} until the run is complete; --input {path} goes on")
-    yield _with_file(options, path)
-    path.unlink()
-    with contextlib.suppress(OSError):  # of someone who keeps a file in it
-        path.parent.rmdir()
+    with _held(path.parent) if path else tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / NAME
+        if is_piped:
+            n_bytes = _write(file)
+            if path:
+                note(f"stdin: {n_bytes:,} bytes are in {file} until the run is complete; --input {file} goes on")
+        yield Namespace(**vars(options) | {"input": [str(file) if each == PIPED else each for each in options.input]})
+        file.unlink()
 
 
 def going_on(arguments: Sequence[str], options: Namespace) -> list[str]:
@@ -59,20 +61,41 @@ def spool_of(output: str) -> Path:
     return folder.with_name(f"{folder.name}.input") / NAME
 
 
-def _written(path: Path) -> Path:
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[Path]:
+    """Yield a folder that no other process holds meanwhile; it goes with its last file where all went well."""
     from pipeline.files import writing  # no more of the command line waits for pyarrow
 
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-            n_bytes = file.tell()
-        unfinished.replace(path)
-    if not n_bytes:
-        raise CorpusError("--input -: expected JSON lines, found an empty pipe: what feeds it may have failed")
-    return path
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputLockedError(
+                f"--input: expected no other run of this output, found one that reads {folder}; wait for its end"
+            ) from error
+        yield folder
+        with contextlib.suppress(OSError):  # of someone who keeps a file in it
+            folder.rmdir()
+    finally:
+        os.close(descriptor)
 
 
-def _with_file(options: Namespace, path: Path) -> Namespace:
-    return Namespace(**vars(options) | {"input": [str(path) if each == PIPED else each for each in options.input]})
+def _write(path: Path) -> int:
+    """Write stdin to a file, whole or not at all; return its bytes."""
+    from pipeline.files import writing
+
+    begun = path.with_suffix(".tmp")
+    with writing(path), contextlib.ExitStack() as on_leaving:
+        on_leaving.callback(begun.unlink, missing_ok=True)
+        with begun.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        n_bytes = begun.stat().st_size
+        if not n_bytes:
+            raise CorpusError("--input -: expected JSON lines, found an empty pipe: what feeds it may have failed")
+        begun.replace(path)
+    return n_bytes

@@ -3,7 +3,7 @@
 from pipeline.corpus.apart import check_input
 from pipeline.corpus.blocks import Block
 from pipeline.corpus.hub import pinned
-from pipeline.corpus.inputs import Input, in_words
+from pipeline.corpus.inputs import Input, each_of, in_words
 from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of, shard_at
@@ -26,6 +26,7 @@ __all__ = [
     "Rows",
     "as_text",
     "check_input",
+    "each_of",
     "find_files",
     "find_shards",
     "folders_below",

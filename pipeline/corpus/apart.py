@@ -38,6 +38,8 @@ def check_input(input: Input, output: Path) -> None:
 def _check_place(input: str, output: Path) -> None:
     if not input.strip():
         raise UsageError("--input: expected a file, a folder or a glob, found nothing")
+    if input == "-":
+        raise UsageError("--input -: expected a file, a folder or a glob; `plan` and `run` alone read standard input")
     if input.startswith(SCHEME):
         return
     if address := re.match(r"([A-Za-z][\w+.-]*)://", input):

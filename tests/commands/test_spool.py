@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.spool import going_on, spool_of
-from pipeline.errors import CorpusError, UsageError
+from pipeline.errors import CorpusError, OutputLockedError, UsageError
 from tests.support import HASHING, command, embed_corpus, read_dataset, status, texts
 
 LINES = "".join(json.dumps(row) + "\n" for row in texts(20_000))
@@ -61,6 +61,39 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path, again: str) -> None:
     found = status(output)
     assert (found["input_rows"], found["state"]) == (20_000, "complete")
     assert found["embedded_now"] == 20_000 - n_before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_pipe_that_breaks_off_by_a_kill_leaves_no_file_that_looks_whole(tmp_path: Path) -> None:
+    run = command("run", "--input", "-", "--output", tmp_path / "out", *HASHING)
+    with subprocess.Popen(run, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(LINES)  # more than a pipe holds: the process has begun to read
+            process.kill()
+    assert not (tmp_path / "out").exists()
+    assert not spool_of(str(tmp_path / "out")).exists()
+
+
+def test_a_second_run_does_not_touch_the_file_of_the_first(tmp_path: Path) -> None:
+    run = ("run", "--input", "-", "--output", tmp_path / "out", *HASHING)
+    with subprocess.Popen(command(*run), stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(LINES)
+        process.stdin.flush()
+        second = piped(LINES[:100], *run)
+        assert second.returncode == OutputLockedError.exit_code, second.stderr
+        process.stdin.close()
+    assert process.returncode == 0
+    assert status(tmp_path / "out")["input_rows"] == 20_000
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_verify_reads_no_pipe(tmp_path: Path) -> None:
+    assert piped(LINES, "run", "--input", "-", "--output", tmp_path / "out", *HASHING).returncode == 0
+    done = piped(LINES, "verify", tmp_path / "out", "--input", "-")
+    assert done.returncode == UsageError.exit_code
+    assert "`plan` and `run` alone read standard input" in done.stderr
 
 
 def test_what_goes_on_names_the_file(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from jobs import embed_corpus
-from jobs.request import Request, packed, signed
+from jobs.request import Request, named_inputs, packed, signed
 from pipeline.arguments import parser
 from pipeline.driver.inventory import RunOptions
-from tests.support import REPOSITORY, texts, write_jsonl
+from pipeline.errors import UsageError
+from tests.support import REPOSITORY, read_dataset, status, texts, write_jsonl
 from tests.support.modal_jobs import house, needs_plane
 
 HERE_ALONE = {
@@ -104,3 +105,45 @@ def test_rehash_keep_missing_and_skip_bad_files_arrive(tmp_path: Path) -> None:
         assert "embed-corpus: skipped bad.jsonl" in printed
         assert "this run embedded 1 text, reused 29 rows, removed 1 row in" in printed
         home.check_complete("few", tmp_path / "out", rows)
+
+
+def test_several_inputs_are_between_commas() -> None:
+    assert named_inputs("wiki/") == "wiki"
+    assert named_inputs("wiki/, a b/*.jsonl") == ("wiki", "a b/*.jsonl")
+    request = Request(input=("wiki", "news"), output="all")
+    assert msgspec.convert(packed(request), Request) == request
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("wiki,../x", "--input ../x: expected a path below the volume"),
+        ("wiki,", "expected a path below the volume"),
+        ("-", "found standard input, which is not there; write its lines to a file: `modal volume put"),
+    ],
+)
+def test_an_input_that_is_not_on_the_volume_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        named_inputs(text)
+    assert said in str(error.value)
+
+
+def test_several_inputs_have_no_default_output(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        MAIN(input="wiki,news", config="configs/hashing.toml", dry_run=True)
+    assert ended.value.code == UsageError.exit_code
+    assert "--output: expected a name, as there are 2 inputs" in capsys.readouterr().err
+
+
+@needs_plane
+def test_an_input_that_is_added_embeds_its_texts_alone(tmp_path: Path) -> None:
+    rows = texts(30)
+    for folder, some in (("wiki", rows[:10]), ("news", rows[10:])):
+        write_jsonl(tmp_path / "corpus" / folder / "rows.jsonl", some)
+    with house(tmp_path, seeded=False) as home:
+        home.plane.seed("embedding-corpus", tmp_path / "corpus")
+        home.run("--input", "wiki/", "--output", "all")
+        home.run("--input", "wiki/,news/", "--output", "all")
+        output = home.dataset("all", tmp_path / "all")
+    assert status(output)["embedded_now"] == 20
+    assert set(read_dataset(output)["source"].to_pylist()) == {"wiki/rows.jsonl", "news/rows.jsonl"}

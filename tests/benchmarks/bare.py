@@ -26,10 +26,10 @@ CHUNK_TOKENS = 32_768  # several chunks, as in a long run: one is read, tokenise
 LEAST_COSINE = 0.999  # of a text: bfloat16 in another batch moves a vector by less
 WHAT = (
     "Our whole run against the engine alone. Ours: from the engine's being ready to the return of the run, with all "
-    "read, tokenised, embedded, written, flushed and reconciled, in chunks of 32,768 tokens; the first two are "
-    "read and tokenised while the engine loads. Bare: `LLM.encode` on the same token ids, which are there already, "
-    "with the same engine arguments and the same batches, from the loaded and warm engine to the last vector in memory; "
-    "nothing is written. Each in a fresh process, in turns; value: the median of the turns' ratios."
+    "read, tokenised, embedded, written, flushed and reconciled, in chunks of 32,768 tokens; the first two are read "
+    "and tokenised while the engine loads. Bare: `LLM.encode` on the same token ids, which are there already, with "
+    "the same engine arguments and the same batches, from the loaded and warm engine to the last vector in memory. "
+    "Nothing is written. Each in a fresh process, in turns; value: the median of the turns' ratios."
 )
 
 

@@ -58,8 +58,8 @@ def plan(asked: Namespace) -> str:
     """Return in words what would be measured."""
     model = asked.model or f"the shape of {CONFIG} with dummy weights, {asked.layers} of {LAYERS} layers"
     return (
-        f"{model}: max_num_batched_tokens {_listed(asked.step_tokens)} at {AT_TOKENS} tokens, max_num_seqs "
-        f"{_listed(asked.step_seqs)} at {AT_SEQS}, with the best of both tokens/s and MFU at "
+        f"{model}: max_num_batched_tokens {_listed(asked.step_tokens)} with long texts, max_num_seqs "
+        f"{_listed(asked.step_seqs)} with short ones, with the best of both tokens/s and MFU at "
         f"{_listed(asked.lengths)} tokens, and a whole run of {asked.tokens:,} tokens"
     )
 
@@ -149,15 +149,15 @@ def measure(asked: Namespace, device: Device, folder: Path) -> int:
     """Find the best step, measure the lengths with it, run once, and write the result."""
     flags, model = named(asked, folder)
     bench = Bench(flags, asked, model.kv_bytes_per_token)
-    lengths = [length for length in asked.lengths if length <= model.max_tokens]
+    asked.lengths = [length for length in asked.lengths if length <= model.max_tokens]
     at_tokens = min(AT_TOKENS, model.max_tokens)
     (tokens, _), by_tokens = bench.best([(each, max(asked.step_seqs)) for each in asked.step_tokens], at_tokens)
     (_, seqs), by_seqs = bench.best([(tokens, each) for each in asked.step_seqs], AT_SEQS)
-    at_all = bench.engine(tokens, seqs, lengths)
+    at_all = bench.engine(tokens, seqs, asked.lengths)
     if at_all is None:
         raise RuntimeError(" ".join(bench.notes))
     run, busy = whole_run(bench.sets(tokens, seqs), asked.tokens, folder)
-    by_length = [at_length(length, at_all, device.gpu) for length in lengths]
+    by_length = [at_length(length, at_all, device.gpu) for length in asked.lengths]
     return finish(
         asked.folder,
         "gpu",

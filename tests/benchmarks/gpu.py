@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import ModelConfig, load_config
+from pipeline.model import read_named
+from pipeline.shipped import find_config
+from tests.benchmarks.conditions import versions
 from tests.benchmarks.corpora import write_long
-from tests.benchmarks.dummy import CONFIG, LAYERS, write_shape
+from tests.benchmarks.dummy import CONFIG, LAYERS, offer, write_shape
 from tests.benchmarks.mfu import FORMULA, PRICES, mfu, modal_name, usd_per_million
 from tests.benchmarks.pairs import Run, apart, sets
 from tests.benchmarks.results import Figure, arguments_of, finish
@@ -39,8 +43,8 @@ class Device:
 
 
 def find_gpu() -> Device | None:
-    """Return the first NVIDIA GPU; None where there is none."""
-    if shutil.which("nvidia-smi") is None:
+    """Return the first NVIDIA GPU; None where there is none, or no torch that was built for it."""
+    if shutil.which("nvidia-smi") is None or versions().get("torch", "+cpu").endswith("+cpu"):
         return None
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -54,8 +58,8 @@ def plan(asked: Namespace) -> str:
     """Return in words what would be measured."""
     model = asked.model or f"the shape of {CONFIG} with dummy weights, {asked.layers} of {LAYERS} layers"
     return (
-        f"{model}: max_num_batched_tokens {_listed(asked.step_tokens)} at {AT_TOKENS} tokens, max_num_seqs "
-        f"{_listed(asked.step_seqs)} at {AT_SEQS}, with the best of both tokens/s and MFU at "
+        f"{model}: max_num_batched_tokens {_listed(asked.step_tokens)} with long texts, max_num_seqs "
+        f"{_listed(asked.step_seqs)} with short ones, with the best of both tokens/s and MFU at "
         f"{_listed(asked.lengths)} tokens, and a whole run of {asked.tokens:,} tokens"
     )
 
@@ -130,27 +134,37 @@ def whole_run(flags: Sequence[str], n_tokens: int, folder: Path) -> tuple[Run, F
     return run, Figure(case="whole run, engine at work", value=round(busy, 1), unit="%", detail=detail)
 
 
+def named(asked: Namespace, folder: Path) -> tuple[list[str], ModelConfig]:
+    """Return the flags that name the model, and what they make of it; a model of one's own keeps its longest text."""
+    if asked.model:
+        own = sets(asked.set)
+        return ["--model", asked.model, *own], read_named(asked.model, asked.set, kind="vllm").config.model
+    keys = write_shape(folder, asked.layers) | {"model.max_tokens": max(*asked.lengths, AT_TOKENS)}
+    overrides = [*(f"{key}={value}" for key, value in keys.items()), *asked.set]
+    offer()
+    return ["--config", CONFIG, *sets(overrides)], load_config(find_config(CONFIG), overrides).model
+
+
 def measure(asked: Namespace, device: Device, folder: Path) -> int:
     """Find the best step, measure the lengths with it, run once, and write the result."""
-    keys = {} if asked.model else write_shape(folder, asked.layers)
-    keys["model.max_tokens"] = max(*asked.lengths, AT_TOKENS)
-    named = ["--model", asked.model] if asked.model else ["--config", CONFIG]
-    flags = [*named, *sets([*(f"{key}={value}" for key, value in keys.items()), *asked.set])]
-    bench = Bench(flags, asked, keys.get("model.kv_bytes_per_token", 0))
-    (tokens, _), by_tokens = bench.best([(each, max(asked.step_seqs)) for each in asked.step_tokens], AT_TOKENS)
+    flags, model = named(asked, folder)
+    bench = Bench(flags, asked, model.kv_bytes_per_token)
+    asked.lengths = [length for length in asked.lengths if length <= model.max_tokens]
+    at_tokens = min(AT_TOKENS, model.max_tokens)
+    (tokens, _), by_tokens = bench.best([(each, max(asked.step_seqs)) for each in asked.step_tokens], at_tokens)
     (_, seqs), by_seqs = bench.best([(tokens, each) for each in asked.step_seqs], AT_SEQS)
     at_all = bench.engine(tokens, seqs, asked.lengths)
     if at_all is None:
         raise RuntimeError(" ".join(bench.notes))
     run, busy = whole_run(bench.sets(tokens, seqs), asked.tokens, folder)
-    lengths = [at_length(length, at_all, device.gpu) for length in asked.lengths]
+    by_length = [at_length(length, at_all, device.gpu) for length in asked.lengths]
     return finish(
         asked.folder,
         "gpu",
         f"The engine on {device.name}, and a whole run. Measured was {plan(asked)}. Best: max_num_batched_tokens "
         f"{tokens}, max_num_seqs {seqs}. Token ids are random, in memory; each step in a fresh process, each figure "
         "the median of three calls.",
-        [*by_tokens, *by_seqs, *lengths, busy],
+        [*by_tokens, *by_seqs, *by_length, busy],
         corpora={"whole run": {"rows": run["input_rows"], "tokens": run["tokens"]}},
         runs=bench.runs | {"whole run": run},
         notes=[*bench.notes, FORMULA, PRICES],
@@ -172,13 +186,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = find_gpu() if asked.device == "cuda" else Device(name="the processor", gpu="")
     if device is None:
         print(
-            "gpu: expected an NVIDIA GPU that nvidia-smi shows, found none; on one this measures "
-            f"{plan(asked)}; --device cpu --layers 1 tries it out",
+            "gpu: expected an NVIDIA GPU that nvidia-smi shows, and a torch built for it, found none; with both this "
+            f"measures {plan(asked)}; --device cpu --layers 1 tries it out",
             file=sys.stderr,
         )
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        return measure(asked, device, Path(folder))
+        try:
+            return measure(asked, device, Path(folder))
+        except RuntimeError as error:
+            print(f"gpu: {error}", file=sys.stderr)
+            return 1
 
 
 if __name__ == "__main__":

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pyarrow as pa
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config import ENGINES, load_config
 from pipeline.driver.prices import USD_PER_GPU_S
 from pipeline.files import publish_file
 from pipeline.shipped import find_config
@@ -206,6 +208,23 @@ def test_mfu_is_the_share_of_the_peak() -> None:
     assert mfu.usd_per_million(1e6, "A100-40GB") == pytest.approx(0.000583 + 4 * 1.31e-5 + 32 * 2.22e-6)
     assert mfu.usd_per_million(1.0, "") is None
     assert all(mfu.mfu(1.0, 1.0, gpu) for gpu in USD_PER_GPU_S if gpu != "RTX-PRO-6000")
+
+
+def test_the_line_of_a_length_has_the_share_of_the_peak_and_the_price() -> None:
+    run = {"tokens_per_s": {"512": [7_000.0, 7_256.0, 9_000.0]}, "flop_per_token": 2.15e10}
+    found = gpu.at_length(512, run, "A100-40GB")
+    assert (found.value, found.least, found.most) == (7_256, 7_000, 9_000)
+    assert found.detail == "MFU 50.0 %, $0.0974 a million tokens"
+    assert gpu.at_length(512, run, "").detail == "MFU not known: no peak"
+
+
+def test_a_model_of_ones_own_keeps_its_longest_text_and_the_dummy_takes_all_lengths(tmp_path: Path) -> None:
+    asked = Namespace(model="sentence-transformers/all-MiniLM-L6-v2", set=[], layers=1, lengths=[64, 2048])
+    assert gpu.named(asked, tmp_path)[1].max_tokens == 256
+    with patch.dict(ENGINES):
+        flags, model = gpu.named(Namespace(**vars(asked) | {"model": None}), tmp_path)
+    assert (model.max_tokens, model.location) == (2048, str(tmp_path))
+    assert f"model.location={tmp_path}" in flags
 
 
 def test_the_dummy_has_the_parameters_of_the_model(tmp_path: Path) -> None:

@@ -57,11 +57,21 @@ def test_what_is_killed_are_the_processes_of_one_trial(tmp_path: Path) -> None:
         for process in processes:
             assert process.stdout is not None
             process.stdout.readline()
-        assert [list(processes_with(path)) for path in tallies] == [[process.pid] for process in processes]
+        assert [list(processes_with(path, -1)) for path in tallies] == [[each.pid] for each in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
+
+
+def test_a_process_of_the_session_is_killed_even_without_its_environment(tmp_path: Path) -> None:
+    sleeping = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    with subprocess.Popen(sleeping, env={}, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = list(processes_with(tmp_path / "tally", process.pid))
+        process.kill()
+    assert found == [process.pid]
 
 
 def test_outputs_are_read_whatever_they_are(tmp_path: Path) -> None:

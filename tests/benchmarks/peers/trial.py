@@ -48,7 +48,7 @@ def attempt(peer: Peer, source: Path, output: Path, model: Path, *, kill_at: int
         )
         killed = _wait(process, path, kill_at)
         ended = time.time()
-        for pid in processes_with(path):  # what outlives its parent: a peer's own, and nobody else's
+        for pid in processes_with(path, process.pid):  # what outlives its parent: a peer's own, and nobody else's
             os.kill(pid, signal.SIGKILL)
         process.wait()
         loaded, texts = read_tally(path)
@@ -90,13 +90,17 @@ def read_tally(path: Path) -> tuple[float, int]:
     return (float(lines[0][0]) if lines else 0.0), sum(int(n_texts) for _, n_texts in lines)
 
 
-def processes_with(path: Path) -> Iterator[int]:
-    """Yield the processes that have a tally in their environment: those of one trial."""
+def processes_with(path: Path, session: int) -> Iterator[int]:
+    """Yield the processes of one trial: those with a tally in their environment, and those of a session.
+
+    vLLM's engine writes its name over its environment, and Ray's daemons leave the session.
+    """
     wanted = f"{VARIABLE}={path}".encode()
     for each in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if wanted in each.read_bytes().split(b"\0"):
-                yield int(each.parent.name)
+            pid = int(each.parent.name)
+            if os.getsid(pid) == session or wanted in each.read_bytes().split(b"\0"):
+                yield pid
         except (OSError, ValueError):
             continue  # it has ended, or is another user's
 

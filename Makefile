@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it sets up .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv embed deploy token test test-slow test-browser mutate fuzz fuzz-http check check-images format lock clean
+.PHONY: help venv embed deploy token test test-slow test-browser bench mutate fuzz fuzz-http check check-images format lock clean
 
 bin := .venv/bin
 
@@ -61,6 +61,9 @@ test-slow: venv ## run the tests that take longer than a change can wait for
 
 test-browser: venv ## run the tests that look at a report in a Chromium of PATH
 	$(bin)/pytest -m browser
+
+bench: venv ## measure ours beside the bare engine, raw files and other tools (25 minutes); build/bench has the table
+	$(bin)/python -m tests.benchmarks
 
 mutate: venv ## make each small wrong change of tests/mutants/AREA.toml, all without AREA; a test has to notice
 	$(bin)/python -m tests.mutants $(AREA)

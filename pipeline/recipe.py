@@ -10,12 +10,14 @@ from typing import Any
 
 from pipeline.config import MAX_DIM, Config
 
+CUT = "paragraphs, sentences, words"  # how a long text is split; earlier versions, which did not say, counted tokens
 OF_THIS_MACHINE = ("location", "golden", "trust_remote_code")  # keys of [model] that choose a path or code
 
 
 def recipe(config: Config) -> dict[str, Any]:
     """Return exactly the settings that can change a stored vector, by key."""
     model, corpus = config.model, config.corpus
+    is_split = corpus.on_long == "split"
     return {
         "model.name": model.name,
         "model.revision": model.revision,
@@ -26,7 +28,8 @@ def recipe(config: Config) -> dict[str, Any]:
         "engine.kind": config.engine.kind,
         "corpus.text": corpus.text,
         "corpus.on_long": corpus.on_long,
-        "corpus.overlap": corpus.overlap if corpus.on_long == "split" else 0,
+        "corpus.overlap": corpus.overlap if is_split else 0,
+        **({"passages.cut": CUT} if is_split else {}),
         "run.dim": config.dim,
         "vector.dtype": "float16",
         "vector.norm": "l2",

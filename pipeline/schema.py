@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import pyarrow as pa
@@ -52,6 +54,11 @@ Reason = Literal[
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
 LATER_REASONS = ("empty_text", "too_long", "engine_error")  # that a tokenizer or an engine may find
+
+
+def content_hashes(texts: Sequence[str]) -> list[bytes]:
+    """Return 16 bytes of BLAKE2b over the UTF-8 of each rendered text."""
+    return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
 
 
 def kept_name(name: str) -> str:

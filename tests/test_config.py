@@ -104,6 +104,11 @@ def test_what_changes_no_vector_leaves_the_fingerprint(key: str) -> None:
     assert changed(key, CHANGES_NO_VECTOR[key]) == fingerprint(recipe(config()))
 
 
+def test_how_texts_are_split_is_part_of_a_recipe_that_splits_alone() -> None:
+    assert "passages.cut" not in recipe(config())
+    assert "passages.cut" in recipe(config("corpus.on_long=split"))
+
+
 def test_overlap_is_no_part_of_a_recipe_that_does_not_split() -> None:
     assert changed("corpus.overlap", 16) == fingerprint(recipe(config()))
 

@@ -31,10 +31,13 @@ def copy_spans(store: Store, taken: Taken, place: Store, *, keeps_work: bool = F
     """
     spans = [replace(each, salt=receipt.checksum) for receipt, of_part in taken for each in of_part]
     first = taken[0][0]
-    tables, rejects = [], []
+    tables, rejects, lost = [], [], 0.0
     for receipt, of_part in taken:
         with open_part(store.data_path(receipt.part), has_text=receipt.has_text) as file:
-            tables += _within(file.read(use_threads=False), receipt, of_part)
+            own = _within(file.read(use_threads=False), receipt, of_part)
+        tables += own
+        n_truncated = sum(int(np.count_nonzero(table.column("truncated"))) for table in own)
+        lost += receipt.lost_tokens * n_truncated / max(1, receipt.truncated)  # of some of its rows about so many
         if receipt.has_rejects:
             with open_rejects(store.rejects_path(receipt.part)) as file:
                 rejects += _within(file.read(use_threads=False), receipt, of_part)
@@ -55,6 +58,7 @@ def copy_spans(store: Store, taken: Taken, place: Store, *, keeps_work: bool = F
         reasons=dict(sorted(Counter(rejected.column("reason").to_pylist()).items())) if rejected is not None else {},
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
+        lost_tokens=round(lost),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
         kinds=_united([receipt.kinds for receipt, _ in taken]),
         rejects_checksum="",

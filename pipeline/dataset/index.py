@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.dataset.parts import open_part
 from pipeline.errors import DamageError
-from pipeline.schema import EMBEDDING, PASSAGE
+from pipeline.schema import EMBEDDING, PASSAGE, TEXT, content_hashes
 
 Keys = NDArray[np.uint64]  # of texts: see keys_of
 COLUMNS = ("content_hash", *PASSAGE.names, EMBEDDING)
@@ -30,6 +31,7 @@ class VectorIndex:
     path: NDArray[np.int32]  # index into paths
     entry: NDArray[np.int32]  # of the text's first passage in the file
     n_passages: NDArray[np.int32]
+    of_pieces: bool = False  # whether each passage of the parts is a text here, by itself
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return for each of `keys` its index, -1 where it is not here."""
@@ -47,7 +49,8 @@ class VectorIndex:
             counts = self.n_passages[here]
             within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
             with contextlib.suppress(DamageError), closed:
-                table = _entries(self.paths[path], np.repeat(self.entry[here], counts) + within)
+                entries = np.repeat(self.entry[here], counts) + within
+                table = (_pieces if self.of_pieces else _entries)(self.paths[path], entries)
                 is_right = _keys_in(table) == np.repeat(self.keys[here], counts)
                 if (is_right & (table.column("passage").to_numpy() == within)).all():
                     tables.append(table)
@@ -84,6 +87,27 @@ def index_vectors(paths: Sequence[Path], dim: int) -> VectorIndex:
         with contextlib.suppress(DamageError):
             found.append(index_part(path, read_entries(path, dim)))
     return joined(found)
+
+
+def index_pieces(paths: Sequence[Path], dim: int) -> VectorIndex:
+    """Index the passages of these parts, each as a text of its own; of parts without their texts there are none."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(DamageError), open_part(path, dim, has_text=True) as file:
+            hashes: list[bytes] = []
+            for batch in file.iter_batches(columns=[TEXT.name], use_threads=False):
+                hashes += content_hashes(batch.column(0).to_pylist())
+            keys, entry = np.unique(keys_of(hashes), return_index=True)
+            found.append(
+                VectorIndex(
+                    paths=(path,),
+                    keys=keys,
+                    path=np.zeros(len(keys), np.int32),
+                    entry=entry.astype(np.int32),
+                    n_passages=np.ones(len(keys), np.int32),
+                )
+            )
+    return replace(joined(found), of_pieces=True)
 
 
 def index_part(path: Path, table: pa.Table) -> VectorIndex:
@@ -144,14 +168,27 @@ def _keys_in(table: pa.Table) -> Keys:
     return hashes_in(table).view(np.uint64)[::2]
 
 
-def _entries(path: Path, entries: NDArray[np.int64]) -> pa.Table:
+def _pieces(path: Path, entries: NDArray[np.int64]) -> pa.Table:
+    """Return some entries of a part as `_entries` does, each as if its passage were a text of its own."""
+    table = _entries(path, entries, (*COLUMNS, TEXT.name))
+    texts, zeros = table.column(TEXT.name), pa.array(np.zeros(len(table), np.int32))
+    of_texts = {
+        "content_hash": pa.array(content_hashes(texts.to_pylist()), pa.binary(16)),
+        "passage": zeros,
+        "char_start": zeros,
+        "char_end": pc.utf8_length(texts),
+    }
+    return pa.table({name: of_texts.get(name, table.column(name)) for name in COLUMNS})
+
+
+def _entries(path: Path, entries: NDArray[np.int64], columns: Sequence[str] = COLUMNS) -> pa.Table:
     """Return some entries of a part, given in rising order; only the row groups that hold them are read."""
     with open_part(path) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
         of_entry = np.searchsorted(ends, entries, side="right")
         groups, position = np.unique(of_entry, return_inverse=True)
-        table = file.read_row_groups(groups.tolist(), list(COLUMNS), use_threads=False)
+        table = file.read_row_groups(groups.tolist(), list(columns), use_threads=False)
     starts = np.cumsum([0, *(sizes[group] for group in groups)])[:-1]
     within = entries - (ends - sizes)[of_entry]
     return table.take(starts[position] + within)

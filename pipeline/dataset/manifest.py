@@ -47,6 +47,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     rejected_rows: Count
     passages: Count
     truncated: Count
+    lost_tokens: Count = 0  # that truncated passages have not; 0 in parts of earlier versions
     tokens: Count
     column_settings: str = msgspec.field(
         default="", name="labels"
@@ -210,7 +211,7 @@ def totals(receipts: Iterable[Receipt]) -> dict[str, Any]:
     `stored_texts` counts the passages whose text is in the dataset. `rejected_by_reason` begins with the most frequent
     reason; "unknown" counts rows of parts of earlier versions, whose receipts name no reasons.
     """
-    names = ("input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "tokens")
+    names = ("input_rows", "embedded_rows", "rejected_rows", "passages", "truncated", "lost_tokens", "tokens")
     sums: dict[str, Any] = dict.fromkeys((*names, "parts", "size_bytes", "stored_texts"), 0)
     reasons: Counter[str] = Counter()
     for receipt in receipts:

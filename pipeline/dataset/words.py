@@ -177,4 +177,6 @@ def _cut(sums: Mapping[str, Any], name: str = "truncated") -> str:
     if not sums[name]:
         return ""
     share = sums[name] / sums["passages"]
-    return f", {'under 0.1%' if share < 0.0005 else f'{share:.1%}'} truncated"
+    n_lost = sums.get("lost_tokens", 0) if name == "truncated" else 0
+    lost = f", which loses {count(n_lost, 'token')}" if n_lost else ""
+    return f", {'under 0.1%' if share < 0.0005 else f'{share:.1%}'} truncated{lost}"

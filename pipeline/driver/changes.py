@@ -16,8 +16,8 @@ from pipeline.chunk import ShardSpan
 from pipeline.corpus import ChunkReader, Columns, Corpus, Reader
 from pipeline.dataset import Receipt, Store, open_part, open_rejects, rows_within
 from pipeline.errors import CorpusError, DamageError
-from pipeline.schema import EMBEDDING, LATER_REASONS, PASSAGE, REJECTS, TEXT, kept_name
-from pipeline.worker import content_hashes, rejects_table
+from pipeline.schema import EMBEDDING, LATER_REASONS, PASSAGE, REJECTS, TEXT, content_hashes, kept_name
+from pipeline.worker import rejects_table
 
 FOUND_BY_THE_READER = ("id", "row", "reason", "text")  # of a rejected row
 

@@ -13,8 +13,7 @@ from pipeline.config import Config
 from pipeline.corpus import Corpus
 from pipeline.driver.draw import Visit, draw, is_counted
 from pipeline.driver.tally import Floats, Lines, Tally
-from pipeline.model import make_passages
-from pipeline.worker import tokenizers_of
+from pipeline.worker import passages_of
 
 COUNTS = ("tokens", "passages", "truncated", "lost", "text_bytes")
 BATCH_TEXTS = 256
@@ -116,9 +115,7 @@ class _Counter:
     """Counts what texts come to under a config: see COUNTS."""
 
     def __init__(self, config: Config) -> None:
-        self._tokenizer, self._splitter = tokenizers_of(config)
-        self._prompt, self._on_long = config.model.document_prompt, config.corpus.on_long
-        self._max_tokens = config.model.max_tokens
+        self._config = config
 
     def __call__(self, texts: Sequence[str], factors: Floats) -> Floats:
         """Return the counts (texts, counts) of texts, each of which is longer by its factor than what is given."""
@@ -129,16 +126,16 @@ class _Counter:
         return found
 
     def _count(self, texts: Sequence[str], factors: Floats) -> Floats:
-        made = make_passages(texts, self._tokenizer, self._splitter, prompt=self._prompt, on_long=self._on_long)
+        made = passages_of(texts, self._config)
         found = np.zeros((len(texts), len(COUNTS)))
         found[:, 4] = [len(text.encode()) for text in texts] * factors
         of, n_tokens = np.array(made.text, np.int64), np.array([len(ids) for ids in made.ids], float)
-        if self._on_long == "split":
+        if self._config.corpus.on_long == "split":
             np.add.at(found[:, 0], of, n_tokens * factors[of])
             np.add.at(found[:, 1], of, factors[of])
             return found
         read = np.maximum(np.array(made.stop, float), 1.0)  # characters of the passage
         in_all = n_tokens * np.array([len(texts[at]) for at in made.text]) * factors[of] / read
-        kept = np.minimum(np.where(made.truncated, n_tokens, in_all), self._max_tokens)
+        kept = np.minimum(np.where(made.truncated, n_tokens, in_all), self._config.model.max_tokens)
         found[of] = np.column_stack([kept, np.ones(len(of)), in_all > kept + 0.5, in_all - kept, found[of, 4]])
         return found

@@ -16,8 +16,7 @@ from pipeline.dataset import Receipt, Store, open_part, rows_within
 from pipeline.driver.carry import carried
 from pipeline.driver.plan import Plan
 from pipeline.errors import CorpusError, DamageError, RemovalError
-from pipeline.schema import PART
-from pipeline.worker import content_hashes
+from pipeline.schema import PART, content_hashes
 
 Keys = NDArray[np.uint64]  # hashes of ids
 

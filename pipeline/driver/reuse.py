@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.chunk import Chunk
+from pipeline.config import Config
 from pipeline.corpus import ChunkReader
 from pipeline.dataset import (
     Receipt,
@@ -17,6 +19,7 @@ from pipeline.dataset import (
     VectorIndex,
     first_entries,
     hashes_in,
+    index_pieces,
     index_vectors,
     keys_of,
     read_entries,
@@ -26,7 +29,8 @@ from pipeline.driver.plan import Plan
 from pipeline.engines import Embedded, MadeBy
 from pipeline.errors import CorpusError, DamageError, EngineError
 from pipeline.recipe import dim_of
-from pipeline.worker import Job, Memory, are_rejected, content_hashes, embed_rows
+from pipeline.schema import content_hashes
+from pipeline.worker import Job, Memory, are_rejected, embed_rows, piece_hashes
 
 
 def reusable_vectors(plan: Plan, store: Store) -> VectorIndex:
@@ -36,6 +40,11 @@ def reusable_vectors(plan: Plan, store: Store) -> VectorIndex:
     names = inventory.reusable(plan.shards) if plan.chunks else []
     paths = [(staging if name in inventory.staged else store).data_path(name) for name in names]
     return index_vectors(paths, dim_of(inventory.dataset.recipe))
+
+
+def reusable_pieces(index: VectorIndex, config: Config) -> VectorIndex:
+    """Index the passages of the parts of an index, where long texts are split: an edited one has most of them still."""
+    return index_pieces(index.paths if config.corpus.on_long == "split" else (), config.dim)
 
 
 def share_missing(chunks: Sequence[Chunk], job: Job, index: VectorIndex) -> list[float]:
@@ -58,8 +67,9 @@ def reuse(
 ) -> Iterator[Receipt | Chunk]:
     """Publish the chunks that need no engine and yield their receipts; yield the others as chunks.
 
-    Vectors that an older part has for a text of such a chunk are saved in the staging folder.
+    Vectors that an older part has for a text of such a chunk, or for a piece of one, are saved in the staging folder.
     """
+    pieces = reusable_pieces(index, job.config)
     with ChunkReader() as reader:
         for chunk in chunks:
             try:
@@ -72,6 +82,14 @@ def reuse(
             known = index.take(found[found >= 0], place.volume.writing)
             have = set(known.column("content_hash").to_pylist()) if known is not None else set()
             missing = [text for text, digest in zip(rows.text, hashes, strict=True) if digest not in have]
+            if len(pieces.keys) and missing:
+                of_text = piece_hashes(missing, job.config)
+                wanted = {digest for digests in of_text for digest in digests} - have
+                found = pieces.find(np.unique(keys_of(sorted(wanted))))
+                if (others := pieces.take(found[found >= 0], place.volume.writing)) is not None:
+                    have |= set(others.column("content_hash").to_pylist())
+                    known = pa.concat_tables([others] if known is None else [known, others])
+                missing = [text for text, digests in zip(missing, of_text, strict=True) if not have.issuperset(digests)]
             if are_rejected(missing, job.config):
                 with Memory().claiming(place.root) as claim:
                     receipt = embed_rows(chunk, rows, known, job, _NoEngine(), place, claim)

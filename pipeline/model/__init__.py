@@ -5,10 +5,10 @@ from pipeline.model.dtype import Device, describe_dtype, modal_device, settle_dt
 from pipeline.model.files import locate, pinned
 from pipeline.model.memory import check_memory
 from pipeline.model.named import Named, read_named
-from pipeline.model.tokens import RETOKENISATION_MARGIN, OnLong, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.model.passages import OnLong, Passages, make_passages
+from pipeline.model.tokens import Tokenizer, make_tokenizer
 
 __all__ = [
-    "RETOKENISATION_MARGIN",
     "Device",
     "Named",
     "OnLong",

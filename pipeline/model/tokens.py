@@ -1,23 +1,24 @@
-"""Text to token ids and passages, with the model's own tokenizer and without its engine."""
+"""Text to token ids, with the model's own tokenizer and without its engine."""
 
 from __future__ import annotations
 
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
 from pipeline.config import ENGINES, Config
 from pipeline.errors import ConfigError, EngineError
 from pipeline.model.files import locate
 
-OnLong = Literal["truncate", "split", "reject"]
-RETOKENISATION_MARGIN = 8  # tokens a piece may grow by when it is tokenised again behind a prompt
+Tokens = NDArray[np.int64]  # of each token of a text the character at which it begins, in rising order
 UNPRINTED = -1  # the id of a word that says nothing; that of no other word
+WORD = re.compile(r"\S+")
 SPACES = ("\u2581", "\u0120")  # pieces that write a space: of SentencePiece, and of a BPE over bytes
 
 
@@ -33,6 +34,11 @@ class Tokenizer(Protocol):
     """Cuts texts into windows of at most `max_tokens` tokens; a text that fits is one window."""
 
     @property
+    def max_tokens(self) -> int:
+        """The most tokens of a window, special ones included."""
+        ...
+
+    @property
     def blank(self) -> frozenset[int]:
         """The ids that say nothing of a text: special tokens and a space."""
         ...
@@ -41,29 +47,38 @@ class Tokenizer(Protocol):
         """Return the windows of each text, in order; the first always starts at character 0."""
         ...
 
+    def starts(self, text: str) -> Tokens:
+        """Return where each token of a text begins, without special ones, shape (n_tokens,)."""
+        ...
 
-def make_tokenizer(config: Config, *, max_tokens: int, overlap: int = 0) -> Tokenizer:
+    def count(self, texts: Sequence[str]) -> int:
+        """Return how many tokens texts have in all, without special ones."""
+        ...
+
+
+def make_tokenizer(config: Config, *, max_tokens: int) -> Tokenizer:
     """Return the tokenizer of the configured model, which loads no engine.
 
     Raises EngineError when the model has no tokenizer.json, and ConfigError for limits that leave no room for a text.
     """
     if not ENGINES[config.engine.kind].needs_weights:
-        return WordTokenizer(max_tokens=max_tokens, overlap=overlap)
+        return WordTokenizer(max_tokens=max_tokens)
     folder = locate(config.model, settings_only=True)
-    return ModelTokenizer(folder / "tokenizer.json", max_tokens=max_tokens, overlap=overlap)
+    return ModelTokenizer(folder / "tokenizer.json", max_tokens=max_tokens)
 
 
 class ModelTokenizer:
     """The tokenizer a model was trained with; cutting keeps its final special token."""
 
-    def __init__(self, path: Path, *, max_tokens: int, overlap: int) -> None:
+    def __init__(self, path: Path, *, max_tokens: int) -> None:
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:
             raise EngineError(f"{path}: expected a tokenizer.json, found: {error}") from error
-        _check_room(max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False), overlap)
+        _check_room(max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False))
+        self.max_tokens = max_tokens
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens, stride=overlap)
+        self._tokenizer.enable_truncation(max_tokens)
         self._blank = _blank(self._tokenizer)
 
     @property
@@ -80,6 +95,17 @@ class ModelTokenizer:
             for text, encoding in zip(texts, self._tokenizer.encode_batch(texts), strict=True)
         ]
 
+    def starts(self, text: str) -> Tokens:
+        """Return where each token of a text begins."""
+        [encoding] = self._tokenizer.encode_batch([text], add_special_tokens=False)  # which lets other threads work
+        begins = [start for part in (encoding, *encoding.overflowing) for start, _ in part.offsets]
+        return np.maximum.accumulate(np.array(begins, np.int64))
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Return how many tokens texts have in all."""
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return sum(len(part) for encoding in encodings for part in (encoding, *encoding.overflowing))
+
 
 def _blank(tokenizer: tokenizers.Tokenizer) -> frozenset[int]:
     """Return the ids that say nothing of a text; the unknown token is none, for it takes the place of a word."""
@@ -89,12 +115,9 @@ def _blank(tokenizer: tokenizers.Tokenizer) -> frozenset[int]:
     return frozenset(special | {number for number in spaces if number is not None})
 
 
-def _check_room(max_tokens: int, overlap: int) -> None:
-    if max_tokens - max(overlap, 0) < 1:
-        raise ConfigError(
-            f"model.max_tokens: expected room for a token beside the special ones, the prompt and an overlap of "
-            f"{overlap}, found {max_tokens}"
-        )
+def _check_room(max_tokens: int) -> None:
+    if max_tokens < 1:
+        raise ConfigError(f"model.max_tokens: expected room for a token beside the special ones, found {max_tokens}")
 
 
 def _from_start(windows: list[Window]) -> list[Window]:
@@ -114,110 +137,35 @@ class WordTokenizer:
 
     blank = frozenset({UNPRINTED})
 
-    def __init__(self, *, max_tokens: int, overlap: int) -> None:
-        _check_room(max_tokens, overlap)
-        self._max_tokens = max_tokens
-        self._step = max_tokens - overlap
+    def __init__(self, *, max_tokens: int) -> None:
+        _check_room(max_tokens)
+        self.max_tokens = max_tokens
 
     def windows(self, texts: Sequence[str]) -> list[list[Window]]:
         """Return the windows of each text."""
         return [self._cut(text) for text in texts]
 
+    def starts(self, text: str) -> Tokens:
+        """Return where each word begins."""
+        return np.array([match.start() for match in WORD.finditer(text)], np.int64)
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Return how many words texts have in all."""
+        return sum(len(text.split()) for text in texts)
+
     def _cut(self, text: str) -> list[Window]:
         ids = [zlib.crc32(word.encode()) if _is_printed(word) else UNPRINTED for word in text.split()]
-        if len(ids) <= self._max_tokens:
+        most = self.max_tokens
+        if len(ids) <= most:
             return [Window(ids, 0, len(text))]
-        words = [match.span() for match in re.finditer(r"\S+", text)]
-        starts = range(0, len(ids) - self._max_tokens + self._step, self._step)
+        words = [match.span() for match in WORD.finditer(text)]
         return _from_start(
             [
-                Window(ids[i : i + self._max_tokens], words[i][0], words[min(i + self._max_tokens, len(words)) - 1][1])
-                for i in starts
+                Window(ids[at : at + most], words[at][0], words[min(at + most, len(words)) - 1][1])
+                for at in range(0, len(ids), most)
             ]
         )
 
 
 def _is_printed(word: str) -> bool:
     return word.isprintable() or any(map(str.isprintable, word))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passages:
-    """Columns over the passages of some texts: every list but `too_long` and `empty` has one entry a passage."""
-
-    text: list[int] = field(default_factory=list)  # index into the texts
-    passage: list[int] = field(default_factory=list)  # 0-based within its text
-    start: list[int] = field(default_factory=list)  # characters of the text, prompt left out
-    stop: list[int] = field(default_factory=list)
-    truncated: list[bool] = field(default_factory=list)
-    ids: list[list[int]] = field(default_factory=list)  # token ids, prompt and special tokens included
-    too_long: list[int] = field(default_factory=list)  # index of each text that has no passage for its length
-    empty: list[int] = field(default_factory=list)  # index of each text of which the tokenizer leaves no token
-
-    def add(self, text: int, passage: int, window: Window, *, truncated: bool) -> None:
-        """Append one passage."""
-        self.text.append(text)
-        self.passage.append(passage)
-        self.start.append(window.start)
-        self.stop.append(window.stop)
-        self.truncated.append(truncated)
-        self.ids.append(window.ids)
-
-
-def make_passages(
-    texts: Sequence[str],
-    tokenizer: Tokenizer,
-    splitter: Tokenizer,
-    *,
-    prompt: str,
-    on_long: OnLong,
-    keep_empty: bool = False,
-) -> Passages:
-    """Tokenise texts behind the prompt and apply the policy for those over the tokenizer's limit.
-
-    `splitter` cuts bare text into pieces that leave room for the prompt. Split passages cover a text from its
-    first token to its last; one that still does not fit is marked truncated. A text of which the tokenizer leaves
-    nothing but special tokens has a passage only where `keep_empty`.
-    """
-    passages, silent = Passages(), _silent(tokenizer, prompt)
-    for index, windows in enumerate(tokenizer.windows([prompt + text for text in texts] if prompt else texts)):
-        first = _behind(len(prompt), windows[0])
-        if silent.issuperset(first.ids) and not keep_empty and _is_empty(texts[index], tokenizer):
-            passages.empty.append(index)
-        elif len(windows) == 1:
-            passages.add(index, 0, first, truncated=False)
-        elif on_long == "reject":
-            passages.too_long.append(index)
-        elif on_long == "truncate":
-            passages.add(index, 0, first, truncated=True)
-        else:
-            _split(passages, index, texts[index], tokenizer, splitter, prompt)
-    return passages
-
-
-def _silent(tokenizer: Tokenizer, prompt: str) -> frozenset[int]:
-    """Return the ids that a text without a token of its own can have, behind the prompt."""
-    heads = tokenizer.windows([prompt, f"{prompt} "]) if prompt else []  # a character may also become a space
-    return tokenizer.blank.union(*(window.ids for windows in heads for window in windows))
-
-
-def _is_empty(text: str, tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer leaves nothing but special tokens of a text without its prompt."""
-    return all(tokenizer.blank.issuperset(window.ids) for window in tokenizer.windows([text])[0])
-
-
-def _split(passages: Passages, index: int, text: str, tokenizer: Tokenizer, splitter: Tokenizer, prompt: str) -> None:
-    pieces = splitter.windows([text])[0]
-    if not prompt:
-        for passage, piece in enumerate(pieces):
-            passages.add(index, passage, piece, truncated=False)
-        return
-    again = tokenizer.windows([prompt + text[piece.start : piece.stop] for piece in pieces])
-    for passage, (piece, windows) in enumerate(zip(pieces, again, strict=True)):
-        first = _behind(len(prompt), windows[0])
-        window = Window(first.ids, piece.start, piece.start + first.stop)
-        passages.add(index, passage, window, truncated=len(windows) > 1)
-
-
-def _behind(n_prompt: int, window: Window) -> Window:
-    return Window(window.ids, max(0, window.start - n_prompt), max(0, window.stop - n_prompt))

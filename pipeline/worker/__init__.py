@@ -4,9 +4,9 @@ from pipeline.worker.attempts import attempt
 from pipeline.worker.container import Service, pack, unpack_outcome
 from pipeline.worker.embed import Failure, Job, are_rejected, embed_or_fail, embed_rows
 from pipeline.worker.memory import Memory
-from pipeline.worker.passages import tokenizers_of
+from pipeline.worker.passages import passages_of, piece_hashes
 from pipeline.worker.start import Start
-from pipeline.worker.table import content_hashes, rejects_table
+from pipeline.worker.table import rejects_table
 
 __all__ = [
     "Failure",
@@ -16,11 +16,11 @@ __all__ = [
     "Start",
     "are_rejected",
     "attempt",
-    "content_hashes",
     "embed_or_fail",
     "embed_rows",
     "pack",
+    "passages_of",
+    "piece_hashes",
     "rejects_table",
-    "tokenizers_of",
     "unpack_outcome",
 ]

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from pipeline.corpus import ChunkReader, ChunkRows, Columns, root_key
 from pipeline.dataset import Receipt, Store, load_prefilled
 from pipeline.engines import Engine, EngineThread
 from pipeline.errors import BrokenEngineError, CorpusError, EngineError
-from pipeline.model import OnLong, make_passages
+from pipeline.model import OnLong
 from pipeline.recipe import column_settings, fingerprint, recipe
+from pipeline.schema import content_hashes
 from pipeline.worker.memory import Claim, Memory
-from pipeline.worker.passages import find_passages, tokenizers_of
-from pipeline.worker.table import content_hashes, part_table, rejects_table
+from pipeline.worker.passages import find_passages, passages_of
+from pipeline.worker.table import part_table, rejects_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +110,7 @@ def embed_rows(
     table = part_table(
         rows, hashes, found.columns, row_of_entry, passage_of_entry, found.vectors, has_text=config.corpus.store_text
     )
+    lost = np.array([found.lost.get(text, 0) for text in range(len(first_row))], np.int64)  # (n_texts,)
     receipt = Receipt(
         chunk=chunk.id,
         part=chunk.part_name,
@@ -122,6 +123,7 @@ def embed_rows(
         reasons=dict(sorted(Counter(why.reason for *_, why in rows.rejects).items())),
         passages=len(table),
         truncated=int(np.count_nonzero(table.column("truncated"))),
+        lost_tokens=int(lost[text_of_row].sum()),
         tokens=int(np.sum(table.column("n_tokens"), dtype=np.int64)),
         column_settings=column_settings(config, job.columns.types),
         has_text=config.corpus.store_text,
@@ -149,9 +151,7 @@ def are_rejected(texts: Sequence[str], config: Config) -> bool:
     Nothing is tokenised behind the first text that would not.
     """
     policy: OnLong = "reject" if config.corpus.on_long == "reject" else "truncate"
-    tokenizer, splitter = tokenizers_of(config)
-    made = partial(make_passages, tokenizer=tokenizer, splitter=splitter, on_long=policy)
-    return not any(made([text], prompt=config.model.document_prompt).text for text in texts)
+    return not any(passages_of([text], config, on_long=policy).text for text in texts)
 
 
 def embed_or_fail(
@@ -172,9 +172,7 @@ def embed_texts(texts: Sequence[str], config: Config, engine: EngineThread) -> N
     What is too long is truncated, and a text without a token has the vector of the special tokens alone. Raises
     EngineError when the engine refuses one.
     """
-    tokenizer, splitter = tokenizers_of(config)
-    prompt = config.model.document_prompt
-    passages = make_passages(texts, tokenizer, splitter, prompt=prompt, on_long="truncate", keep_empty=True)
+    passages = passages_of(texts, config, on_long="truncate", keep_empty=True)
     embedded = engine.embed(passages.ids, config.dim, checked=False)
     for why in embedded.refused.values():
         raise EngineError(f"engine: {len(embedded.refused)} of {len(texts)} texts were not embedded: {why}")

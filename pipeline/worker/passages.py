@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pipeline.config import Config
 from pipeline.corpus import Reject
 from pipeline.engines import Embedded, Engine
-from pipeline.model import RETOKENISATION_MARGIN, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.model import OnLong, Passages, Tokenizer, make_passages, make_tokenizer
+from pipeline.schema import content_hashes
 from pipeline.vectors import to_numpy
 from pipeline.worker.memory import Claim
 from pipeline.worker.table import PASSAGES, passage_table
@@ -30,6 +31,7 @@ class Found:
     columns: pa.Table  # PASSAGES
     vectors: NDArray[np.float16]  # (n_passages, dim)
     why_not: Mapping[int, Reject]  # by text: those that have no passages
+    lost: Mapping[int, int]  # by text: tokens of those that were truncated
     is_known: NDArray[np.bool_]  # (n_texts,): whether an older part had them
     n_embedded: int  # passages
     n_tokens: int  # of all passages that the engine had, the refused ones too
@@ -51,7 +53,7 @@ def find_passages(
     in the context `closed` alone.
     """
     hashes = list(texts)
-    embed = partial(_embed, list(texts.values()), config, engine)
+    embed = partial(_embed, list(texts.values()), known, config, engine)
     reused, reused_vectors = _passages_in(known, hashes, np.arange(len(hashes)), config.dim)
     is_known = np.isin(np.arange(len(texts)), reused.column("text").to_numpy())
     missing = np.flatnonzero(~is_known)
@@ -66,8 +68,10 @@ def find_passages(
         vectors=np.concatenate([*(each.embedded.vectors for each in made), reused_vectors, recalled_vectors]),
         why_not={text: why for each in made for text, why in each.why_not.items()},
         is_known=is_known,
-        n_embedded=sum(len(each.columns) - len(each.embedded.refused) for each in made),
-        n_tokens=sum(int(np.sum(each.columns.column("n_tokens"), dtype=np.int64)) for each in made),
+        lost={text: n for each in made for text, n in each.lost.items()}
+        | _lost_of(pa.concat_tables([reused, recalled]), list(texts.values()), config),
+        n_embedded=sum(each.n_embedded for each in made),
+        n_tokens=sum(each.n_tokens for each in made),
         calls=sum(each.embedded.calls for each in made),
         seconds=sum(each.embedded.seconds for each in made),
     )
@@ -78,23 +82,62 @@ class _Made:
     """What an engine made of some texts."""
 
     columns: pa.Table  # PASSAGES
-    embedded: Embedded
+    embedded: Embedded  # with the vectors of all, those that were known too
     why_not: dict[int, Reject]  # by text
+    lost: dict[int, int]  # by text
+    n_embedded: int  # passages
+    n_tokens: int
 
 
-def _embed(texts: Sequence[str], config: Config, engine: Engine, numbers: NDArray[np.int64]) -> _Made:
-    """Tokenise and embed those of the texts that have these numbers."""
+def _embed(
+    texts: Sequence[str], known: pa.Table | None, config: Config, engine: Engine, numbers: NDArray[np.int64]
+) -> _Made:
+    """Tokenise and embed those of the texts that have these numbers, but for pieces that are `known` texts."""
     new = numbers.tolist()
-    passages = make_passages(
-        [texts[text] for text in new],
-        *tokenizers_of(config),
-        prompt=config.model.document_prompt,
-        on_long=config.corpus.on_long,
-    )
+    passages = passages_of([texts[text] for text in new], config)
+    vectors = np.empty((len(passages.ids), config.dim), np.float16)
+    at = np.full(len(passages.ids), -1)
+    if known is not None and config.corpus.on_long == "split":
+        hashes = content_hashes(pieces_in(passages, [texts[text] for text in new]))
+        at = pc.fill_null(pc.index_in(pa.array(hashes, pa.binary(16)), known.column("content_hash")), -1).to_numpy()
+        vectors[at >= 0] = to_numpy(known.column("embedding").take(pa.array(at[at >= 0])))
+    missing = np.flatnonzero(at < 0)
+    ids = [passages.ids[passage] for passage in missing.tolist()]
     nothing = Embedded(vectors=np.empty((0, config.dim), np.float16))  # for this no chunk waits for the engine's turn
-    embedded = engine.embed(passages.ids, config.dim) if passages.ids else nothing
-    why_not = _rejects(passages, new, embedded, config.model.max_tokens)
-    return _Made(columns=passage_table(passages, new), embedded=embedded, why_not=why_not)
+    embedded = engine.embed(ids, config.dim) if ids else nothing
+    vectors[missing] = embedded.vectors
+    refused = {int(missing[passage]): why for passage, why in embedded.refused.items()}
+    embedded = replace(embedded, vectors=vectors, refused=refused)
+    return _Made(
+        columns=passage_table(passages, new),
+        embedded=embedded,
+        why_not=_rejects(passages, new, embedded, config.model.max_tokens),
+        lost={new[text]: n for text, n in zip(passages.text, passages.lost, strict=True) if n},
+        n_embedded=len(ids) - len(refused),
+        n_tokens=sum(map(len, ids)),
+    )
+
+
+def piece_hashes(texts: Sequence[str], config: Config) -> list[list[bytes]]:
+    """Return of each text the hashes of its passages, each as if it were a text of its own."""
+    passages = passages_of(texts, config)
+    hashes: list[list[bytes]] = [[] for _ in texts]
+    for text, digest in zip(passages.text, content_hashes(pieces_in(passages, texts)), strict=True):
+        hashes[text].append(digest)
+    return hashes
+
+
+def pieces_in(passages: Passages, texts: Sequence[str]) -> list[str]:
+    """Return the text of each passage."""
+    places = zip(passages.text, passages.start, passages.stop, strict=True)
+    return [texts[text][start:stop] for text, start, stop in places]
+
+
+def _lost_of(passages: pa.Table, texts: Sequence[str], config: Config) -> dict[int, int]:
+    """Return by text how many tokens those passages have lost that were made before, when nobody may have counted."""
+    numbers = passages.filter(passages.column("truncated")).column("text").unique().to_pylist()
+    made = passages_of([texts[text] for text in numbers], config)
+    return {numbers[text]: n for text, n in zip(made.text, made.lost, strict=True) if n}
 
 
 def _passages_in(
@@ -119,12 +162,21 @@ def _rejects(passages: Passages, texts: Sequence[int], embedded: Embedded, max_t
     return why_not
 
 
+def passages_of(
+    texts: Sequence[str], config: Config, *, on_long: OnLong | None = None, keep_empty: bool = False
+) -> Passages:
+    """Return the passages of texts as a config has them, or with another policy for those that are too long."""
+    return make_passages(
+        texts,
+        tokenizer_of(config),
+        prompt=config.model.document_prompt,
+        on_long=on_long or config.corpus.on_long,
+        overlap=config.corpus.overlap,
+        keep_empty=keep_empty,
+    )
+
+
 @lru_cache(maxsize=2)
-def tokenizers_of(config: Config) -> tuple[Tokenizer, Tokenizer]:
-    """Return the tokenizer of a config's texts, and the one that cuts those that are too long."""
-    model = config.model
-    tokenizer = make_tokenizer(config, max_tokens=model.max_tokens)
-    if not model.document_prompt:
-        return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens, overlap=config.corpus.overlap)
-    n_prompt = len(tokenizer.windows([model.document_prompt])[0][0].ids) + RETOKENISATION_MARGIN
-    return tokenizer, make_tokenizer(config, max_tokens=model.max_tokens - n_prompt, overlap=config.corpus.overlap)
+def tokenizer_of(config: Config) -> Tokenizer:
+    """Return the tokenizer of a config's texts."""
+    return make_tokenizer(config, max_tokens=config.model.max_tokens)

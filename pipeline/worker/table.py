@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,11 +15,6 @@ from pipeline.schema import EMBEDDING, PART, PASSAGE, REJECTS, TEXT
 from pipeline.vectors import fixed_size_list
 
 PASSAGES = pa.schema([pa.field("text", pa.int64()), *PASSAGE])  # of distinct texts, by the number of the text
-
-
-def content_hashes(texts: Sequence[str]) -> list[bytes]:
-    """Return 16 bytes of BLAKE2b over the UTF-8 of each rendered text."""
-    return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
 
 
 def part_table(

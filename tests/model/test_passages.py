@@ -12,15 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from pipeline.model.tokens import (
-    RETOKENISATION_MARGIN,
-    ModelTokenizer,
-    Passages,
-    Tokenizer,
-    WordTokenizer,
-    make_passages,
-    make_tokenizer,
-)
+from pipeline.model.passages import Passages, make_passages
+from pipeline.model.tokens import ModelTokenizer, Tokenizer, WordTokenizer, make_tokenizer
 from tests.support import local_config
 
 CONFIG = local_config()
@@ -35,8 +28,8 @@ any_texts = st.lists(words, min_size=1, max_size=60).map(" ".join)
 
 
 @functools.cache
-def tokenizer(max_tokens: int = MAX_TOKENS, overlap: int = 0) -> Tokenizer:
-    return make_tokenizer(CONFIG, max_tokens=max_tokens, overlap=overlap)
+def tokenizer(max_tokens: int = MAX_TOKENS) -> Tokenizer:
+    return make_tokenizer(CONFIG, max_tokens=max_tokens)
 
 
 UNLIMITED = tokenizer(1_000_000)
@@ -77,15 +70,14 @@ SAYING = [
 def make(
     texts: list[str], on_long: Literal["truncate", "split", "reject"], *, prompt: str = "", overlap: int = 0
 ) -> Passages:
-    room = MAX_TOKENS - (n_tokens(prompt) + 2 + RETOKENISATION_MARGIN if prompt else 0)
-    return make_passages(texts, tokenizer(), tokenizer(room, overlap), prompt=prompt, on_long=on_long)
+    return make_passages(texts, tokenizer(), prompt=prompt, on_long=on_long, overlap=overlap)
 
 
 def check_columns(passages: Passages, texts: list[str]) -> None:
     """Check what holds for passages of any policy."""
     n = len(passages.text)
-    columns = (passages.passage, passages.start, passages.stop, passages.truncated, passages.ids)
-    assert [len(column) for column in columns] == [n] * 5
+    columns = (passages.passage, passages.start, passages.stop, passages.truncated, passages.lost, passages.ids)
+    assert [len(column) for column in columns] == [n] * 6
     assert sorted({*passages.text, *passages.too_long, *passages.empty}) == list(range(len(texts)))
     assert passages.text == sorted(passages.text)
     assert not set(passages.text) & {*passages.too_long, *passages.empty}
@@ -110,38 +102,13 @@ def test_every_text_becomes_passages_or_is_told_apart(
             assert [(passages.start[at], passages.stop[at], passages.truncated[at]) for at in own] == [
                 (0, len(text), False)
             ]
-            assert passages.ids[own[0]] == UNLIMITED.windows([prompt + text])[0][0].ids
+            assert list(passages.ids[own[0]]) == UNLIMITED.windows([prompt + text])[0][0].ids
         elif on_long == "truncate":
             assert [passages.truncated[at] for at in own] == [True]
         elif on_long == "reject":
             assert index in passages.too_long
         else:
             assert len(own) > 1
-
-
-@given(text=texts, overlap=st.integers(0, 9))
-def test_split_passages_cover_a_text_from_its_first_token_to_its_last(text: str, overlap: int) -> None:
-    passages = make([text], "split", overlap=overlap)
-    inner = [ids[1:-1] for ids in passages.ids]
-    whole = UNLIMITED.windows([text])[0][0].ids[1:-1]
-    assert inner[0] + [token for ids in inner[1:] for token in ids[overlap:]] == whole
-    assert not any(passages.truncated)
-    left_out = [text[: passages.start[0]], text[passages.stop[-1] :]]
-    left_out += [text[stop:start] for stop, start in zip(passages.stop, passages.start[1:], strict=False)]
-    assert all(n_tokens(piece) == 0 for piece in left_out)
-
-
-@given(text=texts, overlap=st.integers(0, 5))
-def test_split_passages_behind_a_prompt_cover_the_text_too(text: str, overlap: int) -> None:
-    passages = make([text], "split", prompt=PROMPT, overlap=overlap)
-    head = UNLIMITED.windows([PROMPT])[0][0].ids[:-1]
-    n_head = len(head)
-    assert all(ids[:n_head] == head for ids in passages.ids)
-    left_out = [text[: passages.start[0]]] + [
-        text[stop:start] for stop, start in zip(passages.stop, passages.start[1:], strict=False)
-    ]
-    if not any(passages.truncated):
-        assert all(n_tokens(piece) == 0 for piece in [*left_out, text[passages.stop[-1] :]])
 
 
 def test_ordinary_text_behind_a_prompt_is_split_without_truncation() -> None:
@@ -158,13 +125,13 @@ def test_a_truncated_passage_holds_the_beginning_of_the_text(prompt: str, lead: 
     passages = make([text], "truncate", prompt=prompt)
     assert passages.start == [0]
     assert n_tokens(prompt + text[: passages.stop[0]]) + 2 == MAX_TOKENS == len(passages.ids[0])
-    assert passages.ids[0][1:-1] == UNLIMITED.windows([prompt + text])[0][0].ids[1 : MAX_TOKENS - 1]
+    assert list(passages.ids[0][1:-1]) == UNLIMITED.windows([prompt + text])[0][0].ids[1 : MAX_TOKENS - 1]
 
 
 def test_offsets_leave_the_prompt_out() -> None:
     passages = make(["short"], "truncate", prompt=PROMPT)
     assert (passages.start, passages.stop) == ([0], [5])
-    assert passages.ids == [UNLIMITED.windows([PROMPT + "short"])[0][0].ids]
+    assert [*map(list, passages.ids)] == [UNLIMITED.windows([PROMPT + "short"])[0][0].ids]
 
 
 @pytest.mark.parametrize("prompt", ["", PROMPT, "\u200b", "[SEP] "])
@@ -180,16 +147,16 @@ def test_a_text_of_which_no_token_is_left_has_no_passage(
 
 def test_such_a_text_has_the_passage_of_its_special_tokens_where_that_is_asked_for() -> None:
     found = ["\u200b", "one"]
-    kept = make_passages(found, tokenizer(), tokenizer(), prompt=PROMPT, on_long="truncate", keep_empty=True)
+    kept = make_passages(found, tokenizer(), prompt=PROMPT, on_long="truncate", keep_empty=True)
     assert (kept.text, kept.empty) == ([0, 1], [])
-    assert kept.ids[0] == UNLIMITED.windows([PROMPT])[0][0].ids
+    assert list(kept.ids[0]) == UNLIMITED.windows([PROMPT])[0][0].ids
 
 
 @pytest.mark.parametrize("prompt", ["", PROMPT, "\x01 "])
 def test_words_that_are_not_printed_say_nothing_without_a_model(prompt: str) -> None:
-    words = WordTokenizer(max_tokens=5, overlap=0)
+    words = WordTokenizer(max_tokens=5)
     found = ["\u200b", "\x00 \ufeff", "\xad \x1b\n" * 9, "\u200b a", "a", "\u200ba \x00"]
-    passages = make_passages(found, words, words, prompt=prompt, on_long="truncate")
+    passages = make_passages(found, words, prompt=prompt, on_long="truncate")
     assert (passages.empty, passages.text) == ([0, 1, 2], [3, 4, 5])
 
 
@@ -204,7 +171,7 @@ def sentence_pieces(folder: Path, normalizer: normalizers.Normalizer) -> Tokeniz
         single=["<s>", "$A", "</s>"], special_tokens=[("<s>", 0), ("</s>", 1)]
     )
     built.save(str(folder / "tokenizer.json"))
-    return ModelTokenizer(folder / "tokenizer.json", max_tokens=16, overlap=0)
+    return ModelTokenizer(folder / "tokenizer.json", max_tokens=16)
 
 
 @pytest.mark.parametrize("becomes", ["", " "], ids=["dropped", "made a space"])
@@ -212,17 +179,30 @@ def sentence_pieces(folder: Path, normalizer: normalizers.Normalizer) -> Tokeniz
 def test_a_tokenizer_that_leaves_a_bare_space_leaves_nothing(tmp_path: Path, prompt: str, becomes: str) -> None:
     found = ["\u200b", "\u200b\u200b", "</s>", "<s> </s>", "a", "\u200ba", "\U0001f600", "a: "]
     pieces = sentence_pieces(tmp_path, normalizers.Replace("\u200b", becomes))
-    passages = make_passages(found, pieces, pieces, prompt=prompt, on_long="truncate")
+    passages = make_passages(found, pieces, prompt=prompt, on_long="truncate")
     assert (passages.empty, passages.text) == ([0, 1, 2, 3], [4, 5, 6, 7])
 
 
-def test_a_piece_that_has_no_room_behind_its_prompt_is_cut_and_says_so() -> None:
-    """The worker leaves room for the prompt; these two leave none."""
-    passages = make_passages([LONG], tokenizer(), tokenizer(), prompt=PROMPT, on_long="split")
-    n_pieces = len(tokenizer().windows([LONG])[0])
-    assert len(passages.truncated) == n_pieces > 2
-    assert passages.truncated[:-1] == [True] * (n_pieces - 1)
-    assert max(map(len, passages.ids)) == MAX_TOKENS
+@given(text=texts)
+def test_truncating_counts_the_tokens_that_are_lost(text: str) -> None:
+    passages = make([text], "truncate")
+    assert sum(len(ids) - 2 for ids in passages.ids) + sum(passages.lost) == n_tokens(text)
+
+
+def test_of_a_book_that_is_truncated_the_rest_is_counted_and_no_more_of_it_looked_at() -> None:
+    text = " ".join(f"word{i}" for i in range(30_000))
+    passages = make([text, LONG], "truncate", prompt=PROMPT)
+    [whole] = tokenizer(10**6).windows([PROMPT + text])[0]
+    assert list(passages.ids[0][:-1]) == whole.ids[: MAX_TOKENS - 1]
+    assert abs(passages.lost[0] - (len(whole.ids) - MAX_TOKENS)) <= 3  # a word may be counted as two where blocks meet
+    assert passages.lost[1] == n_tokens(PROMPT + LONG) + 2 - MAX_TOKENS
+
+
+@pytest.mark.parametrize("on_long", ["truncate", "split", "reject"])
+def test_a_text_of_many_characters_and_few_tokens_fits(on_long: Literal["truncate", "split", "reject"]) -> None:
+    text = "one" + " " * 200_000 + "two"
+    passages = make([text], on_long)
+    assert (passages.start, passages.stop, passages.truncated) == ([0], [len(text)], [False])
 
 
 def test_no_texts_make_no_passages() -> None:

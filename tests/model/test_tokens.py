@@ -29,19 +29,19 @@ SAMPLES = [
 ]
 words = st.text(min_size=1, max_size=12).filter(str.strip) | st.sampled_from(SAMPLES)
 texts = st.lists(words, min_size=1, max_size=12).map(" ".join)
-limits = st.sampled_from([(4, 0), (5, 1), (8, 0), (8, 3), (24, 11), (40, 4)])  # max_tokens, overlap
+limits = st.sampled_from([4, 5, 8, 24, 40])  # tokens
 
 
 @functools.cache
-def minilm(max_tokens: int, overlap: int = 0) -> Tokenizer:
-    return make_tokenizer(CONFIG, max_tokens=max_tokens, overlap=overlap)
+def minilm(max_tokens: int) -> Tokenizer:
+    return make_tokenizer(CONFIG, max_tokens=max_tokens)
 
 
 UNLIMITED = minilm(1_000_000)
 
 
-def kinds(max_tokens: int, overlap: int) -> list[Tokenizer]:
-    return [minilm(max_tokens, overlap), WordTokenizer(max_tokens=max_tokens, overlap=overlap)]
+def kinds(max_tokens: int) -> list[Tokenizer]:
+    return [minilm(max_tokens), WordTokenizer(max_tokens=max_tokens)]
 
 
 def test_the_real_tokenizer_is_that_of_the_model() -> None:
@@ -53,26 +53,33 @@ def test_texts_are_tokenised_apart_and_in_order() -> None:
 
 
 @given(text=texts, limit=limits)
-def test_windows_keep_the_limit_and_the_special_tokens(text: str, limit: tuple[int, int]) -> None:
-    windows = minilm(*limit).windows([text])[0]
-    assert all(len(ids) <= limit[0] for ids, _, _ in windows)
+def test_windows_keep_the_limit_and_the_special_tokens(text: str, limit: int) -> None:
+    windows = minilm(limit).windows([text])[0]
+    assert all(len(ids) <= limit for ids, _, _ in windows)
     assert all((ids[0], ids[-1]) == (CLS, SEP) for ids, _, _ in windows)
     assert all(0 <= start <= stop <= len(text) for _, start, stop in windows)
 
 
 @given(text=texts, limit=limits)
-def test_windows_hold_every_token_and_share_the_overlap(text: str, limit: tuple[int, int]) -> None:
-    overlap = limit[1]
-    inner = [ids[1:-1] for ids, _, _ in minilm(*limit).windows([text])[0]]
-    joined = inner[0] + [token for ids in inner[1:] for token in ids[overlap:]]
+def test_windows_hold_every_token_once(text: str, limit: int) -> None:
+    joined = [token for ids, _, _ in minilm(limit).windows([text])[0] for token in ids[1:-1]]
     assert joined == UNLIMITED.windows([text])[0][0].ids[1:-1]
-    for before, after in itertools.pairwise(inner):
-        assert before[len(before) - overlap :] == after[:overlap]
+
+
+@given(text=texts, limit=limits)
+def test_tokens_are_counted_and_found_whatever_the_limit(text: str, limit: int) -> None:
+    for tokenizer in kinds(limit):
+        n_special = len(tokenizer.windows([""])[0][0].ids)
+        n_tokens = sum(len(window.ids) - n_special for window in tokenizer.windows([text])[0])
+        starts = tokenizer.starts(text)
+        assert tokenizer.count([text, "", text]) == 2 * n_tokens == 2 * len(starts)
+        assert sorted(starts) == starts.tolist()
+        assert not n_tokens or 0 <= starts[0] <= starts[-1] < len(text)
 
 
 @given(text=texts, max_tokens=st.sampled_from([4, 9, 20]))
 def test_windows_leave_out_no_character_that_has_a_token(text: str, max_tokens: int) -> None:
-    for tokenizer in kinds(max_tokens, 0):
+    for tokenizer in kinds(max_tokens):
         windows = tokenizer.windows([text])[0]
         assert [start for _, start, _ in windows] == sorted(start for _, start, _ in windows)
         between = [text[: windows[0].start], text[windows[-1].stop :]]
@@ -92,7 +99,7 @@ def test_a_text_that_fits_is_one_window_of_all_its_characters(text: str) -> None
 @pytest.mark.parametrize("kind", [0, 1], ids=["model", "words"])
 @pytest.mark.parametrize("text", ["one two three four five six", "  one two three four five six"])
 def test_the_first_window_starts_at_the_first_character(kind: int, text: str) -> None:
-    windows = kinds(4, 0)[kind].windows([text])[0]
+    windows = kinds(4)[kind].windows([text])[0]
     assert len(windows) > 1
     assert windows[0].start == 0
 
@@ -108,26 +115,19 @@ def test_a_text_without_a_token_is_one_window() -> None:
     assert minilm(8).windows(["\x00", "\u200b"]) == [[([CLS, SEP], 0, 1)]] * 2
 
 
-@given(text=texts, max_tokens=st.integers(1, 8), data=st.data())
-def test_words_are_cut_with_overlap_and_none_is_lost(text: str, max_tokens: int, data: st.DataObject) -> None:
-    overlap = data.draw(st.integers(0, max_tokens - 1))
-    windows = WordTokenizer(max_tokens=max_tokens, overlap=overlap).windows([text])[0]
+@given(text=texts, max_tokens=st.integers(1, 8))
+def test_words_are_cut_and_none_is_lost(text: str, max_tokens: int) -> None:
+    windows = WordTokenizer(max_tokens=max_tokens).windows([text])[0]
     pieces = [text[start:stop].split() for _, start, stop in windows]
-    assert pieces[0] + [word for piece in pieces[1:] for word in piece[overlap:]] == text.split()
+    assert [word for piece in pieces for word in piece] == text.split()
     assert [len(piece) for piece in pieces] == [len(ids) for ids, _, _ in windows]
     assert max(map(len, pieces)) <= max_tokens
 
 
-@pytest.mark.parametrize(("max_tokens", "overlap"), [(2, 0), (-5, 0), (8, 6), (8, 100), (3, 1)])
-def test_a_limit_that_leaves_no_room_for_a_new_word_is_refused(max_tokens: int, overlap: int) -> None:
+@pytest.mark.parametrize("max_tokens", [2, -5])
+def test_a_limit_that_leaves_no_room_for_a_word_is_refused(max_tokens: int) -> None:
     with pytest.raises(PipelineError):
-        minilm(max_tokens, overlap).windows(["one two three four five six seven eight nine ten"])
-
-
-@pytest.mark.parametrize("overlap", [2, 3])
-def test_words_cannot_overlap_wholly(overlap: int) -> None:
-    with pytest.raises(PipelineError):
-        WordTokenizer(max_tokens=2, overlap=overlap).windows(["one two three four five"])
+        minilm(max_tokens).windows(["one two three four five six seven eight nine ten"])
 
 
 @pytest.mark.parametrize("data", [None, "", "{}"])
@@ -136,7 +136,7 @@ def test_a_model_without_a_tokenizer_is_named(tmp_path: Path, data: Any) -> None
     if data is not None:
         path.write_text(data)
     with pytest.raises(EngineError, match=r"tokenizer\.json"):
-        ModelTokenizer(path, max_tokens=8, overlap=0)
+        ModelTokenizer(path, max_tokens=8)
 
 
 def test_a_model_that_is_not_there_is_named() -> None:

@@ -23,11 +23,10 @@ from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.dataset.volume import LocalVolume
 from pipeline.errors import EngineError
-from pipeline.schema import PASSAGE
+from pipeline.schema import PASSAGE, content_hashes
 from pipeline.worker.container import Service, pack
 from pipeline.worker.embed import Failure
 from pipeline.worker.memory import Memory
-from pipeline.worker.table import content_hashes
 from tests.support import read_dataset
 from tests.support.chunks import HASHING, Corpus, Engine
 

@@ -66,9 +66,11 @@ def test_pieces_of_a_long_text_overlap_and_leave_room_for_the_prompt(tmp_path: P
 
     assert [row["n_tokens"] for row in pieces] == [n_tokens(PROMPT + text) for text in texts]
     assert max(row["n_tokens"] for row in pieces) <= MAX_TOKENS
-    assert min(row["n_tokens"] for row in pieces[:-1]) >= MAX_TOKENS - 10, "room is left unused"
+    assert min(row["n_tokens"] for row in pieces[:-1]) >= MAX_TOKENS // 2, "room is left unused"
+    assert all(text.endswith(".") for text in texts), "a sentence is cut"
     assert not any(row["truncated"] for row in pieces)
     assert (pieces[0]["char_start"], pieces[-1]["char_end"]) == (0, len(LONG))
     for before, after in itertools.pairwise(pieces):
         shared = LONG[after["char_start"] : before["char_end"]]
-        assert n_tokens(shared) - 2 == OVERLAP
+        assert OVERLAP <= n_tokens(shared) - 2 <= 2 * OVERLAP
+        assert LONG[after["char_start"] - 1] == " "

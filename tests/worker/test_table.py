@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.corpus.rows import ChunkRows, Reject
-from pipeline.model.tokens import Passages
-from pipeline.schema import PART, REJECTS, TEXT
-from pipeline.worker.table import PASSAGES, content_hashes, part_table, passage_table, rejects_table
+from pipeline.model.passages import Passages
+from pipeline.schema import PART, REJECTS, TEXT, content_hashes
+from pipeline.worker.table import PASSAGES, part_table, passage_table, rejects_table
 
 
 def a_table(kept: pa.Table | None = None, *, has_text: bool = True) -> pa.Table:
@@ -31,7 +32,7 @@ def a_table(kept: pa.Table | None = None, *, has_text: bool = True) -> pa.Table:
         start=[0, 2, 0],
         stop=[2, 4, 5],
         truncated=[False, True, False],
-        ids=[[1, 2, 3], [4], [5, 6]],
+        ids=[array("q", ids) for ids in ([1, 2, 3], [4], [5, 6])],
     )
     vectors = np.arange(12, dtype=np.float16).reshape(3, 4)
     of_row, of_passage = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 2, 0, 1])
@@ -96,7 +97,7 @@ def test_a_passage_is_the_slice_of_its_text_whatever_its_characters_are(data: st
         start=first.tolist(),
         stop=last.tolist(),
         truncated=[False] * n,
-        ids=[[1]] * n,
+        ids=[array("q", [1])] * n,
     )
     rows = ChunkRows(
         sources=("s",), source=["s"] * len(texts), row=[*range(len(texts))], id=["i"] * len(texts), text=texts

@@ -224,4 +224,4 @@ def test_one_row_that_is_embedded_is_enough_and_so_is_a_corpus_without_rows(tmp_
     one, none, cut = (each.stdout for each in done)
     assert "1 embedded, 153 rejected\nrejects: 102 empty_text, 51 null_text\n" in one
     assert "0 rows, 0 embedded, 0 rejected\n0 tokens in 0 passages\n" in none
-    assert ", 12.5% truncated\n" in cut
+    assert ", 12.5% truncated, " in cut

@@ -31,6 +31,7 @@ from tests.benchmarks.table import BEGIN, END, HEAD, RULE, main, missed, put_bet
 from tests.support import REPOSITORY
 
 INTEL = "vendor_id\t: GenuineIntel\nmodel name\t: Xeon 9\nflags\t\t: sse avx2 avx512f amx_bf16\n"
+MACHINE = conditions.machine()  # once: its available memory and its date move on
 FIGURES = (
     Figure(case="a", value=1.02, goal=1.03, least=1.0, most=1.1, detail="so"),
     Figure(case="b", value=1.56, goal=1.5),
@@ -40,9 +41,7 @@ FIGURES = (
 
 def result(**changes: Any) -> Result:
     corpora = {"short": conditions.corpus([1, 2, 3])}
-    made = Result(
-        benchmark="b", what="What.", machine=conditions.machine(), corpora=corpora, figures=FIGURES, runs={"x": [1]}
-    )
+    made = Result(benchmark="b", what="What.", machine=MACHINE, corpora=corpora, figures=FIGURES, runs={"x": [1]})
     return msgspec.structs.replace(made, **changes)
 
 

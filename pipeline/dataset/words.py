@@ -33,9 +33,7 @@ def describe_run(
     """
     named = (name for name in DID if run[name] or name == "embedded_now")
     done = (words.format(count(run[name], noun)) for name in named for words, noun in [DID[name]])
-    is_told = run["engine_busy"] is not None and run["engine_s"] >= LEAST_S
-    busy = f", engine busy {run['engine_busy']:.1%}" if is_told else ""
-    end = f" for ${run['cost_usd']:,.2f}" if rented else busy
+    end = f" for ${run['cost_usd']:,.2f}" if rented else _busy(run)
     lines = [
         f"{run['state']}: {_rows(run)}",
         *([f"rejects: {why}"] if (why := _why(run)) else []),
@@ -159,9 +157,12 @@ def _going_on(found: Mapping[str, Any], seen: Progress | None) -> Iterator[str]:
 
 def _last_run(run: Mapping[str, Any]) -> str:
     did = f"embedded {count(run['embedded_now'], 'text')} in {duration(run['wall_s'])}"
+    return f"{did}{_busy(run)}" + (f", ${run['cost_usd']:,.2f}" if run["cost_usd"] else "")
+
+
+def _busy(run: Mapping[str, Any]) -> str:
     is_told = run["engine_busy"] is not None and run["engine_s"] >= LEAST_S
-    busy = f", engine busy {run['engine_busy']:.1%}" if is_told else ""
-    return f"{did}{busy}" + (f", ${run['cost_usd']:,.2f}" if run["cost_usd"] else "")
+    return f", engine busy {run['engine_busy']:.1%}" if is_told else ""
 
 
 def _rows(sums: Mapping[str, Any]) -> str:

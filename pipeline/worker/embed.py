@@ -110,7 +110,8 @@ def embed_rows(
     table = part_table(
         rows, hashes, found.columns, row_of_entry, passage_of_entry, found.vectors, has_text=config.corpus.store_text
     )
-    lost = np.array([found.lost.get(text, 0) for text in range(len(first_row))], np.int64)  # (n_texts,)
+    lost = np.zeros(len(first_row), np.int64)  # (n_texts,)
+    lost[list(found.lost)] = list(found.lost.values())
     receipt = Receipt(
         chunk=chunk.id,
         part=chunk.part_name,

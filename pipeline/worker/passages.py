@@ -95,25 +95,27 @@ def _embed(
     """Tokenise and embed those of the texts that have these numbers, but for pieces that are `known` texts."""
     new = numbers.tolist()
     passages = passages_of([texts[text] for text in new], config)
-    vectors = np.empty((len(passages.ids), config.dim), np.float16)
     at = np.full(len(passages.ids), -1)
     if known is not None and config.corpus.on_long == "split":
         hashes = content_hashes(pieces_in(passages, [texts[text] for text in new]))
         at = pc.fill_null(pc.index_in(pa.array(hashes, pa.binary(16)), known.column("content_hash")), -1).to_numpy()
-        vectors[at >= 0] = to_numpy(known.column("embedding").take(pa.array(at[at >= 0])))
     missing = np.flatnonzero(at < 0)
-    ids = [passages.ids[passage] for passage in missing.tolist()]
+    is_all = len(missing) == len(passages.ids)
+    ids = passages.ids if is_all else [passages.ids[passage] for passage in missing.tolist()]
     nothing = Embedded(vectors=np.empty((0, config.dim), np.float16))  # for this no chunk waits for the engine's turn
     embedded = engine.embed(ids, config.dim) if ids else nothing
-    vectors[missing] = embedded.vectors
-    refused = {int(missing[passage]): why for passage, why in embedded.refused.items()}
-    embedded = replace(embedded, vectors=vectors, refused=refused)
+    if known is not None and not is_all:
+        vectors = np.empty((len(passages.ids), config.dim), np.float16)
+        vectors[missing] = embedded.vectors
+        vectors[at >= 0] = to_numpy(known.column("embedding").take(pa.array(at[at >= 0])))
+        refused = {int(missing[passage]): why for passage, why in embedded.refused.items()}
+        embedded = replace(embedded, vectors=vectors, refused=refused)
     return _Made(
         columns=passage_table(passages, new),
         embedded=embedded,
         why_not=_rejects(passages, new, embedded, config.model.max_tokens),
         lost={new[text]: n for text, n in zip(passages.text, passages.lost, strict=True) if n},
-        n_embedded=len(ids) - len(refused),
+        n_embedded=len(ids) - len(embedded.refused),
         n_tokens=sum(map(len, ids)),
     )
 

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from pipeline.errors import BrokenEngineError, VectorError
 
 MIN_NORM = 1e-15  # a shorter vector has no direction to speak of, and its squares leave float32
-UNIT_TOLERANCE = 2e-3  # float16 rounds each component by at most 2**-11 of itself
+UNIT_TOLERANCE = 2e-3
 
 
 def to_unit_float16(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]:
     """Return the first `dim` components of each row of `full`, shape (n, width), as unit vectors in float16.
 
-    Length is computed in float32 after the cut, so that a cut Matryoshka vector is again of unit length.
-    Raises VectorError naming the first row that is not finite or whose cut has no length, before or after the cast.
+    Length is computed in float32 after the cut, so that a cut Matryoshka vector is again of unit length. A float16 rounds
+    each component by at most 2**-11 of itself and 2**-25, so that the length stays within UNIT_TOLERANCE of 1.
+    Raises VectorError naming the first row that is not finite or whose cut has no length.
     """
     if full.ndim != 2 or full.shape[1] < dim:
         raise VectorError(f"engine output: expected shape (n, at least {dim}), found {full.shape}")
@@ -29,9 +30,8 @@ def to_unit_float16(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]
     if bad.any():
         row = int(bad.argmax())
         raise VectorError(f"engine output row {row}: expected a finite vector with length, found norm {norms[row, 0]}")
-    unit: NDArray[np.float16] = (cut / norms).astype(np.float16)
-    if (bad := invalid_rows(unit)).any():
-        raise VectorError(f"engine output row {bad.argmax()}: expected unit length in float16, found another")
+    unit = np.empty(cut.shape, np.float16)
+    np.divide(cut, norms, out=unit, casting="unsafe")
     return unit
 
 
@@ -43,7 +43,7 @@ def to_unit_batch(full: NDArray[np.float32], token_ids: Sequence[Sequence[int]],
     if full.ndim != 2 or len(full) != len(token_ids):
         raise VectorError(f"engine output: expected {len(token_ids)} vectors, found shape {full.shape}")
     unit = to_unit_float16(full, dim)
-    if any(ids != token_ids[0] for ids in token_ids) and (full == full[0]).all():
+    if any(ids != token_ids[0] for ids in token_ids) and all(np.array_equal(vector, full[0]) for vector in full):
         raise BrokenEngineError(f"engine output: expected vectors to differ, found {len(full)} times the same one")
     return unit
 

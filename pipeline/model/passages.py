@@ -63,7 +63,7 @@ def make_passages(
     room, silent, passages = room_of(tokenizer, prompt, overlap), _silent(tokenizer, prompt), Passages()
     n_special = len(tokenizer.windows([""])[0][0].ids)
     for index, (text, (windows, n_read)) in enumerate(zip(texts, _heads(texts, tokenizer, prompt), strict=True)):
-        first = _behind(len(prompt), windows[0])
+        first = _behind(len(prompt), windows[0]) if prompt else windows[0]
         if silent.issuperset(first.ids) and not keep_empty and _is_empty(text, tokenizer):
             passages.empty.append(index)
         elif len(windows) == 1:

@@ -143,7 +143,10 @@ class WordTokenizer:
 
     def windows(self, texts: Sequence[str]) -> list[list[Window]]:
         """Return the windows of each text."""
-        return [self._cut(text) for text in texts]
+        return [
+            [Window(ids, 0, len(text))] if len(ids) <= self.max_tokens else self._cut(text, ids)
+            for text, ids in zip(texts, map(_ids_of_words, texts), strict=True)
+        ]
 
     def starts(self, text: str) -> Tokens:
         """Return where each word begins."""
@@ -153,11 +156,8 @@ class WordTokenizer:
         """Return how many words texts have in all."""
         return sum(len(text.split()) for text in texts)
 
-    def _cut(self, text: str) -> list[Window]:
-        ids = [zlib.crc32(word.encode()) if _is_printed(word) else UNPRINTED for word in text.split()]
+    def _cut(self, text: str, ids: list[int]) -> list[Window]:
         most = self.max_tokens
-        if len(ids) <= most:
-            return [Window(ids, 0, len(text))]
         words = [match.span() for match in WORD.finditer(text)]
         return _from_start(
             [
@@ -167,5 +167,7 @@ class WordTokenizer:
         )
 
 
-def _is_printed(word: str) -> bool:
-    return word.isprintable() or any(map(str.isprintable, word))
+def _ids_of_words(text: str) -> list[int]:
+    if text.isprintable():  # it has no white space but blanks then, and UTF-8 can be split as well
+        return list(map(zlib.crc32, text.encode().split()))
+    return [zlib.crc32(word.encode()) if any(map(str.isprintable, word)) else UNPRINTED for word in text.split()]

@@ -65,7 +65,7 @@ def find_passages(
         made.append(embed(lost))
     return Found(
         columns=pa.concat_tables([*(each.columns for each in made), reused, recalled]),
-        vectors=np.concatenate([*(each.embedded.vectors for each in made), reused_vectors, recalled_vectors]),
+        vectors=_joined([*(each.embedded.vectors for each in made), reused_vectors, recalled_vectors]),
         why_not={text: why for each in made for text, why in each.why_not.items()},
         is_known=is_known,
         lost={text: n for each in made for text, n in each.lost.items()}
@@ -75,6 +75,12 @@ def find_passages(
         calls=sum(each.embedded.calls for each in made),
         seconds=sum(each.embedded.seconds for each in made),
     )
+
+
+def _joined(blocks: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
+    """Return vectors one block after the other; those of a chunk may be hundreds of megabytes, so one is not copied."""
+    some = [block for block in blocks if len(block)] or blocks[:1]
+    return np.concatenate(some) if len(some) > 1 else some[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

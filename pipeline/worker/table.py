@@ -43,7 +43,9 @@ def part_table(
         table = table.append_column(TEXT, _sliced(rows.text, of_row, start, stop))
     for name in rows.kept.column_names:
         table = table.append_column(name, rows.kept.column(name).take(at_row))
-    return table.append_column(EMBEDDING, fixed_size_list(vectors[of_passage]))
+    if not np.array_equal(of_passage, np.arange(len(vectors))):
+        vectors = vectors[of_passage]
+    return table.append_column(EMBEDDING, fixed_size_list(vectors))
 
 
 def _sliced(

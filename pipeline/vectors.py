@@ -17,8 +17,8 @@ UNIT_TOLERANCE = 2e-3
 def to_unit_float16(full: NDArray[np.floating], dim: int) -> NDArray[np.float16]:
     """Return the first `dim` components of each row of `full`, shape (n, width), as unit vectors in float16.
 
-    Length is computed in float32 after the cut, so that a cut Matryoshka vector is again of unit length. A float16 rounds
-    each component by at most 2**-11 of itself and 2**-25, so that the length stays within UNIT_TOLERANCE of 1.
+    Length is computed in float32 after the cut, so that a cut Matryoshka vector is again of unit length. To float16
+    a component is rounded by at most 2**-11 of itself plus 2**-25: the length stays within UNIT_TOLERANCE of 1.
     Raises VectorError naming the first row that is not finite or whose cut has no length.
     """
     if full.ndim != 2 or full.shape[1] < dim:

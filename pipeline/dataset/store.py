@@ -222,16 +222,14 @@ def _parquet(table: pa.Table) -> pa.Buffer:
     rows = max(1, ROW_GROUP_BYTES * max(1, len(table)) // max(1, table.nbytes))
     plain = [name for name in table.column_names if name != "embedding"]
     sink = pa.BufferOutputStream()
-    with (
-        pq.ParquetWriter(
-            sink,
-            table.schema,
-            compression="zstd",
-            use_dictionary=plain,
-            write_statistics=plain,  # the least and the greatest component say nothing, and finding them is a third of it all
-            write_page_checksum=True,
-        ) as writer
-    ):
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression="zstd",
+        use_dictionary=plain,
+        write_statistics=plain,  # those of components say nothing, and take a third of the time
+        write_page_checksum=True,
+    ) as writer:
         if len(table):  # a row group without rows is what some readers take as the size of a batch
             writer.write_table(table, row_group_size=rows)
     return sink.getvalue()

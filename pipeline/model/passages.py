@@ -14,6 +14,7 @@ from pipeline.model.tokens import Tokenizer, Window
 
 OnLong = Literal["truncate", "split", "reject"]
 LEAST_HEAD, HEAD_PER_TOKEN = 8192, 32  # characters of a text that show whether it is too long, mostly
+HEADS = 256  # tokenised at once: what a tokenizer says of a token is ten times its id, so most is let go of soon
 COUNTED_CHARS = 1 << 16  # of what truncating loses, tokenised at once
 PIECES = 256  # of a text, tokenised at once
 SLACK = 32  # a piece leaves one part in so many of its room free: alone it may have more tokens than in its text
@@ -104,13 +105,15 @@ def _heads(texts: Sequence[str], tokenizer: Tokenizer, prompt: str) -> Iterator[
     They are as many as it takes for a second window, if the text has one.
     """
     most = max(LEAST_HEAD, HEAD_PER_TOKEN * tokenizer.max_tokens)
-    found = tokenizer.windows([prompt + text[:most] for text in texts])
-    for text, windows in zip(texts, found, strict=True):
-        n_read = most
-        while len(windows) == 1 and n_read < len(text):
-            n_read *= 8
-            windows = tokenizer.windows([prompt + text[:n_read]])[0]
-        yield windows, min(n_read, len(text))
+    for at in range(0, len(texts), HEADS):
+        some = texts[at : at + HEADS]
+        found = tokenizer.windows([prompt + text[:most] for text in some])
+        for text, windows in zip(some, found, strict=True):
+            n_read = most
+            while len(windows) == 1 and n_read < len(text):
+                n_read *= 8
+                windows = tokenizer.windows([prompt + text[:n_read]])[0]
+            yield windows, min(n_read, len(text))
 
 
 def _blocks(text: str, start: int) -> list[str]:

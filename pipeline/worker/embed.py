@@ -99,7 +99,7 @@ def embed_rows(
     first_row, text_of_row = _distinct(hashes)  # (n_texts,) and (n_rows,)
     texts = {hashes[row]: rows.text[row] for row in first_row}
     found = find_passages(texts, known, claim, config, engine, place.volume.writing)
-    for row, text in enumerate(text_of_row):
+    for row, text in enumerate(text_of_row) if found.why_not else ():
         if text in found.why_not:
             why = replace(found.why_not[text], text=rows.text[row])
             rows.rejects.append((rows.source[row], rows.row[row], rows.id[row], why))

@@ -18,11 +18,8 @@ from pipeline.dataset import Store
 from tests.benchmarks import dummy, instant
 from tests.benchmarks.phases import Sampler
 
-IMPORTED = (
-    "pandas",
-    "huggingface_hub.repocard_data",
-    "pipeline.driver",
-)  # by a run as it goes, here before the clock starts
+# What a run imports as it goes, and this program before the clock starts.
+IMPORTED = ("pandas", "huggingface_hub.repocard_data", "pipeline.driver")
 
 
 def main() -> int:

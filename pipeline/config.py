@@ -26,7 +26,17 @@ Size = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0)]
 # Of a kept column, by the names that Arrow has for them.
 ColumnType = Literal[
-    "string", "bool", "int32", "int64", "float32", "float64", "date32", "timestamp[ms]", "timestamp[us]"
+    "string",
+    "bool",
+    "int32",
+    "int64",
+    "float32",
+    "float64",
+    "date32",
+    "timestamp[ms]",
+    "timestamp[us]",
+    "timestamp[ms, tz=UTC]",
+    "timestamp[us, tz=UTC]",
 ]
 
 

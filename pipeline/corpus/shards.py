@@ -24,6 +24,9 @@ from pipeline.corpus.rows import Columns, text_columns
 from pipeline.corpus.sniff.misnamed import misnamed
 from pipeline.errors import CorpusError, advised
 
+OF_ZONES = {
+    str(kind): kind for kind in (pa.timestamp("ms", "UTC"), pa.timestamp("us", "UTC"))
+}  # by names without alias
 SHOWN_FILES = 3  # of those with which the same is wrong
 
 
@@ -107,7 +110,7 @@ def open_corpus(
     their first rows are read too. `known_bad` gives files to skip, by source, each with why.
     """
     text, template = text_columns(config.text)
-    declared = {name: pa.type_for_alias(kind) for name, kind in config.types.items()}
+    declared = {name: OF_ZONES.get(kind) or pa.type_for_alias(kind) for name, kind in config.types.items()}
     columns = Columns(text=text, template=template, id=config.id or "id", keep=config.kept, declared=declared)
     needed = (*text, *([config.id] if config.id else []))
     names: dict[str, None] = {}

@@ -97,6 +97,20 @@ def test_folders_and_documents_and_numbers_that_widen(tmp_path: Path) -> None:
     assert [each["reason"] for each in rejected(tmp_path / "md")] == ["malformed_row"]
 
 
+def test_times_with_a_zone_become_those_of_utc(tmp_path: Path) -> None:
+    times = ["2026-01-31T12:00:00Z", "2026-01-31 14:00:00.5+02:00", "2026-01-31T12:00:00", ""]
+    rows = [{"id": f"r{at}", "text": f"text {at}", "time": time} for at, time in enumerate(times)]
+    kept = ["--set", 'corpus.keep=["time"]', "--set", 'corpus.types={time = "timestamp[ms, tz=UTC]"}']
+    folder, out = written(tmp_path / "in", rows, ".csv"), tmp_path / "out"
+    assert embed_corpus("run", "--input", folder, "--output", out, *HASHING, *kept).returncode == 0
+    noon = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.UTC)
+    found = {row["id"]: row["time"] for row in read_dataset(out).to_pylist()}
+    assert found == {"r0": noon, "r1": noon.replace(microsecond=500_000), "r3": None}
+    assert [reject["detail"] for reject in rejected(out)] == [
+        f"time: expected timestamp[ms, tz=UTC], found {times[2]!r}"
+    ]
+
+
 def test_where_compares_values_as_their_type(tmp_path: Path) -> None:
     rows = [{"id": f"r{year}", "text": "the same words", "year": str(year)} for year in (9, 10, 1000)]
     out = tmp_path / "out"

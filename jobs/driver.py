@@ -53,8 +53,8 @@ def _reported(work: Callable[[Request], dict[str, Any]], request: Mapping[str, A
 
 
 def _plan(request: Request) -> dict[str, Any]:
-    source = find_input(request)
     config, _ = configured(request, is_run=False)
+    source = find_input(request)
     resources.output.reload()
     store = Store(root=resources.OUTPUT / request.output)
     options = dataclasses.replace(paced(request, config, found_rate(request, config)), streams=True)
@@ -63,8 +63,8 @@ def _plan(request: Request) -> dict[str, Any]:
 
 
 def _drive(request: Request, began_at: float) -> dict[str, Any]:
-    source = find_input(request)
     config, on_dtype = configured(request)
+    source = find_input(request)
     volume = ModalVolume()
     volume.reload()
     options = paced(request, config, found_rate(request, config))

@@ -14,17 +14,18 @@ from typing import Any, NoReturn
 
 import modal
 
-from jobs import driver, embedding_service, resources
+from jobs import driver, embedding_service, hub, resources
 from jobs.request import Request, check_relative, named_inputs, packed, signed
 from jobs.resources import HOURS, MINUTES
 from jobs.watch import watch
 from pipeline.config import load_config
 from pipeline.console import in_one_line, note
+from pipeline.corpus import SCHEME, address_of
 from pipeline.dataset import describe_plan, describe_run
 from pipeline.driver import RunOptions
 from pipeline.errors import PipelineError, UsageError
 
-app = modal.App(resources.DRIVER_APP)
+app = modal.App(resources.DRIVER_APP).include(hub.app)
 terminal = modal.App(f"{resources.DRIVER_APP}-terminal")  # of `modal run`: has nothing to build and nothing to rent
 if not modal.is_local():
     app.include(embedding_service.app)  # known here, there only where no service is deployed
@@ -44,7 +45,10 @@ def drive(request: dict[str, Any]) -> dict[str, Any]:
     began_at = time.time()
     report = driver.drive(request, began_at=began_at)
     if report.get("unfinished"):
-        report["goes_on_as"] = drive.spawn(request | {"began_at": request["began_at"] or began_at}).object_id
+        rest = request | {"began_at": request["began_at"] or began_at}
+        if report["input"].startswith(SCHEME):
+            rest["input"] = report["input"]  # with its commit: a branch may have moved since
+        report["goes_on_as"] = drive.spawn(rest).object_id
     return report
 
 
@@ -81,7 +85,10 @@ def main(  # noqa: PLR0913  the flags of `modal run`
     prune: bool = False,
     skip_bad_files: bool = False,
 ) -> None:
-    """Embed INPUT, paths on the volume embedding-corpus between commas, into OUTPUT on the volume embedding-output."""
+    """Embed INPUT into OUTPUT on the volume embedding-output.
+
+    INPUT is paths on the volume embedding-corpus or in buckets, between commas, or an address of the Hugging Face hub.
+    """
     try:
         below = named_inputs(input)
         name = check_relative("--output", output or _name_after(below))
@@ -167,6 +174,9 @@ def _name_after(below: str | tuple[str, ...]) -> str:
     """
     if not isinstance(below, str):
         raise UsageError(f"--output: expected a name, as there are {len(below)} inputs, found none")
+    if below.startswith(SCHEME):
+        name, _, path = address_of(below)
+        below = path or name
     parts = [part for part in PurePosixPath(below).parts if not glob.has_magic(part)]
     return parts[-1].split(".")[0] if parts else "corpus"
 

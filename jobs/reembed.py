@@ -8,7 +8,7 @@ from typing import Any
 
 import modal
 
-from jobs import driver, embedding_service, resources
+from jobs import driver, embedding_service, hub, resources
 from jobs.request import Request, packed
 from jobs.resources import HOURS
 from jobs.schedule import load_schedule
@@ -18,7 +18,7 @@ from pipeline.dataset import describe_run
 from pipeline.driver import RunOptions
 from pipeline.errors import IncompleteError, OutputLockedError
 
-app = modal.App("embedding-reembed").include(embedding_service.app)
+app = modal.App("embedding-reembed").include(embedding_service.app).include(hub.app)
 SCHEDULE = load_schedule(resources.REPOSITORY / "configs/cron.toml")
 for dataset in SCHEDULE.datasets:  # a config that is wrong is found when this is deployed, not at night
     load_config(resources.REPOSITORY / dataset.config, dim=dataset.dim or None)

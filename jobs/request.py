@@ -9,17 +9,17 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
-from jobs import resources
+from jobs import buckets, hub, resources
 from jobs.volume import ModalVolume
 from pipeline.chunk import Shard
 from pipeline.config import ENGINES, Config, load_config
-from pipeline.corpus import Input, each_of, find_shards
+from pipeline.corpus import SCHEME, Input, address_of, each_of, find_shards
 from pipeline.dataset import Store
 from pipeline.driver import RunOptions, kept_dtype
 from pipeline.errors import UsageError
@@ -29,7 +29,7 @@ from pipeline.model import check_memory, describe_dtype, locate, modal_device, p
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be embedded and how, as it travels."""
 
-    input: str | tuple[str, ...]  # below the corpus volume
+    input: str | tuple[str, ...]  # below the corpus volume, in a bucket, or an address of the hub
     output: str  # below the output volume
     config: str = resources.CONFIG
     dim: int = 0
@@ -92,18 +92,40 @@ def configured(request: Request, *, is_run: bool = True) -> tuple[Config, str]:
 
 
 def named_inputs(text: str) -> str | tuple[str, ...]:
-    """Return what `--input` names, one path or several between commas; raises UsageError for one off the volume."""
-    found = tuple(check_relative("--input", each.strip()) for each in text.split(","))
+    """Return what `--input` names, one place or several between commas; raises UsageError for one that cannot be read
+    there."""
+    found = tuple(_named(each.strip()) for each in text.split(","))
     return found if len(found) > 1 else found[0]
 
 
+def _named(place: str) -> str:
+    if place.startswith(SCHEME):
+        address_of(place)
+        return place
+    return place if buckets.place_of(place, resources.RENTED.buckets) else check_relative("--input", place)
+
+
 def find_input(request: Request) -> Input:
-    """Return the input's paths on the mounted corpus, as it is now; raises UsageError when one leads out of it."""
-    below = [check_relative("--input", each) for each in each_of(request.input)]
+    """Return the places of the input as this container sees them now, files of the hub on the volume before that.
+
+    An address of the hub has its commit. Raises UsageError when a path leads out of its mount, and CorpusError.
+    """
+    places = [_here(each) for each in each_of(request.input)]
     ModalVolume(resources.corpus).reload()
-    sources = [str(resources.CORPUS / each) for each in below]
-    check_inside(resources.CORPUS, *find_shards(sources))
+    sources = [source for source, _ in places]
+    found_in, shards = find_shards(sources)
+    check_inside({mount for _, mount in places}, found_in, shards)
     return sources
+
+
+def _here(place: str) -> tuple[str, Path]:
+    """Return a place of a request as a container has it, and the mount that it is below."""
+    if place.startswith(SCHEME):
+        return hub.fetched(place), resources.CORPUS
+    if bucket := buckets.place_of(place, resources.RENTED.buckets):
+        mount, below = bucket
+        return str(mount / below), mount
+    return str(resources.CORPUS / check_relative("--input", place)), resources.CORPUS
 
 
 def check_relative(flag: str, path: str) -> str:
@@ -121,12 +143,12 @@ def check_relative(flag: str, path: str) -> str:
     return str(pure)
 
 
-def check_inside(mount: Path, root: Path, shards: Sequence[Shard]) -> None:
-    """Raise UsageError for the first shard that a link leads out of the mount."""
-    inside = mount.resolve()
+def check_inside(mounts: Collection[Path], root: Path, shards: Sequence[Shard]) -> None:
+    """Raise UsageError for the first shard that a link leads out of the mounts."""
+    inside = [mount.resolve() for mount in mounts]
     for shard in shards:
         path = root / shard.source
-        if not Path(os.path.realpath(path)).is_relative_to(inside):  # Path.resolve gives up on a link to itself
-            raise UsageError(
-                f"--input {path.relative_to(mount)}: expected a file of the volume, found a link out of it"
-            )
+        found = Path(os.path.realpath(path))  # Path.resolve gives up on a link to itself
+        if not any(map(found.is_relative_to, inside)):
+            name = next((path.relative_to(mount) for mount in mounts if path.is_relative_to(mount)), path)
+            raise UsageError(f"--input {name}: expected a file of the volume, found a link out of it")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import modal
 
+from jobs import buckets
 from pipeline.config import load_config
+from pipeline.corpus import CACHE_VARIABLE
 from pipeline.driver import GPU_MEMORY_MIB as GPU_MEMORY_MIB
 from pipeline.driver import SERVICE_CPUS as SERVICE_CPUS
 from pipeline.serve import KEY_VARIABLE
@@ -58,15 +60,20 @@ containers = modal.Dict.from_name("embedding-containers", create_if_missing=True
 
 WEIGHTS, COMPILED, CORPUS, OUTPUT = Path("/cache/hf"), Path("/cache/vllm"), Path("/corpus"), Path("/output")
 corpus_read_only = corpus.with_mount_options(read_only=True)
-Mounts = dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]
-driver_volumes: Mounts = {str(CORPUS): corpus_read_only, str(OUTPUT): output, str(WEIGHTS): weights}
-service_volumes: Mounts = driver_volumes | {str(COMPILED): compiled}
+driver_volumes: buckets.Mounts = {
+    str(CORPUS): corpus_read_only,
+    str(OUTPUT): output,
+    str(WEIGHTS): weights,
+    **buckets.mounts(RENTED.buckets),
+}
+service_volumes: buckets.Mounts = driver_volumes | {str(COMPILED): compiled}
 
 HTTP = os.environ.get("EMBED_HTTP", "")  # not empty: serve_http is deployed with its key
 ENVIRONMENT = {
     "EMBED_CONFIG": CONFIG,
     "EMBED_HTTP": HTTP,
     "HF_HOME": str(WEIGHTS),
+    CACHE_VARIABLE: str(CORPUS / ".hub"),
     "HF_XET_HIGH_PERFORMANCE": "1",
     "HF_XET_CACHE": "/tmp/xet",  # below HF_HOME its open log would keep the weights volume from a commit
     "EMBED_ON_VOLUMES": "1",

@@ -20,6 +20,7 @@ from pipeline.tables import Places, converted, read_tables, set_overrides, set_v
 MAX_DIM = 65_536  # no model has wider vectors
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
 HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
+BUCKET = re.compile("(s3|gs|r2)://([a-z0-9][a-z0-9._-]+)")
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
@@ -86,9 +87,7 @@ class CorpusConfig:
     text: str = "text"
     id: str = ""
     keep: tuple[str, ...] = ()
-    types: dict[str, ColumnType] = field(
-        default_factory=dict, hash=False
-    )  # of kept columns, "string" where files have texts alone
+    types: dict[str, ColumnType] = field(default_factory=dict, hash=False)  # of kept columns, where files have texts
     store_text: bool = True  # whether parts have the passages themselves
     on_long: Literal["truncate", "split", "reject"] = "truncate"
     overlap: Size = 0
@@ -113,6 +112,14 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BucketConfig:
+    """How a bucket is reached."""
+
+    secret: str = ""  # the Modal secret with its keys; "" = it is public
+    endpoint: str = ""  # URL of the service; "" = that of Amazon or Google
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModalConfig:
     """What a run on Modal rents, and at which price."""
 
@@ -122,6 +129,7 @@ class ModalConfig:
     driver_hours: Annotated[float, Meta(gt=0)] = 22.0
     snapshot: bool = True
     output_version: Literal[1, 2] = 2
+    buckets: dict[str, BucketConfig] = field(default_factory=dict, hash=False)  # that inputs may be in, by "s3://NAME"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +209,9 @@ def _at_odds(config: Config) -> Iterator[tuple[str, str, object]]:
     for name in kept:
         if kept.count(name) > 1:
             yield "corpus.keep", "columns of different names in a part", f"{name!r} twice"
+    for name, bucket in config.modal.buckets.items():
+        if not (found := BUCKET.fullmatch(name)) or (found[1] == "r2" and not bucket.endpoint):
+            yield "modal.buckets", "s3://NAME, gs://NAME, or r2://NAME with an endpoint", repr(name)
     for name in config.corpus.types:
         if name not in config.corpus.kept:
             yield "corpus.types", "columns that corpus.keep copies", repr(name)

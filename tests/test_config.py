@@ -70,6 +70,7 @@ CHANGES_NO_VECTOR: dict[str, Any] = {
     "modal.driver_hours": 1.0,
     "modal.snapshot": False,
     "modal.output_version": 1,
+    "modal.buckets": {"s3://texts": {"secret": "keys"}},
 }
 
 

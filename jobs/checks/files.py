@@ -11,6 +11,7 @@ from typing import Any
 import modal
 
 from jobs import resources
+from jobs.buckets import Mounts
 from jobs.checks.ledger import Finding, Ledger
 from jobs.resources import MINUTES
 from pipeline.config import Config
@@ -21,7 +22,7 @@ NAMES = {version: f"embedding-preflight-v{version}" for version in (1, 2)}
 VOLUMES = {
     version: modal.Volume.from_name(name, create_if_missing=True, version=version) for version, name in NAMES.items()
 }
-MOUNTS: resources.Mounts = {f"/scratch/v{version}": volume for version, volume in VOLUMES.items()}
+MOUNTS: Mounts = {f"/scratch/v{version}": volume for version, volume in VOLUMES.items()}
 ONE_CPU: dict[str, Any] = {"image": resources.driver_image, "volumes": MOUNTS, "cpu": 1, "timeout": 20 * MINUTES}
 N_FILES = (10, 1_000, 10_000)  # of one commit each
 EXPECTED_S = 300.0

@@ -2,7 +2,7 @@
 
 from pipeline.corpus.apart import check_input
 from pipeline.corpus.blocks import Block
-from pipeline.corpus.hub import pinned
+from pipeline.corpus.hub import CACHE_VARIABLE, SCHEME, address_of, pinned
 from pipeline.corpus.inputs import Input, each_of, in_words
 from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
@@ -12,7 +12,9 @@ from pipeline.corpus.shards import Corpus, Found, find_files, find_shards, open_
 from pipeline.corpus.textual.record import Kinds
 
 __all__ = [
+    "CACHE_VARIABLE",
     "READERS",
+    "SCHEME",
     "Block",
     "ChunkReader",
     "ChunkRows",
@@ -24,6 +26,7 @@ __all__ = [
     "Reader",
     "Reject",
     "Rows",
+    "address_of",
     "as_text",
     "check_input",
     "each_of",

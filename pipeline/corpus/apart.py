@@ -13,6 +13,7 @@ from pipeline.errors import UsageError
 
 COPIES = {
     "s3": "aws s3 cp --recursive {address} input/",
+    "r2": "aws s3 cp --recursive --endpoint-url https://ACCOUNT.r2.cloudflarestorage.com s3://{rest} input/",
     "gs": "gcloud storage cp --recursive {address} input/",
     "az": "azcopy copy {address} input/ --recursive",
     "http": "curl -fLO {address}",
@@ -42,9 +43,9 @@ def _check_place(input: str, output: Path) -> None:
         raise UsageError("--input -: expected a file, a folder or a glob; `plan` and `run` alone read standard input")
     if input.startswith(SCHEME):
         return
-    if address := re.match(r"([A-Za-z][\w+.-]*)://", input):
+    if address := re.match(r"([A-Za-z][\w+.-]*)://(.*)", input):
         command = COPIES.get(address[1].lower(), "")
-        how = f", as by `{command.format(address=input)}`" if command else ""
+        how = f", as by `{command.format(address=input, rest=address[2])}`" if command else ""
         raise UsageError(
             f"--input {input}: expected files of this machine, found an address; copy them here first{how}"
         )

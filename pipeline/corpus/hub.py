@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from pipeline.console import note
+from pipeline.console import count, note, size
 from pipeline.corpus.inputs import Input, each_of
 from pipeline.errors import CorpusError, UsageError
 
 SCHEME = "hf://"
 ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/(.*?))?/*")
 EXPECTED = "hf://datasets/OWNER/NAME[@REVISION][/PATH]"
+CACHE_VARIABLE = "EMBED_HUB_CACHE"  # a folder for the files of data sets, other than the cache of the hub's client
+
+
+class Address(NamedTuple):
+    """What an address of the hub names."""
+
+    name: str  # OWNER/NAME
+    revision: str
+    path: str  # "" = all of it
 
 
 def pinned(input: Input) -> Input:
@@ -30,17 +41,17 @@ def pinned(input: Input) -> Input:
 def _pinned(input: str) -> str:
     from huggingface_hub import HfApi
 
-    name, revision, path = _parts(input)
+    name, revision, path = address_of(input)
     with _in_one_line(input):
-        commit = HfApi().resolve_revision(name, repo_type="dataset", revision=revision).resolved
+        commit = HfApi().resolve_revision(name, revision=revision, **_place()).resolved
     return f"{SCHEME}datasets/{name}@{commit}{path and f'/{path}'}"
 
 
 def fetched(input: str, endings: Sequence[str]) -> str:
     """Return the place on this machine of what an address of the hub names, any other input as it is.
 
-    Downloads into the cache of the hub's client what is not there yet, of files with these endings alone. Raises as
-    `pinned` does.
+    Downloads what is not there yet, of files with these endings alone, into the cache of the hub's client or into the
+    folder of CACHE_VARIABLE, and holds it against the hub's hashes. Raises as `pinned` does.
     """
     if not input.startswith(SCHEME):
         return input
@@ -48,20 +59,54 @@ def fetched(input: str, endings: Sequence[str]) -> str:
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     input = _pinned(input)
-    name, commit, path = _parts(input)
-    below = [f"{path and f'{path}/'}*{ending}" for ending in endings]
-    note(f"input {input}: fetching what is not on this machine yet")
+    name, commit, path = address_of(input)
+    wanted = {
+        "revision": commit,
+        "allow_patterns": [*(f"{path and f'{path}/'}*{ending}" for ending in endings), path],
+        **_place(),
+    }
     disable_progress_bars()
     with _in_one_line(input):
-        folder = Path(snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=[*below, path]))
+        waiting = [file for file in snapshot_download(name, dry_run=True, **wanted) if file.will_download]
+        if waiting:
+            n_bytes = sum(file.file_size or 0 for file in waiting)
+            note(f"input {input}: fetching {count(len(waiting), 'file')} of {size(n_bytes)}")
+        folder = Path(snapshot_download(name, **wanted))
+    if waiting:
+        _verify(input)
     return str(folder / path)
 
 
-def _parts(input: str) -> tuple[str, str, str]:
+def _verify(input: str) -> None:
+    """Compare the files of a commit that are here with the hub's hashes; one that differs is removed."""
+    from huggingface_hub import HfApi
+
+    name, commit, _ = address_of(input)
+    with _in_one_line(input):
+        found = HfApi().verify_repo_checksums(name, revision=commit, **_place())
+    for mismatch in found.mismatches:
+        path = found.verified_path / mismatch["path"]
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    if found.mismatches:
+        first = found.mismatches[0]
+        raise CorpusError(
+            f"input {input}: expected {first['path']} with {first['algorithm']} {first['expected']}, found "
+            f"{first['actual']}; removed it: run again"
+        )
+
+
+def _place() -> dict[str, Any]:
+    """Return what each call of the hub's client is given: that it is of a data set, and where its files are."""
+    return {"repo_type": "dataset", "cache_dir": os.environ.get(CACHE_VARIABLE) or None}
+
+
+def address_of(input: str) -> Address:
+    """Return the parts of an address of the hub; raises UsageError for one of another form."""
     found = ADDRESS.fullmatch(input)
     if found is None or ".." in (found[3] or "").split("/"):
         raise UsageError(f"--input {input}: expected {EXPECTED}, found another address of the hub")
-    return found[1], unquote(found[2] or "main"), found[3] or ""
+    return Address(found[1], unquote(found[2] or "main"), found[3] or "")
 
 
 @contextlib.contextmanager

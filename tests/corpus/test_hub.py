@@ -78,6 +78,22 @@ def test_what_is_not_there_is_one_line_and_makes_nothing(tmp_path: Path, server:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_differs_from_the_hubs_hash_is_refused_and_fetched_again(tmp_path: Path, server: Hub) -> None:
+    server.commit("main", files(ROWS))
+    server.corrupt = "data/train-0.parquet"
+    asked: list[str | Path] = ["run", "--input", f"hf://datasets/{NAME}/data", "--output", tmp_path / "out", *HASHING]
+    env = server.environment(tmp_path / "home")
+    done = embed_corpus(*asked, env=env)
+    assert (done.returncode, "removed it: run again" in done.stderr.splitlines()[-1]) == (2, True), done.stderr
+    assert not (tmp_path / "out").exists()
+    server.corrupt = ""
+    server.requests.clear()
+    done = embed_corpus(*asked, env=env)
+    assert done.returncode == 0, done.stderr
+    assert server.downloads() == ["train-0.parquet"]
+    assert len(read_dataset(tmp_path / "out")) == len(ROWS)
+
+
 def test_one_file_and_a_glob_of_a_tag(tmp_path: Path, server: Hub) -> None:
     server.commit("v1", files(ROWS))
     env = server.environment(tmp_path / "home")
@@ -99,6 +115,7 @@ def test_other_addresses_say_how_their_files_come_here(tmp_path: Path) -> None:
 
     for address, command in (
         ("s3://b/in", "aws s3 cp --recursive s3://b/in input/"),
+        ("r2://b/in", "--endpoint-url https://ACCOUNT.r2.cloudflarestorage.com s3://b/in input/"),
         ("https://x/a.csv", "curl -fLO https://x/a.csv"),
     ):
         with pytest.raises(UsageError, match="copy them here first, as by `") as error:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 from modal_proto import api_pb2 as api
@@ -30,6 +31,7 @@ class Settings:
     folders_sync: bool = True  # else os.fsync of a folder of a volume fails, as file systems over a network may do
     container_env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    buckets: Mapping[str, Path] = field(default_factory=dict)  # folders that are mounted in the place of buckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

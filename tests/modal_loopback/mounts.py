@@ -52,6 +52,8 @@ class Mounts:
             shown = copy.path / mount.sub_path.strip("/")
             shown.mkdir(parents=True, exist_ok=True)
             binds.append(Bind(shown, mount.mount_path, mount.read_only))
+        for bucket in definition.cloud_bucket_mounts:
+            binds.append(Bind(self._plane.settings.buckets[bucket.bucket_name], bucket.mount_path, bucket.read_only))
         return binds
 
     def startup_code(self, definition: api.Function) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,7 @@ class Hub:
     token: str = ""  # without it files are refused, as those of a gated model are
     break_after: int = 0  # bytes of the next large file after which the connection breaks, once
     corrupt: str = ""  # path of a file that comes with a byte changed
+    before: Callable[[str], None] = lambda path: None  # is called before the file of a path is sent
     requests: list[str] = field(default_factory=list)  # "METHOD path [range]"
     url: str = ""
 
@@ -88,6 +89,8 @@ def hub(name: str, kind: str = "models") -> Iterator[Hub]:
             if path not in state.commits[commit]:
                 self.error(404, "EntryNotFound")
                 return
+            if self.command == "GET":
+                state.before(path)
             content = state.commits[commit][path]
             etag = entry(path, content)["oid"] if not is_large(path) else hashlib.sha256(content).hexdigest()
             if path == state.corrupt:

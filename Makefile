@@ -54,7 +54,7 @@ token: venv
 
 # In the order of their names: by the number of their tests, files of few long ones would come last and alone.
 test: venv ## run the tests
-	$(bin)/pytest -m 'not slow and not browser' -n 2 --dist loadfile --no-loadscope-reorder
+	$(bin)/pytest -m 'not slow and not browser' -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: venv ## run the tests that take longer than a change can wait for
 	$(bin)/pytest -m slow

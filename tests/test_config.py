@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Config, load_config, parse_config, to_tables
-from pipeline.corpus.rows import text_columns
+from pipeline.corpus.texts import text_columns
 from pipeline.errors import ConfigError
 from pipeline.recipe import fingerprint, recipe
 from pipeline.schema import kept_name

@@ -7,8 +7,9 @@ from pipeline.corpus.inputs import Input, each_of, in_words
 from pipeline.corpus.keep import notices, settle
 from pipeline.corpus.names import folders_below, rebased, root_key
 from pipeline.corpus.reader import READERS, ChunkReader, Reader, reader_of, shard_at
-from pipeline.corpus.rows import ChunkRows, Columns, Reject, Rows, as_text
+from pipeline.corpus.rows import ChunkRows, Columns, Reject, Rows
 from pipeline.corpus.shards import Corpus, Found, find_files, find_shards, open_corpus
+from pipeline.corpus.texts import as_text
 from pipeline.corpus.textual.record import Kinds
 
 __all__ = [

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from pipeline.chunk import MAX_LINE_BYTES, ChunkSize, Density, Span
 from pipeline.corpus.blocks import Block
 from pipeline.corpus.partitions import given_columns
-from pipeline.corpus.rows import Columns, Reject, Rows, as_id, no_column, render
+from pipeline.corpus.rows import Columns, Reject, Rows, no_column
 from pipeline.corpus.sniff.misnamed import check_document
 from pipeline.corpus.tabular.declared import as_declared
+from pipeline.corpus.texts import as_id, render
 from pipeline.corpus.textual.lines import SHOWN_BYTES, too_long
 from pipeline.corpus.textual.record import Kinds
 from pipeline.errors import CorpusError

@@ -21,13 +21,14 @@ from pipeline.corpus.sniff.misnamed import check_array
 from pipeline.corpus.stream import PACKINGS, Cursor, read_blocks
 from pipeline.corpus.textual.byte_reader import ByteReader
 from pipeline.corpus.textual.elements import Elements
-from pipeline.corpus.textual.lines import HEAD_BYTES, SHOWN_BYTES, Ends, is_blank, too_long
-from pipeline.corpus.textual.record import UTF8_BOM, Kinds, add_kinds, has_value_at, parse
+from pipeline.corpus.textual.lines import HEAD_BYTES, SHOWN_BYTES, Ends, too_long
+from pipeline.corpus.textual.record import UTF8_BOM, Kinds, add_kinds, has_value_at, is_blank, parse, parsed
 from pipeline.errors import CorpusError
 
 AFTER_ELEMENT = re.compile(rb"[}\]\"\w]\s*,(?=\s*\{)")
 TRIES = 64
-_raw_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+DECODED_BYTES = 16 << 20  # of a span, at most, whose objects are in memory at once
+_decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
 SUFFIXES = tuple(f".json{packing}" for packing in PACKINGS)
 
 
@@ -81,17 +82,19 @@ class JsonReader(JsonlReader):
             if span.n_rows == 1 and n_bytes > MAX_LINE_BYTES + 1:
                 why = too_long(cursor.read(SHOWN_BYTES).lstrip(b"[ \t\r\n" + UTF8_BOM), n_bytes)
                 cursor.skip_to(span.byte_stop)
-                return self.rows_of([b"{}"], span.row_start, {span.row_start: why}, columns)
+                return self.rows_of([[{}]], span.row_start, {span.row_start: why}, columns)
             data = cursor.read(n_bytes)
-        objects = _decoded(data, is_begun=span.byte_start > 0)
-        if len(objects) != span.n_rows:  # some are blank or no JSON
-            objects = self._split(data, is_begun=span.byte_start > 0, is_whole=True)
-        if len(objects) != span.n_rows:
+        is_begun = span.byte_start > 0
+        objects = _decoded(data, is_begun=is_begun) if n_bytes <= DECODED_BYTES else []
+        if len(objects) == span.n_rows:
+            return self.rows_of([objects], span.row_start, {}, columns)
+        pieces = self._split(data, is_begun=is_begun, is_whole=True)
+        if len(pieces) != span.n_rows:
             raise CorpusError(
                 f"{self._path} rows {span.row_start}-{span.row_stop - 1}: expected {span.n_rows:,} elements, found "
-                f"{len(objects):,}; run again to embed it as it is now"
+                f"{len(pieces):,}; run again to embed it as it is now"
             )
-        return self.rows_of(objects, span.row_start, {}, columns)
+        return self.rows_of(parsed(pieces), span.row_start, {}, columns)
 
     def _first_records(self) -> list[dict[str, Any]]:
         """Return the objects of the first HEAD_BYTES, or the first element of an array."""
@@ -156,12 +159,12 @@ class JsonReader(JsonlReader):
         return _pieces(data, stops, is_begun=is_begun)
 
 
-def _decoded(data: bytes, *, is_begun: bool) -> list[bytes]:
-    """Return whole elements, by a parser that takes nothing but JSON; none where it does not take all of them."""
+def _decoded(data: bytes, *, is_begun: bool) -> list[dict[str, Any]]:
+    """Return whole elements, by a parser that takes nothing but JSON; none where they are not objects all of them."""
     start = 0 if is_begun else data.find(b"[") + 1
     body = data[start:].rstrip(b" \t\r\n").removesuffix(b",")  # of white space, what JSON has
     try:
-        return list(map(bytes, _raw_elements(b"[%b]" % body)))
+        return _decode_objects(b"[%b]" % body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from pipeline.chunk import MAX_LINE_BYTES, Span
 from pipeline.corpus.blocks import Block, line_blocks
-from pipeline.corpus.rows import Columns, Reject, Rows, render
+from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.corpus.sniff.misnamed import check_kind
 from pipeline.corpus.stream import PACKINGS
+from pipeline.corpus.texts import render
 from pipeline.corpus.textual.lines import Ends, line_ends, read_head, read_lines
 from pipeline.corpus.textual.objects import ObjectReader
-from pipeline.corpus.textual.record import UTF8_BOM, Kinds, parse, value_at, watched
+from pipeline.corpus.textual.record import UTF8_BOM, Kinds, parse, parsed, value_at, watched
 from pipeline.errors import CorpusError
 
 SUFFIXES = tuple(kind + packing for kind in (".jsonl", ".ndjson") for packing in PACKINGS)
@@ -58,4 +59,4 @@ class JsonlReader(ObjectReader):
             )
         if span.byte_start == 0:
             data = data.removeprefix(UTF8_BOM)
-        return self.rows_of(data.split(b"\n"), span.row_start, too_long, columns)
+        return self.rows_of(parsed(data.split(b"\n")), span.row_start, too_long, columns)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import difflib
-import functools
-import json
-import math
-import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import msgspec
 import pyarrow as pa
 
-from pipeline.errors import ConfigError, CorpusError
+from pipeline.errors import CorpusError
 from pipeline.schema import Reason, kept_name
-
-# What reads as text in a template.
-PLAIN = (bool, int, float, Decimal, datetime.date, datetime.time, datetime.timedelta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +65,19 @@ class Rows:
         """Number of rows read, embeddable or not."""
         return len(self.row) + len(self.rejects)
 
+    def add(self, numbers: Sequence[int], ids: Sequence[str], texts: Sequence[str | Reject]) -> list[int] | None:
+        """Add rows that follow one another; return which of them have a text, None where all have."""
+        taken = None
+        if Reject in set(map(type, texts)):
+            taken = [at for at, text in enumerate(texts) if not isinstance(text, Reject)]
+            found = zip(numbers, ids, texts, strict=True)
+            self.rejects += [(row, row_id, why) for row, row_id, why in found if isinstance(why, Reject)]
+            numbers, ids, texts = [numbers[at] for at in taken], [ids[at] for at in taken], [texts[at] for at in taken]
+        self.row += numbers
+        self.id += ids
+        self.text += cast("Sequence[str]", texts)
+        return taken
+
 
 @dataclass(slots=True, kw_only=True)
 class ChunkRows:
@@ -113,21 +115,9 @@ class ChunkRows:
         return sorted(self.rejects, key=lambda reject: (order[reject[0]], reject[1]))
 
 
-def text_columns(text: str) -> tuple[tuple[str, ...], str | None]:
-    """Return the columns that `corpus.text` names, and itself when it is a template such as "{title}\\n{body}".
-
-    Raises ConfigError for a brace that is not closed, and for braces with anything but the name of a column in them.
-    """
-    try:
-        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
-    except ValueError as error:
-        raise ConfigError(f"corpus.text {text!r}: {error}; write a brace that is text twice") from error
-    names = [name for _, name, _, _ in fields if name]
-    for _, name, form, conversion in fields:
-        if form or conversion or (names and not name):
-            found = f"{{{name}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}}}"
-            raise ConfigError(f"corpus.text {text!r}: expected names of columns alone in braces, found {found}")
-    return (tuple(dict.fromkeys(names)), text) if names else ((text,), None)
+def ids_of_rows(own: Sequence[str | None], source: str, numbers: Iterable[int]) -> list[str]:
+    """Return the id of each row: its own, or where it is."""
+    return [each or f"{source}:{row}" for each, row in zip(own, numbers, strict=True)]
 
 
 def no_column(where: Path | str, name: str, names: Sequence[str]) -> CorpusError:
@@ -138,112 +128,3 @@ def no_column(where: Path | str, name: str, names: Sequence[str]) -> CorpusError
     error = CorpusError(f"{where}: expected column {name!r}, found {', '.join(names) or 'none'}{meant}")
     error.column = name
     return error
-
-
-def render(values: Sequence[Any], columns: Columns) -> str | Reject:
-    """Return the text of one row from the values of its text columns, or why there is none.
-
-    In a template a null value reads as nothing, and a number, a date or a boolean as `as_id` has it. A row has no text
-    where all values are null, or null, empty and white space, whatever the template puts around them. A value may be a
-    Reject itself.
-    """
-    if columns.template is None and type(text := values[0]) is str and text.isascii() and text and not text.isspace():
-        return text
-    return _render(values, columns)
-
-
-def _render(values: Sequence[Any], columns: Columns) -> str | Reject:
-    if reject := next((value for value in values if isinstance(value, Reject)), None):
-        return reject
-    if columns.template is not None:
-        values = [as_id(value) if isinstance(value, PLAIN) else value for value in values]
-    if all(value is None for value in values):
-        return Reject(reason="null_text", detail=f"{'/'.join(columns.text)} is null")
-    for name, value in zip(columns.text, values, strict=True):
-        if value is not None and not isinstance(value, str):
-            return Reject(
-                reason="not_a_string",
-                detail=f"{name}: expected a string, found {type(value).__name__}",
-                text=as_text(value),
-            )
-    text: str = values[0] if columns.template is None else _fill(columns.template, columns.text, values)
-    if all(not value or value.isspace() for value in values):
-        return Reject(reason="empty_text", detail=f"{'/'.join(columns.text)}: nothing but white space", text=text)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            return Reject(reason="invalid_utf8", detail=f"lone surrogate at character {error.start}")
-    return text
-
-
-def as_text(value: Any) -> str | None:
-    """Return a string as it is, nothing as nothing, a date in its ISO form and any other value as its JSON text.
-
-    Bytes read as UTF-8, or else as their hex. A string with a lone surrogate, which UTF-8 has no place for, has that as
-    `\\udXXX` and its backslashes twice. Numbers that JSON does not have are NaN, Infinity and -Infinity.
-    """
-    if type(value) is str and value.isascii():
-        return value
-    if type(value) is int:
-        return str(value)
-    plain = msgspec.to_builtins(value, enc_hook=str, builtin_types=(bytes,))
-    leaves = [plain] if isinstance(plain, str | bytes | float | None) else _leaves(plain)
-    if any(isinstance(leaf, bytes) for leaf in leaves):
-        plain = _readable(plain)
-    if plain is None or isinstance(plain, str):
-        return plain and _unicode(plain)
-    if all(math.isfinite(leaf) for leaf in leaves if isinstance(leaf, float)):
-        with contextlib.suppress(UnicodeEncodeError, OverflowError):
-            return msgspec.json.encode(plain).decode()
-    return json.dumps(plain, separators=(",", ":"))
-
-
-def as_id(value: Any) -> str | None:
-    """Return a value as text; what is no number is no id."""
-    return None if isinstance(value, float) and math.isnan(value) else as_text(value)
-
-
-def _leaves(value: Any) -> list[Any]:
-    """Return what is in a value that is not itself a list or an object, at any depth."""
-    leaves, inner = [], [value]
-    while inner:
-        each = inner.pop()
-        if isinstance(each, dict | list | tuple):
-            inner += each.values() if isinstance(each, dict) else each
-        else:
-            leaves.append(each)
-    return leaves
-
-
-def _readable(value: Any) -> Any:
-    """Return a value with its bytes as UTF-8 or hex, at any depth."""
-    if isinstance(value, dict):
-        return {key: _readable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_readable(inner) for inner in value]
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.hex()
-
-
-def _unicode(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.replace("\\", "\\\\").encode(errors="backslashreplace").decode()
-    return text
-
-
-def _fill(template: str, names: Sequence[str], values: Sequence[str | None]) -> str:
-    by_name = dict(zip(names, values, strict=True))
-    return "".join(literal + ((by_name[name] or "") if name else "") for literal, name in _pieces(template))
-
-
-@functools.lru_cache(maxsize=8)
-def _pieces(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Return the literal texts of a template, each with the column that comes after it."""
-    return tuple((literal, name) for literal, name, _, _ in string.Formatter().parse(template))

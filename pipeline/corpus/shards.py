@@ -20,8 +20,9 @@ from pipeline.corpus.hub import fetched
 from pipeline.corpus.inputs import Input, each_of, in_words, joined
 from pipeline.corpus.listing import Listing, describe_left_out, ending, list_input
 from pipeline.corpus.reader import READERS, Reader, endings, is_shard, kinds_apart, reader_at, reader_of, shard_of
-from pipeline.corpus.rows import Columns, text_columns
+from pipeline.corpus.rows import Columns
 from pipeline.corpus.sniff.misnamed import misnamed
+from pipeline.corpus.texts import text_columns
 from pipeline.errors import CorpusError, advised
 
 OF_ZONES = {

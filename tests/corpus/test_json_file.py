@@ -146,7 +146,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_an_element_that_is_too_long_is_one_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("textual.lines", "json_file", "textual.objects"):
+    for module in ("textual.lines", "json_file"):
         monkeypatch.setattr(f"pipeline.corpus.{module}.MAX_LINE_BYTES", 100)
     monkeypatch.setattr(stream, "BLOCK_BYTES", 60)
     rows = [{"text": "a"}, {"text": "b" * 200}, {"text": "c"}]

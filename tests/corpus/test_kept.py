@@ -21,9 +21,9 @@ from pipeline.chunk import ChunkSize, Density, Span
 from pipeline.config import CorpusConfig
 from pipeline.corpus import Corpus, Kinds, find_shards, open_corpus, reader_of, settle
 from pipeline.corpus.reader import shard_at
-from pipeline.corpus.rows import as_id, as_text
 from pipeline.corpus.tabular.arrow import to_ids, to_kept
 from pipeline.corpus.tabular.types import plain_type, unified_type
+from pipeline.corpus.texts import as_id, as_text
 from pipeline.corpus.textual.record import types_of
 from pipeline.errors import CorpusError
 from tests.support.columns import NS, columns, exactly

@@ -17,7 +17,8 @@ from pipeline.chunk import ChunkSize, Density, ShardSpan, Span, cut_rows
 from pipeline.cli import main
 from pipeline.corpus.blocks import Block
 from pipeline.corpus.reader import READERS, ChunkReader, shard_at
-from pipeline.corpus.rows import Columns, Rows, render
+from pipeline.corpus.rows import Columns, Rows
+from pipeline.corpus.texts import render
 from pipeline.corpus.textual.record import Kinds
 from pipeline.files import VOLUMES_VARIABLE
 from tests.support import HASHING, read_dataset, texts, write_jsonl

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.corpus.rows import Columns, Reject, as_text, render, text_columns
+from pipeline.corpus.rows import Columns, Reject
+from pipeline.corpus.texts import as_text, render, text_columns
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

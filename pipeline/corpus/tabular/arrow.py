@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.corpus.rows import Reject, as_id, as_text
+from pipeline.corpus.rows import Reject
 from pipeline.corpus.tabular.types import TEXTS
+from pipeline.corpus.texts import as_id, as_text
 
 TEXT_TESTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
 

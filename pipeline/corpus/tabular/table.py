@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.corpus.blocks import Block
 from pipeline.corpus.partitions import given_columns
-from pipeline.corpus.rows import Columns, Reject, Rows, no_column, render
+from pipeline.corpus.rows import Columns, Reject, Rows, ids_of_rows, no_column
 from pipeline.corpus.tabular.arrow import (
     byte_lengths,
     column_of,
@@ -23,6 +23,7 @@ from pipeline.corpus.tabular.arrow import (
 )
 from pipeline.corpus.tabular.declared import as_declared, can_be
 from pipeline.corpus.tabular.types import plain_type
+from pipeline.corpus.texts import render, render_all
 from pipeline.errors import CorpusError
 from pipeline.files import UNREADABLE
 from pipeline.schema import kept_name
@@ -80,25 +81,16 @@ class Table:
         texts = [_values(column_of(batch, name)) for name in columns.text]
         has_id = columns.id is not None and field_type(batch.schema, columns.id) is not None
         ids = to_ids(column_of(batch, columns.id)) if has_id and columns.id else [None] * len(batch)
-        taken: list[int] = []
         n_before = len(rows.row)
-        for index, (row, *values) in enumerate(zip(numbers, *texts, strict=True)):
-            row_id = ids[index] or f"{self.source}:{row}"
-            text = render(values, columns)
-            if isinstance(text, Reject):
-                rows.rejects.append((row, row_id, text))
-                continue
-            taken.append(index)
-            rows.row.append(row)
-            rows.id.append(row_id)
-            rows.text.append(text)
+        taken = rows.add(numbers, ids_of_rows(ids, self.source, numbers), render_all(texts, columns))
         if not columns.keep:
             return pa.table({})
         types = columns.types
         own = {name: {} if name in columns.declared else types for name in columns.keep}
         kept = {name: self._kept(name, column_of(batch, name), own[name]) for name in columns.keep}
-        with_text = pa.record_batch(kept).take(pa.array(taken, pa.int64())).columns
-        found = as_declared(dict(zip(columns.keep, with_text, strict=True)), rows, n_before, columns)
+        if taken is not None:
+            kept = {name: values.take(pa.array(taken, pa.int64())) for name, values in kept.items()}
+        found = as_declared(kept, rows, n_before, columns)
         return pa.table({kept_name(name): values for name, values in found.items()})
 
     def block(self, batch: pa.RecordBatch, share: float, columns: Columns) -> Block:

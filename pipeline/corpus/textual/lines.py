@@ -15,7 +15,7 @@ from pipeline.chunk import MAX_LINE_BYTES, Span
 from pipeline.corpus import stream
 from pipeline.corpus.rows import Reject
 from pipeline.corpus.stream import Cursor, read_blocks
-from pipeline.corpus.textual.record import UTF8_BOM, Kinds, watched
+from pipeline.corpus.textual.record import UTF8_BOM, Kinds, is_blank, watched
 
 HEAD_BYTES = 1 << 18
 SHOWN_BYTES = 4000  # of a line that is too long
@@ -166,11 +166,6 @@ def read_lines(cursor: Cursor, span: Span) -> tuple[bytes, dict[int, Reject]]:
         row += block.count(b"\n")
         line, n_line_bytes = [block[last + 1 :]], len(block) - last - 1
     return b"".join(done), long_ones
-
-
-def is_blank(line: bytes) -> bool:
-    """Whether a line is no row."""
-    return not line or line.isspace()
 
 
 def _whole(data: bytes, *, is_all: bool) -> tuple[bytes, ...]:

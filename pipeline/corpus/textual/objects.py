@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.chunk import MAX_LINE_BYTES
 from pipeline.corpus.partitions import given_columns
-from pipeline.corpus.rows import Columns, Reject, Rows, as_id, as_text, no_column, render
+from pipeline.corpus.rows import Columns, Reject, Rows, ids_of_rows, no_column
 from pipeline.corpus.tabular.declared import as_declared
 from pipeline.corpus.tabular.types import TEXTS
+from pipeline.corpus.texts import as_ids, as_texts, render_all
 from pipeline.corpus.textual.byte_reader import ByteReader
-from pipeline.corpus.textual.lines import is_blank
-from pipeline.corpus.textual.record import add_kinds, has_value_at, parse, value_at
+from pipeline.corpus.textual.record import Record, Records, add_kinds_of, has_value_at, values_at
 from pipeline.errors import CorpusError
 from pipeline.schema import kept_name
 
@@ -43,48 +43,49 @@ class ObjectReader(ByteReader):
         return {**dict.fromkeys((*has, *paths)), **dict.fromkeys(self._given, pa.string())}
 
     def rows_of(
-        self, objects: Sequence[bytes], first_row: int, rejects: Mapping[int, Reject], columns: Columns
+        self, batches: Iterable[Records], first_row: int, rejects: Mapping[int, Reject], columns: Columns
     ) -> Rows:
-        """Return the rows that objects are, one after the other; blank ones are none.
+        """Return the rows that records are, one after the other; those that are None are none.
 
         `rejects` says why some are none, by their rows.
         """
         rows = Rows(kept=pa.table({}), kinds={name: set() for name in columns.keep})
-        kept: list[list[Any]] = [[] for _ in columns.keep]
-        add_kinds(rows.kinds, objects, MAX_LINE_BYTES)
-        for row, data in enumerate(objects, first_row):
-            if is_blank(data):
-                continue
-            record = rejects.get(row) or parse(data)
-            row_id = f"{self._source}:{row}"
-            if isinstance(record, Reject):
-                rows.rejects.append((row, row_id, record))
-                continue
-            if self._given:
-                record = {**self._given, **record}
-            if columns.id is not None:
-                row_id = as_id(value_at(record, columns.id)) or row_id
-            text = render([value_at(record, name) for name in columns.text], columns)
-            if isinstance(text, Reject):
-                rows.rejects.append((row, row_id, text))
-                continue
-            rows.row.append(row)
-            rows.id.append(row_id)
-            rows.text.append(text)
-            for values, name in zip(kept, columns.keep, strict=True):
-                values.append(value_at(record, name))
+        values: dict[str, list[Any]] = {name: [] for name in columns.keep}
+        for records in batches:
+            found = dict(enumerate(records, first_row))
+            first_row += len(records)
+            if rejects:
+                found |= {row: rejects[row] for row, record in found.items() if row in rejects and record is not None}
+            with_text = self._add(rows, found, columns)
+            for name in columns.keep:
+                values[name] += values_at(with_text, name)
         types = columns.types
-        found = {
-            name: self._kept(name, values, pa.string() if name in columns.declared else types.get(kept_name(name)))
-            for name, values in zip(columns.keep, kept, strict=True)
+        kept = {
+            name: self._kept(name, each, pa.string() if name in columns.declared else types.get(kept_name(name)))
+            for name, each in values.items()
         }
-        found = as_declared(found, rows, 0, columns)
-        rows.kept = pa.table({kept_name(name): values for name, values in found.items()})
+        kept = as_declared(kept, rows, 0, columns)
+        rows.kept = pa.table({kept_name(name): each for name, each in kept.items()})
         return rows
+
+    def _add(self, rows: Rows, found: Mapping[int, Record | None], columns: Columns) -> Sequence[Mapping[str, Any]]:
+        """Add what was found by its rows, in their order; return the objects that have a text."""
+        wrong = [(row, f"{self._source}:{row}", why) for row, why in found.items() if isinstance(why, Reject)]
+        objects = {row: record for row, record in found.items() if isinstance(record, dict)}
+        records: Sequence[dict[str, Any]] = list(objects.values())
+        add_kinds_of(rows.kinds, records)
+        if self._given:
+            records = [{**self._given, **record} for record in records]
+        ids = as_ids(values_at(records, columns.id)) if columns.id is not None else [None] * len(records)
+        texts = render_all([values_at(records, name) for name in columns.text], columns)
+        n_before = len(rows.rejects)
+        taken = rows.add(list(objects), ids_of_rows(ids, self._source, objects), texts)
+        rows.rejects[n_before:] = sorted([*rows.rejects[n_before:], *wrong], key=itemgetter(0))
+        return records if taken is None else [records[at] for at in taken]
 
     def _kept(self, name: str, values: list[Any], kind: pa.DataType | None) -> pa.Array:
         if kind is None or kind in TEXTS:
-            return pa.array(map(as_text, values), kind or pa.string())
+            return pa.array(as_texts(values), kind or pa.string())
         try:
             return pa.array(values, kind)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:

@@ -15,6 +15,9 @@ import pyarrow as pa
 from pipeline.corpus.rows import Reject
 
 Kinds = dict[str, set[str]]  # by kept column
+Record = dict[str, Any] | Reject
+Records = Sequence[Record | None]  # None: blank
+BATCH_ROWS = 1024  # whose objects are in memory at once: of those of a chunk only what is asked for
 
 # What the rows of a column can be, and the types that hold all of them, the best first; anything else is text.
 TYPES: Mapping[frozenset[str], tuple[pa.DataType, ...]] = {
@@ -35,7 +38,7 @@ UTF8_BOM = b"\xef\xbb\xbf"
 _decode = msgspec.json.Decoder().decode
 
 
-def parse(line: bytes) -> dict[str, Any] | Reject:
+def parse(line: bytes) -> Record:
     """Return the object on a line, or why there is none."""
     try:
         try:
@@ -51,6 +54,31 @@ def parse(line: bytes) -> dict[str, Any] | Reject:
         detail = f"expected an object, found {type(record).__name__}"
         return Reject(reason="malformed_json", detail=detail, text=line.decode())
     return record
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether a line is no row."""
+    return not line or line.isspace()
+
+
+def parsed(lines: Sequence[bytes]) -> Iterator[Records]:
+    """Yield what `parse` makes of each line, BATCH_ROWS of them at once, None of a blank one."""
+    for at in range(0, len(lines), BATCH_ROWS):
+        some = lines[at : at + BATCH_ROWS]
+        try:
+            records: Records = list(map(_decode, some))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            records = []
+        if len(records) < len(some) or set(map(type, records)) != {dict}:
+            records = [None if is_blank(line) else parse(line) for line in some]
+        yield records
+
+
+def values_at(records: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    """Return the value of a column in each record, as `value_at` does."""
+    if "." not in name:
+        return [record.get(name) for record in records]
+    return [value_at(record, name) for record in records]
 
 
 def value_at(record: Mapping[str, Any], name: str) -> Any:
@@ -106,8 +134,15 @@ def add_kinds(kinds: Kinds, lines: Iterable[bytes], max_line_bytes: int) -> None
             at = keys.index(name)
             values = [row[at] for row in rows]
         else:
-            values = [_value_in(dict(zip(keys, row, strict=True)), name) for row in rows]
+            values = [_value_in(_set(keys, row), name) for row in rows]
         kinds[name] |= kinds_of(values)
+
+
+def add_kinds_of(kinds: Kinds, records: Sequence[dict[str, Any]]) -> None:
+    """Add the kinds of values that records have in columns that are not sure to be text yet."""
+    for name, found in kinds.items():
+        if types_of(found):
+            found |= kinds_of([_value_in(record, name) for record in records])
 
 
 def watched(blocks: Iterator[bytes], kinds: Kinds, limit: int | None, max_line_bytes: int) -> Iterator[bytes]:
@@ -146,8 +181,14 @@ def _decoder(keys: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
     return values
 
 
-def _value_in(record: dict[str, Any], name: str) -> Any:
-    record = {key: value for key, value in record.items() if value is not msgspec.UNSET}
+def _set(keys: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    return {key: value for key, value in zip(keys, values, strict=True) if value is not msgspec.UNSET}
+
+
+def _value_in(record: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a column, UNSET where a record has none."""
+    if "." not in name:
+        return record.get(name, msgspec.UNSET)
     return value_at(record, name) if has_value_at(record, name) else msgspec.UNSET
 
 

@@ -53,9 +53,10 @@ def test_a_vector_is_that_of_prompt_and_text(tmp_path: Path, model: Any) -> None
     assert table.column("n_tokens").to_pylist() == lengths
 
 
-def test_pieces_of_a_long_text_overlap_and_leave_room_for_the_prompt(tmp_path: Path, model: Any) -> None:
+@pytest.mark.parametrize("engine", ["sentence-transformers", "vllm"])
+def test_pieces_of_a_long_text_overlap_and_leave_room_for_the_prompt(tmp_path: Path, model: Any, engine: str) -> None:
     limits = (f"model.max_tokens={MAX_TOKENS}", "corpus.on_long=split", f"corpus.overlap={OVERLAP}")
-    table = embedded(tmp_path, [LONG, SHORT[0]], *limits)
+    table = embedded(tmp_path, [LONG, SHORT[0]], *limits, f"engine.kind={engine}")
     pieces = [row for row in table.to_pylist() if row["row"] == 0]
     assert len(pieces) > 5
     texts = [LONG[row["char_start"] : row["char_end"]] for row in pieces]

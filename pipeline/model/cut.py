@@ -126,7 +126,8 @@ def _shared(block: str, tokens: Tokens, begun: int, stop: int, room: int, overla
     """Return where a piece begins that shares tokens with the one from `begun` to `stop`: at a word, if one is near."""
     number = int(np.searchsorted(tokens, stop)) - overlap
     at, least = (int(tokens[max(0, n)]) for n in (number, number - min(overlap, (room - overlap) // 2)))
-    gaps = [match.start("gap") for match in END.finditer(block, max(least, begun), at + 1) if match["gap"]]
+    least = max(begun, len(block[begun:least].rstrip()) + begun)  # a word may begin there
+    gaps = [match.start("gap") for match in END.finditer(block, least, at + 1) if match["gap"]]
     return gaps[-1] if gaps else at
 
 

@@ -125,24 +125,38 @@ def _n_behind(windows: Sequence[Window], n_special: int) -> int:
     return sum(len(window.ids) - n_special for window in windows[1:])
 
 
-def _pieces(
-    text: str, tokenizer: Tokenizer, prompt: str, room: int, overlap: int
-) -> Iterator[tuple[Window, list[Window]]]:
-    """Yield the pieces of a text, and the windows of each behind the prompt: one, unless it cannot be cut again."""
-    cuts, done = cut(text, tokenizer.starts, room=room, overlap=overlap), 0
+Piece = tuple[Window, list[Window]]  # of a text, and its windows behind the prompt: one, unless it cannot be cut again
+
+
+def _pieces(text: str, tokenizer: Tokenizer, prompt: str, room: int, overlap: int) -> Iterator[Piece]:
+    """Yield the pieces of a text, each of which begins behind the one before it, and ends behind it."""
+    cuts, done, held = cut(text, tokenizer.starts, room=room, overlap=overlap), 0, list[Piece]()
     while some := list(islice(cuts, PIECES)):
         found = tokenizer.windows([prompt + text[start:stop] for start, stop in some])
         for (start, stop), windows in zip(some, found, strict=True):
-            if len(windows) == 1:
-                yield Window(windows[0].ids, start, stop), windows
-            elif room > 1:  # in its text it had fewer tokens than it has alone
-                for window, again in _pieces(text[start:stop], tokenizer, prompt, room * 3 // 4, overlap):
-                    if start + window.stop > done:  # and not all in what is shared with the piece before
-                        yield Window(window.ids, start + window.start, start + window.stop), again
-            else:
-                kept = _behind(len(prompt), windows[0])
-                yield Window(kept.ids, start + kept.start, start + kept.stop), windows
-            done = stop
+            pieces = list(_again(text[start:stop], windows, tokenizer, prompt, room, overlap))
+            new = [
+                (Window(window.ids, start + window.start, start + window.stop), behind)
+                for window, behind in pieces
+                if start + window.stop > done  # and not all in what is shared with the piece before
+            ]
+            while new and held and held[-1][0].start >= new[0][0].start:
+                held.pop()  # it is all in the one that follows
+            yield from held
+            held, done = new, stop
+    yield from held
+
+
+def _again(
+    piece: str, windows: list[Window], tokenizer: Tokenizer, prompt: str, room: int, overlap: int
+) -> Iterator[Piece]:
+    """Yield a piece, or where it has more tokens alone than in its text, what it is cut into."""
+    if len(windows) == 1:
+        yield Window(windows[0].ids, 0, len(piece)), windows
+    elif room > 1:
+        yield from _pieces(piece, tokenizer, prompt, room * 3 // 4, overlap)
+    else:
+        yield _behind(len(prompt), windows[0]), windows
 
 
 def _silent(tokenizer: Tokenizer, prompt: str) -> frozenset[int]:

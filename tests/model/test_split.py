@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import models, normalizers, pre_tokenizers, processors
@@ -181,6 +181,7 @@ def test_pieces_have_all_of_a_text_and_keep_the_limit(kind: str, text: str, limi
     text=st.lists(st.sampled_from(["the", "hat", "the.", "hat\n", "the\n\n"]), min_size=90, max_size=200).map(" ".join),
     limit=limits,
 )
+@example(text="the " * 60 + "the. hat the the the the", limit=Limit(24, 1))
 def test_pieces_share_as_many_tokens_as_asked(kind: str, text: str, limit: Limit) -> None:
     """And of what is before them no more than the rest of a word."""
     made = tokenizer(kind, limit.max_tokens)
@@ -217,12 +218,12 @@ def test_one_word_of_100_000_characters_is_cut_between_its_letters(kind: str, wo
 
 
 @KINDS
-@given(text=any_text.filter(str.strip))
-def test_where_blocks_meet_nothing_is_left_out(kind: str, text: str) -> None:
+@given(text=any_text.filter(str.strip), overlap=st.sampled_from([0, 1, 5, 11]))
+def test_where_blocks_meet_nothing_is_left_out(kind: str, text: str, overlap: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cutting, "LEAST_CHARS", 64)
         patch.setattr(cutting, "CHARS_PER_TOKEN", 1)
-        check(text * 4, kind, Limit(24), "")
+        check(text * 4, kind, Limit(24, overlap), "")
 
 
 def test_a_text_is_tokenised_in_blocks_and_each_only_once_or_nearly() -> None:

@@ -142,8 +142,8 @@ class _Decoder:
         self._held: list[tuple[int, pa.RecordBatch]] = []  # the batch in which it stopped
 
     def leads_to(self, row: int, columns: Columns) -> bool:
-        """Whether a row comes next."""
-        return columns == self._asked and row == self._row
+        """Whether a row comes next, or later in a stream, which can only be read from its start."""
+        return columns == self._asked and (row == self._row or (row > self._row and not self._file.n_indexed))
 
     def batches(self, span: Span) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the rows of a span in batches, each with its first row; spans must follow one another."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.chunk import ChunkSize, Density, Shard, ShardSpan, Span
+from pipeline.chunk import ChunkSize, Density, Shard, Span
 from pipeline.corpus import delimited, documents, ipc, json_file, jsonl, parquet
 from pipeline.corpus.blocks import Block
 from pipeline.corpus.delimited import CsvReader, TsvReader
@@ -23,7 +21,7 @@ from pipeline.corpus.ipc import IpcReader
 from pipeline.corpus.json_file import JsonReader
 from pipeline.corpus.jsonl import JsonlReader
 from pipeline.corpus.parquet import ParquetReader
-from pipeline.corpus.rows import ChunkRows, Columns, Rows
+from pipeline.corpus.rows import Columns, Rows
 from pipeline.corpus.stream import COMPRESSION
 from pipeline.corpus.textual.record import Kinds
 from pipeline.errors import CorpusError
@@ -136,88 +134,6 @@ def reader_at(path: Path, source: str) -> Reader:
     raise CorpusError(f"{path}: expected a name ending in {endings()}")
 
 
-class ChunkReader:
-    """Reads chunks, from any thread. It keeps the last shard open until it is closed."""
-
-    def __init__(self) -> None:
-        self._last: dict[tuple[Path, Shard], Reader] = {}
-        self._turns = threading.Condition()
-        self._n_reading = 0
-        self._kept_closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def read(self, root: Path, columns: Columns, spans: Sequence[ShardSpan]) -> ChunkRows:
-        """Return the rows of spans, one after the other; raises CorpusError when a shard changes, before or while it
-        is read."""
-        found = ChunkRows(sources=tuple(dict.fromkeys(each.source for each in spans)))
-        with self._reading():
-            for each in spans:
-                try:
-                    found.add(each.source, self._read(root, columns, each))
-                except CorpusError as error:
-                    error.source = each.source
-                    raise
-        return found
-
-    def _read(self, root: Path, columns: Columns, wanted: ShardSpan) -> Rows:
-        key, path = (root, wanted.shard), root / wanted.source
-        _check_unchanged(path, wanted.shard)
-        with self._turns:
-            reader = self._last.pop(key, None) or reader_at(path, wanted.source)
-        try:
-            rows = reader.read(wanted.span, columns)
-            _check_unchanged(path, wanted.shard)
-        except BaseException:
-            reader.close()
-            raise
-        self._keep({key: reader})
-        return rows
-
-    def _keep(self, readers: dict[tuple[Path, Shard], Reader]) -> None:
-        """Keep these alone, and close the others; another thread may have put one of the same shard there."""
-        with self._turns:
-            left, self._last = self._last, readers
-        for reader in left.values():
-            reader.close()
-
-    @contextlib.contextmanager
-    def closed(self) -> Iterator[None]:
-        """Keep every file closed meanwhile, as a volume needs it while it reloads: reads under way end first, and
-        others wait."""
-        with self._turns:
-            self._turns.wait_for(lambda: not self._kept_closed)
-            self._kept_closed = True
-            self._turns.wait_for(lambda: not self._n_reading)
-        try:
-            self.close()
-            yield
-        finally:
-            with self._turns:
-                self._kept_closed = False
-                self._turns.notify_all()
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._turns:
-            self._turns.wait_for(lambda: not self._kept_closed)
-            self._n_reading += 1
-        try:
-            yield
-        finally:
-            with self._turns:
-                self._n_reading -= 1
-                self._turns.notify_all()
-
-    def close(self) -> None:
-        """Close the file that is open; a later read opens it again."""
-        self._keep({})
-
-
 def shard_at(root: Path, source: str) -> Shard:
     """Return a shard as it is now, on volumes with its date in whole seconds: two containers may see a file with
     another fraction. Raises CorpusError when it is gone.
@@ -238,7 +154,8 @@ def _now(path: Path, source: str) -> Shard:
         raise CorpusError(f"{path}: expected a file of the input, found: {error.strerror}") from error
 
 
-def _check_unchanged(path: Path, shard: Shard) -> None:
+def check_unchanged(path: Path, shard: Shard) -> None:
+    """Raise CorpusError for a shard that is not as the run found it."""
     now = _now(path, shard.source)
     if now != shard:
         raise CorpusError(

@@ -75,7 +75,12 @@ def test_a_watcher_beside_a_run_sees_what_it_sees(faked: FakedCommand, tmp_path:
     watcher = Terminal(command("status", "out", "--watch"), 80, tmp_path)
     assert seen.end() == 0
     assert watcher.end() == 0
-    assert set(live(watcher, "embedding")) & set(live(seen, "embedding"))
+    shown = [
+        [int(at) for at in re.findall(r"(\d+) of 400 rows", "\n".join(live(each, "embedding")))]
+        for each in (watcher, seen)
+    ]
+    assert all(rows == sorted(rows) and len(set(rows)) > 1 for rows in shown)
+    assert all(at % 20 == 0 for rows in shown for at in rows)  # batches, as the run has them, in both
     assert "out: complete" in watcher.pictures[-1]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 
 from pipeline.chunk import ChunkSize, Density, ShardSpan, Span, cut_rows
 from pipeline.cli import main
+from pipeline.corpus import ipc
 from pipeline.corpus.blocks import Block
-from pipeline.corpus.reader import READERS, ChunkReader, shard_at
+from pipeline.corpus.chunk_reader import ChunkReader
+from pipeline.corpus.reader import READERS, reader_of, shard_at
 from pipeline.corpus.rows import Columns, Rows
 from pipeline.corpus.texts import render
+from pipeline.corpus.textual import byte_reader
 from pipeline.corpus.textual.record import Kinds
 from pipeline.files import VOLUMES_VARIABLE
 from tests.support import HASHING, read_dataset, texts, write_jsonl
+from tests.support.formats import encoded
 
 COLUMNS = Columns(text=("text",), template=None, id="id")
 SIZE = ChunkSize(tokens=500)
@@ -117,6 +121,38 @@ def test_threads_share_a_chunk_reader_and_no_file_stays_open(tmp_path: Path, suf
     assert [row_id for ids in found[: len(chunks)] for row_id in ids] == expected
     assert [row_id for ids in found[: len(chunks) - 1 : -1] for row_id in ids] == expected
     assert not [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.readlink().name == path.name]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".csv.zst", ".arrow"])
+def test_chunks_that_are_read_in_another_order_open_a_file_twice_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """A packed file or a stream can only be read from its start: to open it for each chunk takes time without end."""
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded(texts(300), suffix))
+    shard, density = shard_at(tmp_path, path.name), Density(tokens_per_row=1, tokens_per_byte=1)
+    cuts = reader_of(tmp_path, path.name).cut(
+        Span(row_start=0, row_stop=0), density, ChunkSize(tokens=20), is_open=True, limit=None, kinds={}
+    )
+    chunks = [[ShardSpan(shard=shard, span=span, last=last)] for span, last in cuts]
+    assert len(chunks) > 10
+    order = [at ^ 1 for at in range(len(chunks) // 2 * 2)]  # 1, 0, 3, 2, ...
+    opened: list[str] = []
+
+    def counted(name: str, kind: Callable[..., Any]) -> Callable[..., Any]:
+        def make(*given: Any) -> Any:
+            opened.append(name)
+            return kind(*given)
+
+        return make
+
+    for module, name in ((byte_reader, "Cursor"), (ipc, "_Decoder")):
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    with ChunkReader() as reader:
+        found = {at: reader.read(tmp_path, COLUMNS, chunks[at]).id for at in order}
+    read = [row_id for at in sorted(found) for row_id in found[at]]
+    assert read == [row["id"] for row in texts(300)][: len(read)]
+    assert len(opened) <= 2
 
 
 def test_while_a_reader_is_kept_closed_no_file_is_open_and_reads_wait(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import Chunk, ChunkSize, Density, Span
 from pipeline.config import Config, load_config
+from pipeline.corpus.chunk_reader import ChunkReader
 from pipeline.corpus.keep import settle
-from pipeline.corpus.reader import ChunkReader, shard_at
+from pipeline.corpus.reader import shard_at
 from pipeline.corpus.shards import Corpus, find_shards, open_corpus
 from pipeline.dataset.store import Store
 from pipeline.driver.chunks import plan_chunks

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from pipeline.chunk import Chunk, Span
 from pipeline.config import load_config
-from pipeline.corpus.reader import ChunkReader, shard_at
+from pipeline.corpus.chunk_reader import ChunkReader
+from pipeline.corpus.reader import shard_at
 from pipeline.corpus.shards import open_corpus
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store

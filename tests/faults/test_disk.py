@@ -15,7 +15,8 @@ import pytest
 from pipeline.chunk import Chunk, Span
 from pipeline.cli import main
 from pipeline.corpus import Columns, Rows
-from pipeline.corpus.reader import READERS, ChunkReader
+from pipeline.corpus.chunk_reader import ChunkReader
+from pipeline.corpus.reader import READERS
 from pipeline.dataset.manifest import Receipt
 from pipeline.dataset.store import Store
 from pipeline.driver.fan_out import FanOut, fan_out_here

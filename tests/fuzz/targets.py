@@ -21,10 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.chunk import ChunkSize, Density, ShardSpan, Span
+from pipeline.corpus.chunk_reader import ChunkReader
 from pipeline.corpus.documents import DocumentReader
 from pipeline.corpus.ipc import IpcReader
 from pipeline.corpus.parquet import ParquetReader
-from pipeline.corpus.reader import ChunkReader, Reader, reader_at
+from pipeline.corpus.reader import Reader, reader_at
 from pipeline.corpus.rows import Columns, Rows
 from pipeline.corpus.shards import find_shards, open_corpus
 from pipeline.corpus.stream import PACKINGS

@@ -185,10 +185,9 @@ def _distinct(hashes: Sequence[bytes]) -> tuple[list[int], NDArray[np.int64]]:
 
     Returns `first`, n_texts long: the first row of each text; and `text_of_row`, shape (n_rows,): the text of each row.
     """
-    texts: dict[bytes, int] = {}
-    of_row = [texts.setdefault(digest, len(texts)) for digest in hashes]
-    first = np.unique(np.array(of_row, np.int64), return_index=True)[1]
-    return first.tolist(), np.array(of_row, np.int64)
+    of_row = pa.array(hashes, pa.binary(16)).dictionary_encode().indices.to_numpy().astype(np.int64)
+    first = np.unique(of_row, return_index=True)[1]
+    return first.tolist(), of_row
 
 
 def _spread(

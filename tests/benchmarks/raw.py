@@ -2,7 +2,8 @@
 
 Reading is `pyarrow.parquet.read_table`, or `json.loads` of each line. Written are `id`, `text` and `embedding` in one
 Parquet file with the settings of a part (zstd, pages with checksums, no dictionary on the vectors, row groups of the
-same bytes), which is flushed to the disk at the end, as a part is. Nothing is tokenised, hashed, normalised or checked.
+same bytes), but with the statistics of all columns, as pyarrow writes them unasked. It is flushed to the disk at the
+end, as a part is. Nothing is tokenised, hashed, normalised or checked.
 
 python -m tests.benchmarks.raw INPUT OUTPUT WIDTH
 """

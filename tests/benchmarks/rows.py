@@ -98,7 +98,7 @@ def measure(asked: Namespace, folder: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure as the arguments say, in a folder that is removed afterwards."""
     parser = arguments_of(WHAT, turns=3)
-    parser.add_argument("--full", action="store_true", help="up to ten million rows: an hour, 5 GB of disk")
+    parser.add_argument("--full", action="store_true", help="up to ten million rows: ten minutes, 5 GB of disk")
     parser.add_argument("--rows", type=int, nargs="+", help="numbers of rows, in place of the usual ones")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:

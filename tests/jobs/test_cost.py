@@ -31,7 +31,7 @@ def spent_usd(home: House) -> float:
     return service_s * USD_PER_HOUR / 3600 + driver_s * DRIVER_USD_PER_S
 
 
-@pytest.mark.parametrize("n_containers", [1, 4])
+@pytest.mark.parametrize("n_containers", [1, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("times", "unseen_s"), [(1, 1.0), pytest.param(4, 0.0, marks=pytest.mark.slow)], ids=["short", "long"]
 )

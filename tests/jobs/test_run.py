@@ -49,6 +49,7 @@ def test_a_run_gives_the_dataset_of_a_local_run_bit_for_bit(tmp_path: Path) -> N
         assert len(seen.of(CLASS)) == n_containers
 
 
+@pytest.mark.slow  # in CI test_gemma.py has vLLM in a container
 def test_minilm_on_vllm_gives_the_vectors_of_a_local_run(tmp_path: Path) -> None:
     rows = [
         {"id": str(i), "text": f"The {i}th day of {word} in the garden."} for i in range(60) for word in ("rain", "sun")

@@ -66,7 +66,7 @@ def test_app_list_and_stop_end_containers(tmp_path: Path) -> None:
 
 
 def test_ephemeral_app_ends_when_its_client_dies(tmp_path: Path) -> None:
-    with Loopback(tmp_path, settings=Settings(heartbeat_timeout_s=1.0, stop_grace_s=1.0)) as plane:
+    with Loopback(tmp_path, settings=Settings(heartbeat_timeout_s=5.0, stop_grace_s=1.0)) as plane:
         script = f"import os, signal, sys; sys.path.insert(0, '{APPS}'); import basic\n" + dedent(
             """
             with basic.app.run():

@@ -104,14 +104,16 @@ def has_value_at(record: Mapping[str, Any], name: str) -> bool:
 
 def kinds_of(values: Sequence[Any]) -> set[str]:
     """Return which kinds of value there are: those of TYPES, "null", and "other" for what is kept as its JSON text."""
-    kinds = {PLAIN.get(kind, "other") for kind in set(map(type, values)) - {msgspec.UnsetType, int, float}}
-    if whole := [value for value in values if type(value) is int]:
+    types = set(map(type, values))
+    kinds = {PLAIN.get(kind, "other") for kind in types - {msgspec.UnsetType, int, float}}
+    if int in types:
+        whole = [value for value in values if type(value) is int]
         low, high = min(whole), max(whole)
         if low < MIN_LONG or high > MAX_LONG:
             kinds.add("other")
         kinds.add("integer" if low >= -MAX_EXACT and high <= MAX_EXACT else "long")
-    reals = [value for value in values if type(value) is float]
-    if reals:
+    if float in types:
+        reals = (value for value in values if type(value) is float)
         kinds.add("real" if all(map(math.isfinite, reals)) else "other")
     return kinds
 
@@ -142,7 +144,11 @@ def add_kinds_of(kinds: Kinds, records: Sequence[dict[str, Any]]) -> None:
     """Add the kinds of values that records have in columns that are not sure to be text yet."""
     for name, found in kinds.items():
         if types_of(found):
-            found |= kinds_of([_value_in(record, name) for record in records])
+            if "." in name:
+                values = [_value_in(record, name) for record in records]
+            else:
+                values = [record.get(name, msgspec.UNSET) for record in records]
+            found |= kinds_of(values)
 
 
 def watched(blocks: Iterator[bytes], kinds: Kinds, limit: int | None, max_line_bytes: int) -> Iterator[bytes]:

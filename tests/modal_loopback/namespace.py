@@ -87,11 +87,18 @@ def prepare(
     return [*command, *(f"{name}={value}" for name, value in env.items()), *argv]
 
 
+def _below(folder: Path, pattern: str) -> list[Path]:
+    """Return what is in a folder of a process, nothing once that is gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return list(folder.glob(pattern))
+    return []
+
+
 def processes(pid: int) -> list[int]:
     """Return the container's own processes, its program first, given the pid of its command."""
     found = [pid]
     for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+        for children in _below(Path(f"/proc/{parent}/task"), "*/children"):
             with suppress(FileNotFoundError, ProcessLookupError):
                 found.extend(int(child) for child in children.read_text().split())
     return found[2:]  # without the command and the init
@@ -117,7 +124,7 @@ def open_inodes(pid: int) -> set[tuple[int, int]]:
     """Return (device, inode) of every file and working directory that the container's processes hold open."""
     held = set()
     for process in processes(pid):
-        for link in [Path(f"/proc/{process}/cwd"), *Path(f"/proc/{process}/fd").glob("*")]:
+        for link in [Path(f"/proc/{process}/cwd"), *_below(Path(f"/proc/{process}/fd"), "*")]:
             with suppress(OSError):  # the process or the descriptor went away while we looked
                 s = link.stat()
                 held.add((s.st_dev, s.st_ino))

@@ -95,6 +95,9 @@ def named_inputs(text: str) -> str | tuple[str, ...]:
     """Return what `--input` names, one place or several between commas; raises UsageError for one that cannot be read
     there."""
     found = tuple(_named(each.strip()) for each in text.split(","))
+    of_hub = [each for each in found if each.startswith(SCHEME)]
+    if of_hub and len(found) > 1:
+        raise UsageError(f"--input {of_hub[0]}: expected an address of the hub alone, found {len(found)} inputs")
     return found if len(found) > 1 else found[0]
 
 

@@ -121,6 +121,7 @@ def test_a_bucket_is_mounted_to_be_read_from_the_service_that_its_name_says() ->
     [
         ("s3://none/x", "expected a bucket that the config mounts, found none; add"),
         ("hf://tests/words", "expected hf://datasets/OWNER/NAME[@REVISION][/PATH], found another address of the hub"),
+        ("wiki,hf://datasets/a/b", "--input hf://datasets/a/b: expected an address of the hub alone, found 2 inputs"),
         ("https://x/a.csv", "expected a path below the volume, such as wiki/, found an address"),
     ],
 )

@@ -9,11 +9,12 @@ from typing import Any
 import modal
 
 from jobs import driver, embedding_service, hub, resources
-from jobs.request import Request, packed
+from jobs.request import Request, named_inputs, packed
 from jobs.resources import HOURS
 from jobs.schedule import load_schedule
 from pipeline.config import load_config
 from pipeline.console import in_one_line
+from pipeline.corpus import each_of
 from pipeline.dataset import describe_run
 from pipeline.driver import RunOptions
 from pipeline.errors import IncompleteError, OutputLockedError
@@ -22,6 +23,7 @@ app = modal.App("embedding-reembed").include(embedding_service.app).include(hub.
 SCHEDULE = load_schedule(resources.REPOSITORY / "configs/cron.toml")
 for dataset in SCHEDULE.datasets:  # a config that is wrong is found when this is deployed, not at night
     load_config(resources.REPOSITORY / dataset.config, dim=dataset.dim or None)
+    named_inputs(",".join(each_of(dataset.input)))
 
 
 @app.function(

@@ -66,15 +66,25 @@ def fetched(input: str, endings: Sequence[str]) -> str:
         **_place(),
     }
     disable_progress_bars()
+    unverified = _cache() / f"datasets--{name.replace('/', '--')}" / f".unverified-{commit}"
     with _in_one_line(input):
         waiting = [file for file in snapshot_download(name, dry_run=True, **wanted) if file.will_download]
         if waiting:
             n_bytes = sum(file.file_size or 0 for file in waiting)
             note(f"input {input}: fetching {count(len(waiting), 'file')} of {size(n_bytes)}")
+            unverified.parent.mkdir(parents=True, exist_ok=True)
+            unverified.touch()  # stays where this process dies before it has looked
         folder = Path(snapshot_download(name, **wanted))
-    if waiting:
+    if unverified.exists():
         _verify(input)
+        unverified.unlink()
     return str(folder / path)
+
+
+def _cache() -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(os.environ.get(CACHE_VARIABLE) or HF_HUB_CACHE)
 
 
 def _verify(input: str) -> None:
@@ -98,7 +108,7 @@ def _verify(input: str) -> None:
 
 def _place() -> dict[str, Any]:
     """Return what each call of the hub's client is given: that it is of a data set, and where its files are."""
-    return {"repo_type": "dataset", "cache_dir": os.environ.get(CACHE_VARIABLE) or None}
+    return {"repo_type": "dataset", "cache_dir": _cache()}
 
 
 def address_of(input: str) -> Address:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 from pipeline.dataset.store import Store
 from pipeline.errors import UsageError
-from tests.support import HASHING, embed_corpus, read_dataset, status, texts
+from tests.support import HASHING, REPOSITORY, embed_corpus, read_dataset, status, texts
 from tests.support.formats import encoded
 from tests.support.hub import Hub, hub
 
@@ -92,6 +95,20 @@ def test_a_file_that_differs_from_the_hubs_hash_is_refused_and_fetched_again(tmp
     assert done.returncode == 0, done.stderr
     assert server.downloads() == ["train-0.parquet"]
     assert len(read_dataset(tmp_path / "out")) == len(ROWS)
+
+
+def test_what_a_process_that_died_had_not_looked_at_is_looked_at_by_the_next(tmp_path: Path, server: Hub) -> None:
+    server.commit("main", files(ROWS))
+    server.corrupt = "data/train-0.parquet"
+    address, env = f"hf://datasets/{NAME}/data", server.environment(tmp_path / "home")
+    dies = (
+        "import os, sys\nfrom pipeline.corpus import hub\nhub._verify = lambda _: os._exit(9)\n"
+        "hub.fetched(sys.argv[1], ('.parquet', '.jsonl.gz'))"
+    )
+    died = subprocess.run([sys.executable, "-c", dies, address], cwd=REPOSITORY, env={**os.environ, **env}, check=False)
+    assert died.returncode == 9
+    done = embed_corpus("run", "--input", address, "--output", tmp_path / "out", *HASHING, env=env)
+    assert (done.returncode, "removed it: run again" in done.stderr.splitlines()[-1]) == (2, True), done.stderr
 
 
 def test_one_file_and_a_glob_of_a_tag(tmp_path: Path, server: Hub) -> None:

@@ -416,3 +416,10 @@ def test_any_bytes_are_an_object_or_a_reject(line: bytes) -> None:
     if isinstance(found, Reject):
         assert found.text is not None
         assert found.text.encode().decode() == found.text
+
+
+def test_a_number_beyond_all_numbers_is_a_reject() -> None:
+    """Found by fuzzing on 2026-11-27: it ended the run."""
+    found = parse(b'{"text": "a", "n": 5e' + b"6" * 40 + b"}")
+    assert isinstance(found, Reject)
+    assert found.reason == "malformed_json"

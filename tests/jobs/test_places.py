@@ -93,7 +93,7 @@ def test_a_bucket_that_the_config_names_is_an_input_and_is_only_read(tmp_path: P
         home.plane.seed("embedding-corpus", tmp_path / "corpus")
         home.run("--input", "s3://texts/wiki/, b.jsonl", "--output", "both")
         home.check_complete("both", tmp_path / "out", ROWS)
-        assert 'add [modal.buckets."s3://other"]' in home.run("--input", "s3://other/x", code=2)
+        assert 'buckets = {"s3://other" = {secret = "NAME"}}' in home.run("--input", "s3://other/x", code=2)
 
 
 def test_a_bucket_is_mounted_to_be_read_from_the_service_that_its_name_says() -> None:
@@ -119,7 +119,7 @@ def test_a_bucket_is_mounted_to_be_read_from_the_service_that_its_name_says() ->
 @pytest.mark.parametrize(
     ("input", "said"),
     [
-        ("s3://none/x", "expected a bucket that the config mounts, found none; add"),
+        ("s3://none/x", "expected a bucket that the deployed config mounts, found none; write there"),
         ("hf://tests/words", "expected hf://datasets/OWNER/NAME[@REVISION][/PATH], found another address of the hub"),
         ("wiki,hf://datasets/a/b", "--input hf://datasets/a/b: expected an address of the hub alone, found 2 inputs"),
         ("https://x/a.csv", "expected a path below the volume, such as wiki/, found an address"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
 
@@ -200,4 +200,7 @@ def _value_in(record: Mapping[str, Any], name: str) -> Any:
 
 def _real(text: str) -> float | Decimal:
     value = float(text)
-    return value if math.isfinite(value) else Decimal(text)
+    try:
+        return value if math.isfinite(value) else Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(f"expected a number, found one with an exponent that no number has: {text[:20]}") from error

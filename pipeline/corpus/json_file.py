@@ -27,6 +27,7 @@ from pipeline.errors import CorpusError
 
 AFTER_ELEMENT = re.compile(rb"[}\]\"\w]\s*,(?=\s*\{)")
 TRIES = 64
+SOUGHT_BYTES = 1 << 20  # in which ends are sought at once: of more, what that takes is new memory each time
 DECODED_BYTES = 16 << 20  # of a span, at most, whose objects are in memory at once
 _decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
 SUFFIXES = tuple(f".json{packing}" for packing in PACKINGS)
@@ -60,7 +61,7 @@ class JsonReader(JsonlReader):
             return super().row_ends(blocks, start, is_open=is_open, kinds=kinds, limit=limit)
         if kinds:
             blocks = self._watched(blocks, start, kinds, limit)
-        return self._element_ends(blocks, start, is_open=is_open)
+        return self._element_ends(_in_steps(blocks), start, is_open=is_open)
 
     def ends_at(self, span: Span) -> bool:
         """Whether the file has nothing after a span."""
@@ -157,6 +158,12 @@ class JsonReader(JsonlReader):
         if is_whole and not (elements.is_ended or elements.is_blank):
             stops = np.append(stops, len(data))
         return _pieces(data, stops, is_begun=is_begun)
+
+
+def _in_steps(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    for block in blocks:
+        for at in range(0, len(block), SOUGHT_BYTES):
+            yield block[at : at + SOUGHT_BYTES]
 
 
 def _decoded(data: bytes, *, is_begun: bool) -> list[dict[str, Any]]:

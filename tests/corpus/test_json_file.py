@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.chunk import ChunkSize, Density, Span
-from pipeline.corpus import stream
+from pipeline.corpus import json_file, stream
 from pipeline.corpus.json_file import JsonReader
 from pipeline.corpus.rows import Columns
 from pipeline.corpus.textual.elements import Elements
@@ -64,6 +64,7 @@ def test_elements_are_those_of_the_standard_library(  # noqa: PLR0913  drawn
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(stream, "BLOCK_BYTES", block)
+    monkeypatch.setattr(json_file, "SOUGHT_BYTES", (block + 1) // 2)
     path = write(tmp_path, (space + json.dumps(rows, indent=indent, ensure_ascii=escaped) + space).encode())
     kinds: Kinds = {"id": set()}
     assert by_us(path, target, kinds) == [(at, row["text"]) for at, row in enumerate(rows)]

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.textual.lines import NONE
 
-QUOTE, BACKSLASH, COMMA = ord('"'), ord("\\"), ord(",")
-STEP = np.zeros(256, np.int64)  # how each byte changes the depth
+QUOTE, BACKSLASH, COMMA, OPEN, CLOSE = b'"\\,{}'
+BRACE = 32  # the bit that makes a brace of a square bracket
+STEP = np.zeros(256, np.int8)  # how each byte changes the depth
 STEP[list(b"[{")], STEP[list(b"]}")] = 1, -1
-MARKS = bytes(byte in b'",[]{}' for byte in range(256))
 NO_ROWS = np.array([], bool)
 
 
@@ -43,14 +43,15 @@ class Elements:
         if not block:
             return NONE, NO_ROWS
         data = np.frombuffer(block, np.uint8)
-        places = np.flatnonzero(np.frombuffer(block.translate(MARKS), bool))
+        braces = data | BRACE
+        places = np.flatnonzero((data == QUOTE) | (data == COMMA) | (braces == OPEN) | (braces == CLOSE))
         kinds = data[places]
         is_quote = kinds == QUOTE
-        turns = is_quote & ~self._are_escaped(data, places, is_quote)  # where a string begins or ends
-        in_string = (np.cumsum(turns) + self._is_string) % 2 == 1
+        turns = is_quote & ~self._are_escaped(block, places, is_quote)  # where a string begins or ends
+        in_string = (np.cumsum(turns, dtype=np.uint8) & 1) != self._is_string
         self._is_string = bool(in_string[-1]) if len(places) else self._is_string
         places = places[~(is_quote | in_string)]
-        depths = self._depth + np.cumsum(STEP[data[places]])
+        depths = self._depth + np.cumsum(STEP[data[places]], dtype=np.int64)
         after = np.flatnonzero(depths == 0)[:1]
         self.is_ended = bool(len(after))
         found = np.append(np.flatnonzero((data[places] == COMMA) & (depths == 1)), after)
@@ -77,16 +78,15 @@ class Elements:
         self.is_blank = (last > 0 or self.is_blank) and _is_white(block[last:])
         return blank
 
-    def _are_escaped(
-        self, data: NDArray[np.uint8], places: NDArray[np.int64], is_quote: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
+    def _are_escaped(self, block: bytes, places: NDArray[np.int64], is_quote: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which of some places have a quote after an odd number of backslashes; keeps those at the end."""
         escaped, was_escape, self._is_escape = np.zeros(len(places), bool), self._is_escape, False
         if was_escape and len(places) and places[0] == 0:
             escaped[0] = is_quote[0]
-        escapes = np.flatnonzero(data == BACKSLASH)
-        if not len(escapes):
+        if b"\\" not in block:
             return escaped
+        data = np.frombuffer(block, np.uint8)
+        escapes = np.flatnonzero(data == BACKSLASH)
         starts = escapes[np.diff(escapes, prepend=-2) != 1]  # of runs of them
 
         def is_odd(stops: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -94,7 +94,7 @@ class Elements:
             begin = starts[np.searchsorted(starts, stops - 1, side="right") - 1]
             return np.asarray((stops - begin + np.where(begin == 0, was_escape, False)) % 2 == 1)
 
-        self._is_escape = bool(data[-1] == BACKSLASH and is_odd(np.array([len(data)]))[0])
+        self._is_escape = bool(block.endswith(b"\\") and is_odd(np.array([len(data)]))[0])
         after = np.flatnonzero(is_quote & (data[places - 1] == BACKSLASH) & (places > 0))
         escaped[after] = is_odd(places[after])
         return escaped

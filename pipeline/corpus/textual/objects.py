@@ -15,7 +15,7 @@ from pipeline.corpus.tabular.declared import as_declared
 from pipeline.corpus.tabular.types import TEXTS
 from pipeline.corpus.texts import as_ids, as_texts, render_all
 from pipeline.corpus.textual.byte_reader import ByteReader
-from pipeline.corpus.textual.record import Record, Records, add_kinds_of, has_value_at, values_at
+from pipeline.corpus.textual.record import Records, add_kinds_of, has_value_at, values_at
 from pipeline.errors import CorpusError
 from pipeline.schema import kept_name
 
@@ -52,11 +52,11 @@ class ObjectReader(ByteReader):
         rows = Rows(kept=pa.table({}), kinds={name: set() for name in columns.keep})
         values: dict[str, list[Any]] = {name: [] for name in columns.keep}
         for records in batches:
-            found = dict(enumerate(records, first_row))
-            first_row += len(records)
+            numbers = range(first_row, first_row := first_row + len(records))
             if rejects:
-                found |= {row: rejects[row] for row, record in found.items() if row in rejects and record is not None}
-            with_text = self._add(rows, found, columns)
+                found = zip(numbers, records, strict=True)
+                records = [None if record is None else rejects.get(row, record) for row, record in found]
+            with_text = self._add(rows, numbers, records, columns)
             for name in columns.keep:
                 values[name] += values_at(with_text, name)
         types = columns.types
@@ -68,18 +68,21 @@ class ObjectReader(ByteReader):
         rows.kept = pa.table({kept_name(name): each for name, each in kept.items()})
         return rows
 
-    def _add(self, rows: Rows, found: Mapping[int, Record | None], columns: Columns) -> Sequence[Mapping[str, Any]]:
+    def _add(self, rows: Rows, numbers: Sequence[int], found: Records, columns: Columns) -> Sequence[Mapping[str, Any]]:
         """Add what was found by its rows, in their order; return the objects that have a text."""
-        wrong = [(row, f"{self._source}:{row}", why) for row, why in found.items() if isinstance(why, Reject)]
-        objects = {row: record for row, record in found.items() if isinstance(record, dict)}
-        records: Sequence[dict[str, Any]] = list(objects.values())
+        wrong: list[tuple[int, str, Reject]] = []
+        if set(map(type, found)) != {dict}:
+            by_row = list(zip(numbers, found, strict=True))
+            wrong = [(row, f"{self._source}:{row}", why) for row, why in by_row if isinstance(why, Reject)]
+            numbers = [row for row, record in by_row if isinstance(record, dict)]
+        records = [record for record in found if isinstance(record, dict)]
         add_kinds_of(rows.kinds, records)
         if self._given:
             records = [{**self._given, **record} for record in records]
         ids = as_ids(values_at(records, columns.id)) if columns.id is not None else [None] * len(records)
         texts = render_all([values_at(records, name) for name in columns.text], columns)
         n_before = len(rows.rejects)
-        taken = rows.add(list(objects), ids_of_rows(ids, self._source, objects), texts)
+        taken = rows.add(numbers, ids_of_rows(ids, self._source, numbers), texts)
         rows.rejects[n_before:] = sorted([*rows.rejects[n_before:], *wrong], key=itemgetter(0))
         return records if taken is None else [records[at] for at in taken]
 

@@ -193,8 +193,6 @@ def _set(keys: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
 
 def _value_in(record: Mapping[str, Any], name: str) -> Any:
     """Return the value of a column, UNSET where a record has none."""
-    if "." not in name:
-        return record.get(name, msgspec.UNSET)
     return value_at(record, name) if has_value_at(record, name) else msgspec.UNSET
 
 

@@ -33,8 +33,8 @@ def place_of(address: str, buckets: Mapping[str, BucketConfig]) -> tuple[Path, s
     if found[1] not in buckets:
         named = f"found {', '.join(buckets)}" if buckets else "found none"
         raise UsageError(
-            f"--input {address}: expected a bucket that the deployed config mounts, {named}; write there, in [modal], "
-            f'buckets = {{"{found[1]}" = {{secret = "NAME"}}}} (docs/modal.md), and deploy again'
+            f"--input {address}: expected a bucket that the deployed config (EMBED_CONFIG) mounts, {named}; write "
+            f'there, in [modal], buckets = {{"{found[1]}" = {{secret = "NAME"}}}} (docs/modal.md), and deploy again'
         )
     path = PurePosixPath(found[2] or ".")
     if path.is_absolute() or ".." in path.parts:

@@ -16,7 +16,7 @@ import modal
 
 from jobs import driver, embedding_service, hub, resources
 from jobs.request import Request, check_relative, named_inputs, packed, signed
-from jobs.resources import HOURS, MINUTES
+from jobs.resources import HOURS
 from jobs.watch import watch
 from pipeline.config import load_config
 from pipeline.console import in_one_line, note
@@ -56,7 +56,7 @@ def drive(request: dict[str, Any]) -> dict[str, Any]:
     image=resources.download_image,  # a model's settings may come from the hub; its weights need not be there
     secrets=resources.hub_token,
     volumes=resources.driver_volumes,
-    timeout=60 * MINUTES,
+    timeout=24 * HOURS,  # files of the hub are fetched first
     cpu=resources.DRIVER_CPUS,
     scaledown_window=resources.DRIVER_IDLE_S,
 )
@@ -114,17 +114,26 @@ def main(  # noqa: PLR0913  the flags of `modal run`
                 skip_bad_files=skip_bad_files,
             ),
         )
-        licence = load_config(resources.REPOSITORY / request.config).model.licence_notice
+        said = list(_beforehand(request))
     except PipelineError as error:
         _end(error.exit_code, str(error))
-    if licence:
-        note(licence)
+    for line in said:
+        note(line)
     with _driver(plan if dry_run else drive) as (function, own_class):
         values = packed(signed(request, own_class=own_class))
         report = function.remote(values) if dry_run else watch(function.spawn(values), request.output)
     for line in () if own_class or function in (plan, drive) else report["notes"]:
         note(line)  # of a driver whose log does not come here
     _tell(report, request.output, is_plan=dry_run)
+
+
+def _beforehand(request: Request) -> Iterator[str]:
+    """Yield what is said before anything is rented; raises ConfigError."""
+    if licence := load_config(resources.REPOSITORY / request.config).model.licence_notice:
+        yield licence
+    if isinstance(request.input, str) and request.input.startswith(SCHEME):
+        missing = f"what is not on the volume {resources.CORPUS_VOLUME} yet"
+        yield f"input {request.input}: {missing} is fetched before a GPU is rented"
 
 
 def _tell(report: dict[str, Any], output: str, *, is_plan: bool) -> None:

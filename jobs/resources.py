@@ -106,7 +106,7 @@ def _with_sources(image: modal.Image) -> modal.Image:
     return image.add_local_python_source("pipeline", "jobs").add_local_dir(CONFIGS, "/root/configs")
 
 
-# Only download_weights talks to the hub: a run takes what is on the volume, and a GPU never waits for a download.
+# Functions without a GPU download; a run takes what is on the volumes, and a GPU never waits for the hub.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 cpu_image = _with_libraries(modal.Image.debian_slim(python_version="3.12"), "driver.txt")
 download_image = _with_sources(cpu_image.env(ENVIRONMENT))

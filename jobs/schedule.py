@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 
 
 class ScheduledDataset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One dataset, by its paths below the two volumes."""
+    """One dataset: its input as `--input` names it, and its output on the volume."""
 
     input: str | tuple[str, ...]
     output: str

@@ -71,7 +71,7 @@ def dataset(tmp_path: Path) -> Path:
 # Who may import whom: a room or a file of the root may import what has a smaller number, and nothing else.
 FLOORS = {
     **dict.fromkeys(["errors"], 0),
-    **dict.fromkeys(["schema", "chunk", "console", "kinds", "shipped", "tables"], 1),
+    **dict.fromkeys(["schema", "chunk", "console", "hub", "kinds", "shipped", "tables"], 1),
     **dict.fromkeys(["files", "vectors", "config"], 2),
     **dict.fromkeys(["recipe"], 3),
     **dict.fromkeys(["model", "corpus", "dataset"], 4),

@@ -88,22 +88,14 @@ def _cache() -> Path:
 
 
 def _verify(input: str) -> None:
-    """Compare the files of a commit that are here with the hub's hashes; one that differs is removed."""
-    from huggingface_hub import HfApi
+    """Hold the files of a commit that are here against the hub's hashes; raises CorpusError for one that differs."""
+    from pipeline.hub import remove_damaged
 
     name, commit, _ = address_of(input)
     with _in_one_line(input):
-        found = HfApi().verify_repo_checksums(name, revision=commit, **_place())
-    for mismatch in found.mismatches:
-        path = found.verified_path / mismatch["path"]
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-    if found.mismatches:
-        first = found.mismatches[0]
-        raise CorpusError(
-            f"input {input}: expected {first['path']} with {first['algorithm']} {first['expected']}, found "
-            f"{first['actual']}; removed it: run again"
-        )
+        wrong = remove_damaged(name, commit, **_place())
+    if wrong:
+        raise CorpusError(f"input {input}: {wrong}: run again")
 
 
 def _place() -> dict[str, Any]:
@@ -137,5 +129,9 @@ def _in_one_line(input: str) -> Iterator[None]:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise CorpusError(f"input {input}: expected a revision of the data set, found none of that name") from error
+    except errors.DryRunError as error:
+        raise CorpusError(
+            f"input {input}: expected the hub within reach, or a cache that knows which files there are, found neither"
+        ) from error
     except Exception as error:
         raise CorpusError(f"input {input}: not available from the hub: {str(error).splitlines()[0]}") from error

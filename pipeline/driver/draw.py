@@ -69,7 +69,7 @@ def packing(shard: Shard) -> float:
 
 
 def is_counted(shards: Sequence[Shard]) -> bool:
-    """Whether a corpus is so small that all its rows are tokenised."""
+    """Whether a corpus is so small that all its rows are tokenised, by what its files take."""
     return sum(shard.size_bytes * packing(shard) for shard in shards) <= COUNTED_BYTES
 
 

@@ -7,7 +7,7 @@ regression estimator (W. G. Cochran, Sampling Techniques, 3rd ed., 1977, section
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from pipeline.corpus import Block
 N_BINS = 64  # two to each doubling of the bytes
 MOST_ROWS, LEAST_ROWS = 128, 24  # that are tokenised of a bin
 BIN_BYTES = 256 << 10  # of text that is tokenised of a bin, unless those are too few rows
+KEPT_BYTES = 16 << 20  # of rows up to which all of them are: a small file may unpack to thousands of times its size
 
 Floats = NDArray[np.float64]
 # Of each text, given with the factor by which it is longer than what is given of it: a row of counts.
@@ -52,7 +53,7 @@ class Tally:
     """Rows by length, over the places where they were seen."""
 
     random: np.random.Generator
-    keeps_all: bool  # whether every row is tokenised
+    keeps_all: bool  # whether every row is tokenised, up to KEPT_BYTES
     clip: int  # characters that are tokenised of a text; the rest is taken to be like them
     sums: list[Floats] = field(default_factory=list)  # by place: (bins, 2), rows and their bytes
     _drawn: list[list[_Row]] = field(default_factory=lambda: [[] for _ in range(N_BINS)])
@@ -77,12 +78,11 @@ class Tally:
             factor = max(1.0, len(text or "") / self.clip)
             kept = text if text is None else text[: self.clip]
             self._drawn[bins[row]].append(_Row(keys[row], len(self.sums) - 1, int(block.sizes[row]), kept, factor))
-        for at in np.unique(bins[chosen]):
-            drawn = self._drawn[at]
-            if len(drawn) >= self._room(at):
-                drawn.sort(key=lambda row: row.key)
-                del drawn[self._room(at) :]
-                self._limit[at] = drawn[-1].key
+        if self.keeps_all and sum(place[:, 1].sum() for place in self.sums) > KEPT_BYTES:
+            self.keeps_all = False
+            self._thin_out(range(N_BINS))
+        else:
+            self._thin_out(np.unique(bins[chosen]).tolist())
 
     def lines(self, counts: Counts, n_counts: int, weights: Floats) -> Lines:
         """Return what the sampled rows come to; `weights` tells for each place how many rows one there means."""
@@ -103,6 +103,15 @@ class Tally:
                 rest = y - base[at] - np.outer(x, slope[at])
                 variance[at] = (w**2) @ rest**2 * len(drawn) / max(1, len(drawn) - 2) * (1 - len(drawn) / seen[at])
         return Lines(base=base, slope=slope, variance=variance)
+
+    def _thin_out(self, bins: Iterable[int]) -> None:
+        """Keep those with the smallest keys of the rows in bins that are full."""
+        for at in bins:
+            drawn = self._drawn[at]
+            if len(drawn) >= self._room(at):
+                drawn.sort(key=lambda row: row.key)
+                del drawn[self._room(at) :]
+                self._limit[at] = drawn[-1].key
 
     def _room(self, at: int) -> int:
         if self.keeps_all:

@@ -9,6 +9,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, errors, get_token, snapshot_download
 
 from pipeline.errors import EngineError
+from pipeline.hub import remove_damaged
 
 # The same weights again for other engines; none of ours reads them.
 OTHER_ENGINES = ("onnx/*", "openvino/*", "coreml/*", "original/*", "consolidated*")
@@ -40,22 +41,11 @@ def fetch(name: str, commit: str, files: Sequence[str], *, verified: bool = Fals
 
 
 def verify(name: str, commit: str) -> None:
-    """Compare every downloaded file of a commit with the hub's hash: SHA-256, or git's SHA-1 of a small file.
-
-    A file that differs is removed, so that the next download fetches it again. Raises EngineError with both hashes.
-    """
+    """Hold every downloaded file of a commit against the hub's hash; raises EngineError for one that differs."""
     with _in_one_line(name, commit):
-        found = HfApi().verify_repo_checksums(name, revision=commit)
-    for mismatch in found.mismatches:
-        path = found.verified_path / mismatch["path"]
-        path.resolve().unlink(missing_ok=True)  # one content may have several names
-        path.unlink(missing_ok=True)
-    if found.mismatches:
-        first = found.mismatches[0]
-        raise EngineError(
-            f"model {name}@{commit}: expected {first['path']} with {first['algorithm']} {first['expected']}, found "
-            f"{first['actual']}; removed it: download again"
-        )
+        wrong = remove_damaged(name, commit)
+    if wrong:
+        raise EngineError(f"model {name}@{commit}: {wrong}: download again")
 
 
 def read_shapes(name: str, commit: str) -> dict[str, list[int]]:

@@ -111,6 +111,21 @@ def test_what_a_process_that_died_had_not_looked_at_is_looked_at_by_the_next(tmp
     assert (done.returncode, "removed it: run again" in done.stderr.splitlines()[-1]) == (2, True), done.stderr
 
 
+def test_without_the_hub_what_is_here_is_read_if_it_is_known_to_be_all(tmp_path: Path, server: Hub) -> None:
+    server.commit("main", files(ROWS))
+    env, address = server.environment(tmp_path / "home"), f"hf://datasets/{NAME}/data"
+    run = ("run", "--input", address, "--output", tmp_path / "out", *HASHING)
+    assert embed_corpus(*run, env=env).returncode == 0
+    away = env | {"HF_HUB_OFFLINE": "1"}
+    done = embed_corpus(*run, env=away)
+    assert (done.returncode, status(tmp_path / "out")["embedded_now"]) == (0, 0), done.stderr
+    for listing in (tmp_path / "home").rglob("trees/*.json"):
+        listing.unlink()
+    done = embed_corpus(*run, env=away)
+    assert done.returncode == 2
+    assert "expected the hub within reach, or a cache that knows which files there are" in done.stderr.splitlines()[-1]
+
+
 def test_one_file_and_a_glob_of_a_tag(tmp_path: Path, server: Hub) -> None:
     server.commit("v1", files(ROWS))
     env = server.environment(tmp_path / "home")

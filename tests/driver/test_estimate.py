@@ -14,7 +14,7 @@ import pytest
 from pipeline.chunk import Shard, ShardSpan, Span
 from pipeline.corpus import Corpus, find_files, open_corpus
 from pipeline.dataset import Receipt, Run
-from pipeline.driver import draw, rate_of, speed
+from pipeline.driver import draw, rate_of, speed, tally
 from pipeline.driver.measure import Measured, measure
 from scripts.sample_corpus import build_sample
 from tests.support import HASHING, embed_corpus, local_config, status, texts, write_jsonl, write_parquet
@@ -117,6 +117,29 @@ def test_a_small_corpus_is_counted(tmp_path: Path, suffix: str) -> None:
     measured = measure(*opened(tmp_path / f"a.{suffix}", [*rows, {"text": " "}]), CONFIG)
     assert (round(measured.tokens), measured.margin, round(measured.truncated)) == (tokens, 0.0, n_cut)
     assert round(measured.rows) == 2001
+
+
+@pytest.mark.parametrize("suffix", ["jsonl.zst", "jsonl.gz", "jsonl"])
+def test_of_a_file_that_unpacks_to_much_few_rows_are_kept(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of("long first")
+    monkeypatch.setattr(tally, "KEPT_BYTES", 1 << 18)
+    sizes: list[int] = []
+    lines = tally.Tally.lines
+
+    def counted(self: tally.Tally, counts: tally.Counts, *rest: Any) -> tally.Lines:
+        def count(texts: Sequence[str], factors: tally.Floats) -> tally.Floats:
+            sizes.append(len(texts))
+            return counts(texts, factors)
+
+        return lines(self, count, *rest)
+
+    monkeypatch.setattr(tally.Tally, "lines", counted)
+    measured = measure(*opened(tmp_path / f"a.{suffix}", rows), CONFIG)
+    assert not misses(measured, truth(rows)[0])
+    assert measured.rows == pytest.approx(N_ROWS)
+    assert max(sizes) == tally.MOST_ROWS
 
 
 def test_a_plan_of_a_packed_file_says_that_it_read_the_beginning(

@@ -55,7 +55,8 @@ def test_a_data_set_comes_onto_the_volume_once_whatever_dies_and_a_moved_branch_
         point_at(server, home)
         server.before = kill
         first = server.commit("main", files(tmp_path / "first", ROWS))
-        home.run("--input", address, "--output", "words")
+        said = home.run("--input", address, "--output", "words")
+        assert f"input {address}: what is not on the volume embedding-corpus yet is fetched before" in said
         home.check_complete("words", tmp_path / "out", ROWS)
         run = Store(root=tmp_path / "out").read_manifest().run
         assert run is not None
@@ -84,7 +85,7 @@ def test_the_cron_can_fetch_too() -> None:
 
 
 @needs_plane
-def test_a_bucket_that_the_config_names_is_an_input_and_is_only_read(tmp_path: Path) -> None:
+def test_a_bucket_that_the_config_names_is_an_input(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "bucket/wiki/a.jsonl", ROWS[:30])
     write_jsonl(tmp_path / "corpus/b.jsonl", ROWS[30:])
     named = 'buckets = {"s3://texts" = {secret = "keys"}}'
@@ -119,7 +120,7 @@ def test_a_bucket_is_mounted_to_be_read_from_the_service_that_its_name_says() ->
 @pytest.mark.parametrize(
     ("input", "said"),
     [
-        ("s3://none/x", "expected a bucket that the deployed config mounts, found none; write there"),
+        ("s3://none/x", "expected a bucket that the deployed config (EMBED_CONFIG) mounts, found none; write there"),
         ("hf://tests/words", "expected hf://datasets/OWNER/NAME[@REVISION][/PATH], found another address of the hub"),
         ("wiki,hf://datasets/a/b", "--input hf://datasets/a/b: expected an address of the hub alone, found 2 inputs"),
         ("https://x/a.csv", "expected a path below the volume, such as wiki/, found an address"),
@@ -137,8 +138,28 @@ def test_a_path_stays_inside_its_bucket(path: str) -> None:
         buckets.place_of(f"s3://a/{path}", {"s3://a": BucketConfig()})
 
 
-@pytest.mark.parametrize("name", ["a", "ftp://a", "s3://a/b", "s3://", "r2://a"])
-def test_a_bucket_of_another_name_is_refused(name: str) -> None:
-    tables = tomllib.loads(HASHING_TOML.read_text()) | {"modal": {"buckets": {name: {}}}}
-    with pytest.raises(ConfigError, match="expected s3://NAME, gs://NAME, or r2://NAME with an endpoint"):
+@pytest.mark.parametrize(
+    ("name", "endpoint"),
+    [
+        ("a", ""),
+        ("ftp://a", ""),
+        ("s3://a/b", ""),
+        ("s3://", ""),
+        ("r2://mine", ""),
+        ("r2://mine", "me.r2.cloudflarestorage.com"),
+        ("s3://texts", "minio:9000"),
+    ],
+)
+def test_a_bucket_of_another_name_or_without_its_url_is_refused(name: str, endpoint: str) -> None:
+    tables = tomllib.loads(HASHING_TOML.read_text()) | {"modal": {"buckets": {name: {"endpoint": endpoint}}}}
+    with pytest.raises(
+        ConfigError, match=f"expected s3://NAME, .* endpoint, found '{name}{endpoint and f' {endpoint}'}'"
+    ):
         parse_config(tables, where="tests")
+
+
+@pytest.mark.parametrize("name", ["s3://texts", "gs://texts", "r2://texts"])
+def test_a_bucket_may_be_of_another_service(name: str) -> None:
+    bucket = {"endpoint": "https://example.org"}
+    tables = tomllib.loads(HASHING_TOML.read_text()) | {"modal": {"buckets": {name: bucket}}}
+    assert parse_config(tables, where="tests").modal.buckets[name].endpoint == bucket["endpoint"]

@@ -111,6 +111,24 @@ def test_times_with_a_zone_become_those_of_utc(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".json", ".parquet"])
+def test_whole_numbers_with_a_point_are_integers_and_others_are_none(tmp_path: Path, ending: str) -> None:
+    numbers = ["1000.0", "-7.", "9007199254740993.00", "1000.5", "3", "1e3", ""]
+    rows = [{"id": f"r{at}", "text": f"text {at}", "year": number} for at, number in enumerate(numbers)]
+    folder, out = written(tmp_path / "in", rows, ending), tmp_path / "out"
+    if ending == ".jsonl":
+        lines = (f'{{"id": "r{at}", "text": "text {at}", "year": {n}}}' for at, n in enumerate(["1000.0", "2", "1.5"]))
+        (folder / "numbers.jsonl").write_text("\n".join(lines))
+    kept = ["--set", 'corpus.keep=["year"]', "--set", 'corpus.types={year = "int64"}']
+    assert embed_corpus("run", "--input", folder, "--output", out, *HASHING, *kept).returncode == 0
+    found = {row["id"]: row["year"] for row in read_dataset(out).to_pylist() if row["source"] != "numbers.jsonl"}
+    assert found == {"r0": 1000, "r1": -7, "r2": 9007199254740993, "r4": 3, "r6": None}
+    wrong = ["1000.5", "1e3"] + ["1.5"] * (ending == ".jsonl")
+    assert sorted(each["detail"] for each in rejected(out)) == sorted(
+        f"year: expected int64, found {n!r}" for n in wrong
+    )
+
+
 def test_where_compares_values_as_their_type(tmp_path: Path) -> None:
     rows = [{"id": f"r{year}", "text": "the same words", "year": str(year)} for year in (9, 10, 1000)]
     out = tmp_path / "out"

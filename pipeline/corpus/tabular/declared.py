@@ -12,6 +12,8 @@ from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.corpus.tabular.arrow import is_text, to_kept, to_texts
 from pipeline.corpus.tabular.types import TEXTS, plain_type
 
+WHOLE_REAL = r"^([+-]?[0-9]+)\.0*$"  # 1000.0, as pandas writes the integers of a column that lacks one
+
 
 def can_be(kind: pa.DataType, declared: pa.DataType) -> bool:
     """Whether there is a conversion from a type of a file to a declared one."""
@@ -36,6 +38,8 @@ def as_declared(kept: Mapping[str, pa.Array], rows: Rows, n_before: int, columns
             continue
         if kind not in TEXTS and is_text(values.type):
             texts = pc.utf8_trim_whitespace(pa.array(to_texts(values), pa.large_string()))
+            if pa.types.is_integer(kind):
+                texts = pc.replace_substring_regex(texts, WHOLE_REAL, r"\1")
             values = pc.if_else(pc.equal(texts, ""), None, texts)
         no_values = dict[int, str]()
         found[name] = pa.concat_arrays(_converted(values, kind, 0, no_values))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 from argparse import Namespace
 from pathlib import Path
@@ -31,8 +32,8 @@ def test_a_run_leaves_nothing_beside_the_dataset(tmp_path: Path) -> None:
     assert read_dataset(tmp_path / "out")["source"].unique().to_pylist() == ["stdin.jsonl"]
 
 
-def killed(output: Path) -> int:
-    """Start a run over a pipe and kill it once it has a part; return the rows of its parts."""
+def ended(output: Path, by: signal.Signals) -> int:
+    """Start a run over a pipe and end it by a signal once it has a part; return the rows of its parts."""
     run = command("run", "--input", "-", "--output", output, *HASHING, "--set", "run.chunk_tokens=5000")
     with subprocess.Popen(run, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdin is not None
@@ -42,14 +43,15 @@ def killed(output: Path) -> int:
         while process.poll() is None and not any((output / "data").glob("part-*.parquet")):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.01)
-        process.kill()
+        process.send_signal(by)
     return len(read_dataset(output))
 
 
 @pytest.mark.parametrize("again", ["the file", "the pipe"])
-def test_a_run_that_is_killed_goes_on(tmp_path: Path, again: str) -> None:
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_ended_goes_on(tmp_path: Path, again: str, by: signal.Signals) -> None:
     output = tmp_path / "out"
-    n_before = killed(output)
+    n_before = ended(output, by)
     assert 0 < n_before < 20_000
     spool = spool_of(str(output))
     assert spool.read_text() == LINES

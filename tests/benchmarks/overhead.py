@@ -29,8 +29,7 @@ WHAT = (
     "Everything but the engine. Ours: a whole run, from the call to its return, with an engine that looks a ready "
     "vector up (one token a word). Raw: the same file read with its library (pyarrow; `json.loads` of each line), and "
     "ids, texts and the same vectors, which are in memory in float16 already, written as one Parquet file with the "
-    "compression, encodings and checksums of a part, and with the statistics that pyarrow writes unasked (a part has "
-    "none of its vectors), and flushed; nothing is tokenised, hashed, normalised or checked. Each in a fresh process, "
+    "settings of a part and flushed; nothing is tokenised, hashed, normalised or checked. Each in a fresh process, "
     "imports left out, in turns; value: the median of the turns' ratios of wall time."
 )
 

@@ -1,9 +1,9 @@
 """Raw: read a file with its own library and write vectors that are there already, as a script of ten lines would.
 
 Reading is `pyarrow.parquet.read_table`, or `json.loads` of each line. Written are `id`, `text` and `embedding` in one
-Parquet file with the settings of a part (zstd, pages with checksums, no dictionary on the vectors, row groups of the
-same bytes), but with the statistics of all columns, as pyarrow writes them unasked. It is flushed to the disk at the
-end, as a part is. Nothing is tokenised, hashed, normalised or checked.
+Parquet file with the settings of a part (zstd, pages with checksums, no dictionary and no statistics of the vectors,
+row groups of the same bytes), flushed to the disk at the end as a part is. Nothing is tokenised, hashed, normalised or
+checked.
 
 python -m tests.benchmarks.raw INPUT OUTPUT WIDTH
 """
@@ -26,6 +26,8 @@ from pipeline.dataset.store import ROW_GROUP_BYTES
 from pipeline.vectors import fixed_size_list, to_unit_float16
 from tests.benchmarks.instant import numbers, vectors
 
+PLAIN = ["id", "text"]
+
 
 def ready_vectors(source: Path, width: int) -> NDArray[np.float16]:
     """Return what the pipeline stores for each row of a file with the engine that answers at once, shape (n, width)."""
@@ -39,10 +41,10 @@ def ready_vectors(source: Path, width: int) -> NDArray[np.float16]:
 def read(source: Path) -> pa.Table:
     """Return ids and texts."""
     if source.suffix == ".parquet":
-        return pq.read_table(source, columns=["id", "text"])
+        return pq.read_table(source, columns=PLAIN)
     with source.open() as lines:
         rows = [json.loads(line) for line in lines]
-    return pa.table({name: [row[name] for row in rows] for name in ("id", "text")})
+    return pa.table({name: [row[name] for row in rows] for name in PLAIN})
 
 
 def write(table: pa.Table, found: NDArray[np.float16], output: Path) -> None:
@@ -52,7 +54,12 @@ def write(table: pa.Table, found: NDArray[np.float16], output: Path) -> None:
     with (
         output.open("wb") as file,
         pq.ParquetWriter(
-            file, table.schema, compression="zstd", use_dictionary=["id", "text"], write_page_checksum=True
+            file,
+            table.schema,
+            compression="zstd",
+            use_dictionary=PLAIN,
+            write_statistics=PLAIN,
+            write_page_checksum=True,
         ) as writer,
     ):
         writer.write_table(table, row_group_size=rows)

@@ -9,8 +9,12 @@ Run it as `python -m tests.benchmarks.reading [--rows 100000] [--pairs 5]`; it p
 from __future__ import annotations
 
 import argparse
+import bz2
 import csv
+import gzip
+import io
 import json
+import lzma
 import os
 import platform
 import random
@@ -31,9 +35,11 @@ import pyarrow.parquet as pq
 from pipeline.chunk import ChunkSize, Density, Span
 from pipeline.corpus import Columns
 from pipeline.corpus.reader import reader_of
+from tests.support.formats import PACK
 
 COLUMNS = Columns(text=("text",), template=None, id="id", keep=("title",)).typed({"title": pa.string()})
 NAMES = ["id", "text", "title"]
+DOCUMENT_ROWS = 100  # whose texts are one document
 DENSITY, SIZE = Density(tokens_per_row=10.0, tokens_per_byte=0.1), ChunkSize(tokens=1 << 18)
 
 
@@ -50,17 +56,27 @@ def write_all(table: pa.Table, folder: Path) -> None:
     rows = table.to_pylist()
     pq.write_table(table, folder / "rows.parquet")
     feather.write_feather(table, str(folder / "rows.feather"))
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pa.ipc.new_stream(str(folder / "rows.arrow"), table.schema) as stream:
+        stream.write_table(table)
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    for packing, pack in PACK.items():
+        (folder / f"rows.jsonl{packing}").write_bytes(pack(lines))
     (folder / "rows.json").write_text(json.dumps(rows))
     for name, dialect in (("rows.csv", "excel"), ("rows.tsv", "excel-tab")):
         with (folder / name).open("w", newline="") as file:
             writer = csv.DictWriter(file, NAMES, dialect=dialect)
             writer.writeheader()
             writer.writerows(rows)
+    (folder / "rows.md").mkdir()
+    for start in range(0, len(rows), DOCUMENT_ROWS):
+        text = "\n".join(table["text"][start : start + DOCUMENT_ROWS].to_pylist())
+        (folder / f"rows.md/{start}.md").write_text(f"# {start}\n{text}")
 
 
 def read_ours(path: Path) -> int:
-    """Cut a file into spans and read each, as a run does; return the number of its rows."""
+    """Cut a file, or each of a folder, into spans and read each, as a run does; return the number of its rows."""
+    if path.is_dir():
+        return sum(map(read_ours, sorted(path.iterdir())))
     reader = reader_of(path.parent, path.name)
     start = Span(row_start=0, row_stop=0)
     spans = [span for span, _ in reader.cut(start, DENSITY, SIZE, is_open=True, limit=None, kinds={})]
@@ -69,9 +85,13 @@ def read_ours(path: Path) -> int:
     return n_rows
 
 
-def _json_lines(path: Path) -> int:
-    with path.open("rb") as file:
+def _json_lines(path: Path, opened: Callable[..., Any] = open) -> int:
+    with opened(path, "rb") as file:
         return len([json.loads(line) for line in file])
+
+
+def _unpacked(path: Path, mode: str) -> io.BufferedReader:
+    return io.BufferedReader(pa.input_stream(str(path)))
 
 
 def _json_array(path: Path) -> int:
@@ -100,10 +120,19 @@ LIBRARIES: dict[str, dict[str, Callable[[Path], int]]] = {
         ),
         "pyarrow.feather, values": lambda path: len(feather.read_table(path, use_threads=False).to_pydict()["text"]),
     },
+    "arrow": {
+        "pyarrow.ipc": lambda path: len(pa.ipc.open_stream(path.read_bytes()).read_all()),
+        "pyarrow.ipc, values": lambda path: len(pa.ipc.open_stream(path.read_bytes()).read_all().to_pydict()["text"]),
+    },
     "jsonl": {"json.loads": _json_lines, "pyarrow.json": lambda path: len(arrow_json.read_json(path))},
+    "jsonl.gz": {"gzip, json.loads": lambda path: _json_lines(path, gzip.open)},
+    "jsonl.zst": {"pyarrow (zstd), json.loads": lambda path: _json_lines(path, _unpacked)},
+    "jsonl.bz2": {"bz2, json.loads": lambda path: _json_lines(path, bz2.open)},
+    "jsonl.xz": {"lzma, json.loads": lambda path: _json_lines(path, lzma.open)},
     "json": {"json.load": _json_array},
     "csv": {"csv.DictReader": _dict_reader, "pyarrow.csv": lambda path: len(arrow_csv.read_csv(path))},
     "tsv": {"csv.DictReader": lambda path: _dict_reader(path, "\t"), "pyarrow.csv": _arrow_tsv},
+    "md": {"Path.read_text": lambda path: len([each.read_text() for each in sorted(path.iterdir())])},
 }
 
 
@@ -113,7 +142,8 @@ def measure(folder: Path, n_rows: int, n_pairs: int) -> list[dict[str, Any]]:
     for kind, libraries in LIBRARIES.items():
         for name, read in libraries.items():
             path = folder / f"rows.{kind}"
-            pairs = [(_took(read_ours, path, n_rows), _took(read, path, n_rows)) for _ in range(n_pairs + 1)][1:]
+            n = len(range(0, n_rows, DOCUMENT_ROWS)) if path.is_dir() else n_rows
+            pairs = [(_took(read_ours, path, n), _took(read, path, n)) for _ in range(n_pairs + 1)][1:]
             ratios = [ours / alone for ours, alone in pairs]
             found.append(
                 {
@@ -121,7 +151,7 @@ def measure(folder: Path, n_rows: int, n_pairs: int) -> list[dict[str, Any]]:
                     "library": name,
                     "ratio": round(statistics.median(ratios), 2),
                     "spread": [round(min(ratios), 2), round(max(ratios), 2)],
-                    "our_us_per_row": round(statistics.median(ours for ours, _ in pairs) / n_rows * 1e6, 2),
+                    "our_us_per_row": round(statistics.median(ours for ours, _ in pairs) / n * 1e6, 2),
                 }
             )
     return found

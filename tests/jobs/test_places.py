@@ -13,14 +13,23 @@ from modal._utils.async_utils import synchronizer
 from modal.cloud_bucket_mount import cloud_bucket_mounts_to_proto
 from modal_proto import api_pb2 as api
 
-from jobs import buckets, reembed
+from jobs import buckets
 from jobs.request import named_inputs
 from pipeline.config import BucketConfig, parse_config
 from pipeline.dataset.store import Store
 from pipeline.errors import ConfigError, UsageError
 from tests.support import read_dataset, status, texts, write_jsonl
 from tests.support.hub import Hub, hub
-from tests.support.modal_jobs import CLASS, HASHING_TOML, House, house, needs_plane, replace_in
+from tests.support.modal_jobs import (
+    CLASS,
+    HASHING_TOML,
+    House,
+    deploy_cron,
+    house,
+    needs_plane,
+    replace_in,
+    tick,
+)
 from tests.support.plane import eventually
 
 NAME = "tests/words"
@@ -80,8 +89,19 @@ def test_a_data_set_comes_onto_the_volume_once_whatever_dies_and_a_moved_branch_
         assert {path.partition("/")[0] for path in home.plane.committed("embedding-corpus")} == {".hub"}
 
 
-def test_the_cron_can_fetch_too() -> None:
-    assert "fetch" in reembed.app._local_state.functions
+@needs_plane
+def test_a_tick_fetches_and_embeds_what_a_branch_has_changed(tmp_path: Path) -> None:
+    with hub(NAME, "datasets") as server, house(tmp_path, seeded=False) as home:
+        point_at(server, home)
+        server.commit("main", files(tmp_path / "first", ROWS))
+        deploy_cron(home, (f"hf://datasets/{NAME}/data", "words"))
+        assert tick(home)[0] == "SUCCESS"
+        server.requests.clear()
+        server.commit("main", files(tmp_path / "then", [*ROWS[:59], {**ROWS[59], "text": "other words"}]))
+        assert tick(home)[0] == "SUCCESS"
+        found = status(home.dataset("words", tmp_path / "out"))
+        assert (found["embedded_now"], found["embedded_rows"], found["state"]) == (1, 60, "complete")
+        assert server.downloads() == ["b.jsonl"]
 
 
 @needs_plane

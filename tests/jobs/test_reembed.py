@@ -14,40 +14,25 @@ from jobs.schedule import ScheduledDataset, load_schedule
 from pipeline.errors import ConfigError, IncompleteError
 from tests.support import REPOSITORY, embed_corpus, read_dataset, write_jsonl
 from tests.support.crash import hashing_run
-from tests.support.modal_jobs import CLASS, ROWS, House, embedded, house, needs_plane
-
-APP = "embedding-reembed"
-CRON = """
-enabled = {enabled}
-schedule = "30 2 * * *"
-timezone = "Europe/Berlin"
-"""
-DATASET = """
-[[datasets]]
-input = "{input}"
-output = "{output}"
-dim = 64
-config = "configs/hashing.toml"
-"""
-
-
-def deploy(home: House, *datasets: tuple[str, str], enabled: str = "true", more: str = "") -> None:
-    cron = CRON.format(enabled=enabled)
-    cron += "".join(DATASET.format(input=source, output=output) + more for source, output in datasets)
-    (home.folder / "configs/cron.toml").write_text(cron)
-    done = home.modal("deploy", "jobs/reembed.py")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def tick(home: House) -> tuple[str, str]:
-    return home.plane.wait(home.plane.tick(APP, "reembed"))
+from tests.support.modal_jobs import (
+    CLASS,
+    CRON,
+    CRON_APP,
+    DATASET,
+    ROWS,
+    deploy_cron,
+    embedded,
+    house,
+    needs_plane,
+    tick,
+)
 
 
 @needs_plane
 def test_a_tick_embeds_what_changed_and_nothing_else(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        deploy(home, ("books/", "fresh"))
-        assert home.plane.schedules() == [(APP, "reembed", "30 2 * * *", "Europe/Berlin")]
+        deploy_cron(home, ("books/", "fresh"))
+        assert home.plane.schedules() == [(CRON_APP, "reembed", "30 2 * * *", "Europe/Berlin")]
         assert tick(home)[0] == "SUCCESS"
         home.check_complete("fresh", tmp_path / "out", ROWS)
 
@@ -108,7 +93,7 @@ def test_what_was_moved_or_touched_costs_no_gpu_and_what_changed_its_new_texts(t
 @needs_plane
 def test_a_tick_lets_many_rows_go_only_where_the_schedule_says_so(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        deploy(home, ("books/", "fresh"))
+        deploy_cron(home, ("books/", "fresh"))
         assert tick(home)[0] == "SUCCESS"
         assert home.modal("volume", "rm", "embedding-corpus", "books/c.jsonl.gz").returncode == 0
         before = home.plane.committed("embedding-output")
@@ -116,7 +101,7 @@ def test_a_tick_lets_many_rows_go_only_where_the_schedule_says_so(tmp_path: Path
         assert status == "FAILURE"
         assert "found 1,000 of its 3,000 rows, of c.jsonl.gz; nothing was changed" in exception
         assert home.plane.committed("embedding-output") == before
-        deploy(home, ("books/", "fresh"), more="prune = true\n")
+        deploy_cron(home, ("books/", "fresh"), more="prune = true\n")
         assert tick(home)[0] == "SUCCESS"
         home.check_complete("fresh", tmp_path / "out", ROWS[:2000])
         done = home.modal(
@@ -130,8 +115,8 @@ def test_a_tick_lets_many_rows_go_only_where_the_schedule_says_so(tmp_path: Path
 @needs_plane
 def test_of_two_ticks_at_once_one_runs(tmp_path: Path) -> None:
     with house(tmp_path, chunk_tokens=2000, delay_s=0.2) as home:
-        deploy(home, ("books/", "fresh"))
-        calls = [home.plane.tick(APP, "reembed") for _ in range(2)]
+        deploy_cron(home, ("books/", "fresh"))
+        calls = [home.plane.tick(CRON_APP, "reembed") for _ in range(2)]
         assert [home.plane.wait(call).status for call in calls] == ["SUCCESS", "SUCCESS"]
         home.check_complete("fresh", tmp_path / "out", ROWS)
         parts = [path for path in home.plane.committed("embedding-output") if path.startswith("fresh/data/")]
@@ -142,7 +127,7 @@ def test_of_two_ticks_at_once_one_runs(tmp_path: Path) -> None:
 @needs_plane
 def test_every_dataset_is_attempted_and_a_failure_is_told(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        deploy(home, ("none/", "one"), ("books/", "two"))
+        deploy_cron(home, ("none/", "one"), ("books/", "two"))
         status, exception = tick(home)
         assert status == "FAILURE"
         assert "1 of 2 datasets are not up to date. one: input" in exception
@@ -171,7 +156,7 @@ def test_an_error_that_nobody_expected_keeps_no_dataset_from_its_turn(monkeypatc
 @needs_plane
 def test_a_schedule_that_is_not_enabled_is_not_registered(tmp_path: Path) -> None:
     with house(tmp_path) as home:
-        deploy(home, ("books/", "fresh"), enabled="false")
+        deploy_cron(home, ("books/", "fresh"), enabled="false")
         assert home.plane.schedules() == []
 
 

@@ -24,6 +24,19 @@ ROWS = texts(3000)
 
 # What each call of the engine prints, so that a test can count the texts that were paid for.
 PRINT = 'print(f"ENGINE {len(token_ids)}", flush=True)\n'
+CRON_APP = "embedding-reembed"
+CRON = """
+enabled = {enabled}
+schedule = "30 2 * * *"
+timezone = "Europe/Berlin"
+"""
+DATASET = """
+[[datasets]]
+input = "{input}"
+output = "{output}"
+dim = 64
+config = "configs/hashing.toml"
+"""
 
 
 class House:
@@ -129,3 +142,17 @@ def write_books(folder: Path) -> Path:
 def embedded(printed: str) -> int:
     """Return how many texts the engines of a run printed that they embed, what only warms them up left out."""
     return sum(int(number) for number in re.findall(r"^ENGINE (\d+)$", printed, re.MULTILINE) if number != "1")
+
+
+def deploy_cron(home: House, *datasets: tuple[str, str], enabled: str = "true", more: str = "") -> None:
+    """Deploy the cron with datasets, each an input and an output."""
+    cron = CRON.format(enabled=enabled)
+    cron += "".join(DATASET.format(input=source, output=output) + more for source, output in datasets)
+    (home.folder / "configs/cron.toml").write_text(cron)
+    done = home.modal("deploy", "jobs/reembed.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def tick(home: House) -> tuple[str, str]:
+    """Run the cron once; return how it ended, and what it raised."""
+    return home.plane.wait(home.plane.tick(CRON_APP, "reembed"))

@@ -53,7 +53,9 @@ token: venv
 	    "expected a Modal token, found none: make one with `$(bin)/modal token new`; nothing was started")'
 
 # In the order of their names: by the number of their tests, files of few long ones would come last and alone.
+# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each of the commands that the tests start would compile all of it.
 test: venv ## run the tests
+	$(bin)/python -m compileall -q pipeline jobs tests
 	$(bin)/pytest -m 'not slow and not browser' -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: venv ## run the tests that take longer than a change can wait for

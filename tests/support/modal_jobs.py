@@ -111,7 +111,7 @@ def house(
     """
     folder = tmp_path / "house"
     for name in ("pipeline", "jobs", "configs"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / name, folder / name)
     config = folder / "configs/hashing.toml"
     text = HASHING_TOML.read_text()
     assert "chunk_tokens = 65536" in text

@@ -99,7 +99,7 @@ class LocalVolume:
     """A file system: what is written is there for all, and nothing needs a commit."""
 
     writing: threading.Lock = field(default_factory=threading.Lock)
-    holds: list[Hold] = field(default_factory=list)
+    holds: dict[Path, Hold] = field(default_factory=dict)  # by output
     max_parts: int | None = None
 
     def commit(self) -> None:
@@ -112,11 +112,17 @@ class LocalVolume:
     def hold(self, root: Path) -> Iterator[None]:
         """Keep other runs out of an output; raises OutputLockedError naming the holder."""
         with flock(root) as hold:
-            self.holds.append(hold)
+            self.holds[root] = hold
             try:
                 yield
-            finally:
-                self.holds.remove(hold)
+            except Exception:
+                del self.holds[root]
+                raise
+            except BaseException:  # stopped: a thread that is still at work is to find that nothing is held any more
+                with self.writing:
+                    hold.release()
+                raise
+            del self.holds[root]
 
     def is_held(self, root: Path) -> bool:
         """Whether a run holds an output at this moment."""
@@ -124,7 +130,7 @@ class LocalVolume:
 
     def check_held(self) -> None:
         """Raise OutputLockedError where another run has taken over an output that is held here."""
-        for hold in tuple(self.holds):
+        for hold in tuple(self.holds.values()):
             hold.check()
 
     def attempts(self, root: Path) -> Attempts:

@@ -381,6 +381,18 @@ def test_the_lock_is_let_go_when_the_run_fails(store: Store) -> None:
         pass
 
 
+def test_a_thread_of_a_run_that_was_stopped_writes_no_more(store: Store) -> None:
+    store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    with pytest.raises(KeyboardInterrupt), store.lock():
+        raise KeyboardInterrupt
+    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
+    with pytest.raises(OutputLockedError):
+        store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+    assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()} == before
+    with store.lock():
+        store.publish(RECEIPT, TABLE, REJECTS, RECIPE)
+
+
 def test_an_output_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="file"), Store(root=tmp_path / "file").lock():

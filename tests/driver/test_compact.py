@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -190,7 +194,9 @@ def test_parts_are_joined_with_their_like_alone(tmp_path: Path) -> None:
     assert main(["verify", str(output)]) == 0
 
 
-def test_the_speed_of_the_engine_stays_known(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_speed_of_the_engine_stays_known(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(perf_counter=partial(next, itertools.count(0.0, 0.01)), time=time.time)
+    monkeypatch.setattr("pipeline.engines.thread.time", clock)
     output = of_small_parts(corpus, tmp_path / "out")
     before = receipts_of(output).values()
     assert measured_speed(before)

@@ -117,6 +117,8 @@ class ChunkRows:
 
 def ids_of_rows(own: Sequence[str | None], source: str, numbers: Iterable[int]) -> list[str]:
     """Return the id of each row: its own, or where it is."""
+    if all(own):
+        return list(cast("Sequence[str]", own))
     return [each or f"{source}:{row}" for each, row in zip(own, numbers, strict=True)]
 
 

@@ -51,6 +51,8 @@ def render(values: Sequence[Any], columns: Columns) -> str | Reject:
 def render_all(values: Sequence[Sequence[Any]], columns: Columns) -> list[str | Reject]:
     """Return what `render` makes of each row, from the values of each text column."""
     if columns.template is None:
+        if _are_plain(values[0]) and all(map(str.strip, values[0])):
+            return list(values[0])
         return [
             # What most texts are, without a call for each.
             text if type(text) is str and text.isascii() and text and not text.isspace() else _render((text,), columns)
@@ -113,12 +115,21 @@ def as_id(value: Any) -> str | None:
 
 def as_texts(values: Sequence[Any]) -> list[str | None]:
     """Return what `as_text` makes of each value."""
+    if _are_plain(values):
+        return list(values)
     return [value if type(value) is str and value.isascii() else as_text(value) for value in values]
 
 
 def as_ids(values: Sequence[Any]) -> list[str | None]:
     """Return what `as_id` makes of each value."""
+    if _are_plain(values):
+        return list(values)
     return [value if type(value) is str and value.isascii() else as_id(value) for value in values]
+
+
+def _are_plain(values: Sequence[Any]) -> bool:
+    """Whether all values are strings of ASCII, as they mostly are; without a step of Python for each."""
+    return set(map(type, values)) == {str} and all(map(str.isascii, values))
 
 
 def _leaves(value: Any) -> list[Any]:

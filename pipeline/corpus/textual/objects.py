@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -71,11 +71,12 @@ class ObjectReader(ByteReader):
     def _add(self, rows: Rows, numbers: Sequence[int], found: Records, columns: Columns) -> Sequence[Mapping[str, Any]]:
         """Add what was found by its rows, in their order; return the objects that have a text."""
         wrong: list[tuple[int, str, Reject]] = []
+        records = cast("Sequence[dict[str, Any]]", found)
         if set(map(type, found)) != {dict}:
             by_row = list(zip(numbers, found, strict=True))
             wrong = [(row, f"{self._source}:{row}", why) for row, why in by_row if isinstance(why, Reject)]
             numbers = [row for row, record in by_row if isinstance(record, dict)]
-        records = [record for record in found if isinstance(record, dict)]
+            records = [record for record in found if isinstance(record, dict)]
         add_kinds_of(rows.kinds, records)
         if self._given:
             records = [{**self._given, **record} for record in records]

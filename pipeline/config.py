@@ -20,7 +20,7 @@ from pipeline.tables import Places, converted, read_tables, set_overrides, set_v
 MAX_DIM = 65_536  # no model has wider vectors
 ONE_MODEL = ("name", "location", "revision")  # the keys of [model] that together say which model it is
 HASH = re.compile("sha256:.*|[0-9a-f]{40}")  # a revision that only one model has
-BUCKET = re.compile("((s3|gs)://[a-z0-9][a-z0-9._-]+|r2://[a-z0-9][a-z0-9._-]+(?= ))( https?://.+)?")  # and endpoint
+BUCKET = re.compile("((s3|gs)://[a-z0-9][a-z0-9._-]+|r2://[a-z0-9][a-z0-9._-]+(?= .)) (https?://.+)?")
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Width = Annotated[int, Meta(ge=1, le=MAX_DIM)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
@@ -210,8 +210,8 @@ def _at_odds(config: Config) -> Iterator[tuple[str, str, object]]:
         if kept.count(name) > 1:
             yield "corpus.keep", "columns of different names in a part", f"{name!r} twice"
     for name, bucket in config.modal.buckets.items():
-        if not BUCKET.fullmatch(found := f"{name} {bucket.endpoint}".rstrip()):
-            yield "modal.buckets", "s3://NAME, gs://NAME or r2://NAME, for r2 with an https:// endpoint", repr(found)
+        if not BUCKET.fullmatch(found := f"{name} {bucket.endpoint}"):
+            yield "modal.buckets", "s3://NAME, gs://NAME or r2://NAME, at r2 with a URL as endpoint", repr(found)
     for name in config.corpus.types:
         if name not in config.corpus.kept:
             yield "corpus.types", "columns that corpus.keep copies", repr(name)

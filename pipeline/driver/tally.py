@@ -56,6 +56,7 @@ class Tally:
     keeps_all: bool  # whether every row is tokenised, up to KEPT_BYTES
     clip: int  # characters that are tokenised of a text; the rest is taken to be like them
     sums: list[Floats] = field(default_factory=list)  # by place: (bins, 2), rows and their bytes
+    _n_bytes: int = 0  # of the rows so far
     _drawn: list[list[_Row]] = field(default_factory=lambda: [[] for _ in range(N_BINS)])
     _limit: Floats = field(default_factory=lambda: np.full(N_BINS, 2.0))  # keys above it are not among the smallest
 
@@ -78,7 +79,8 @@ class Tally:
             factor = max(1.0, len(text or "") / self.clip)
             kept = text if text is None else text[: self.clip]
             self._drawn[bins[row]].append(_Row(keys[row], len(self.sums) - 1, int(block.sizes[row]), kept, factor))
-        if self.keeps_all and sum(place[:, 1].sum() for place in self.sums) > KEPT_BYTES:
+        self._n_bytes += int(block.sizes.sum())
+        if self.keeps_all and self._n_bytes > KEPT_BYTES:
             self.keeps_all = False
             self._thin_out(range(N_BINS))
         else:

@@ -165,6 +165,7 @@ def test_a_path_stays_inside_its_bucket(path: str) -> None:
         ("ftp://a", ""),
         ("s3://a/b", ""),
         ("s3://", ""),
+        ("s3://texts with", ""),
         ("r2://mine", ""),
         ("r2://mine", "me.r2.cloudflarestorage.com"),
         ("s3://texts", "minio:9000"),
@@ -172,9 +173,7 @@ def test_a_path_stays_inside_its_bucket(path: str) -> None:
 )
 def test_a_bucket_of_another_name_or_without_its_url_is_refused(name: str, endpoint: str) -> None:
     tables = tomllib.loads(HASHING_TOML.read_text()) | {"modal": {"buckets": {name: {"endpoint": endpoint}}}}
-    with pytest.raises(
-        ConfigError, match=f"expected s3://NAME, .* endpoint, found '{name}{endpoint and f' {endpoint}'}'"
-    ):
+    with pytest.raises(ConfigError, match=f"expected s3://NAME, .* as endpoint, found '{name} {endpoint}'"):
         parse_config(tables, where="tests")
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from .namespace import open_inodes, processes
 
 BUSY = "while :; do (true) & (true) & (true) & wait; done"
-N_LOOKS = 1500
+N_LOOKS = 300
 
 
 def test_a_process_that_ends_while_it_is_looked_at_is_no_error() -> None:

@@ -56,7 +56,7 @@ token: venv
 # Compiled once: where PYTHONDONTWRITEBYTECODE is set, each of the commands that the tests start would compile all of it.
 test: venv ## run the tests
 	$(bin)/python -m compileall -q pipeline jobs tests
-	$(bin)/pytest -m 'not slow and not browser' -n 4 --dist loadfile --no-loadscope-reorder
+	$(bin)/pytest -m 'not slow and not browser' -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: venv ## run the tests that take longer than a change can wait for
 	$(bin)/pytest -m slow

@@ -21,10 +21,8 @@ def test_many_times_the_rows_take_at_most_a_tenth_more_memory(
     for source, n in ((few, n_rows), (many, times * n_rows)):
         (write_parquet if name.endswith("parquet") else write_jsonl)(source, texts(n))
     # Which steps of two chunks meet is chance, and can only add: what every run takes is the least of several.
-    least = {
-        source: min(peak(source, tmp_path / f"{source.parent.name}-{i}") for i in range(3)) for source in (few, many)
-    }
-    assert least[many] <= 1.1 * least[few]
+    of_few = min(peak(few, tmp_path / f"few-{i}") for i in range(3))
+    assert any(peak(many, tmp_path / f"many-{i}") <= 1.1 * of_few for i in range(3))
 
 
 def peak(source: Path, output: Path) -> int:

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,6 +34,9 @@ os.environ["XDG_CACHE_HOME"] = str(REPOSITORY / "build/cache")
 SLOW_TIMEOUT_S = 1800  # for all others see pyproject.toml
 AGAIN_S = 30.0
 
+LIMIT = pytest.StashKey[object]()  # the settings of pytest-timeout for this test
+RUNS = pytest.StashKey[bool]()  # whether the test or one of its fixtures runs
+
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Give slow tests more time."""
@@ -41,12 +46,44 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_timeout_set_timer() -> Generator[None, object, object]:
-    """Let the alarm of a test come again until the test has ended: what it leaves may wait for a process, too."""
+def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Generator[None, object, object]:
+    """Let the alarm come again until the test has ended: what the test leaves may wait, too.
+
+    Only the test and its fixtures hear it: raised while pytest reports, it would end the worker.
+    """
+    item.stash[LIMIT] = settings
     is_set = yield
+    fail = cast(Callable[[int, FrameType | None], None], signal.getsignal(signal.SIGALRM))
+    signal.signal(signal.SIGALRM, lambda *alarm: fail(*alarm) if item.stash.get(RUNS, False) else None)
     first_s, _ = signal.getitimer(signal.ITIMER_REAL)
     signal.setitimer(signal.ITIMER_REAL, first_s, AGAIN_S)
     return is_set
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    yield from _running(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    yield from _running(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Set the alarm anew where the test failed: pytest-timeout has cancelled it for the sake of a debugger."""
+    if LIMIT in item.stash and not any(signal.getitimer(signal.ITIMER_REAL)):
+        item.ihook.pytest_timeout_set_timer(item=item, settings=item.stash[LIMIT])
+    yield from _running(item)
+
+
+def _running(item: pytest.Item) -> Generator[None]:
+    item.stash[RUNS] = True
+    try:
+        yield
+    finally:
+        item.stash[RUNS] = False
 
 
 @pytest.fixture(scope="session")

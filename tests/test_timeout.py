@@ -10,10 +10,16 @@ from pathlib import Path
 from tests.support import REPOSITORY
 
 CONFTEST = """
+import time
+
 import tests.conftest
 from tests.conftest import *
 
 tests.conftest.AGAIN_S = 0.2
+
+
+def pytest_runtest_makereport():
+    time.sleep(0.3)  # as on a busy machine: alarms come while pytest reports
 """
 TESTS = """
 import subprocess, threading, time
@@ -34,6 +40,9 @@ def endless():
 def test_has_a_fixture_that_does_not_end(endless):
     pass
 
+def test_fails_and_has_a_fixture_that_does_not_end(endless):
+    raise ValueError
+
 @pytest.mark.slow
 def test_slow():
     time.sleep(0.8)
@@ -52,9 +61,11 @@ def test_a_test_that_hangs_fails_by_its_name_and_the_others_go_on(tmp_path: Path
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=45,
+        timeout=200,
     )
     assert done.returncode == 1, done.stdout
     for name in ("test_waits_for_ever", "test_leaves_by_waiting_for_a_process", "test_has_a_fixture_that_does_not_end"):
         assert f"test_them.py::{name} - Failed: Timeout" in done.stdout, done.stdout
-    assert "3 passed" in done.stdout
+    assert "test_them.py::test_fails_and_has_a_fixture_that_does_not_end - ValueError" in done.stdout, done.stdout
+    assert "3 failed, 3 passed, " in done.stdout, done.stdout
+    assert ", 2 errors in " in done.stdout, done.stdout

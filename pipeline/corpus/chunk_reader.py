@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import pyarrow as pa
+
 from pipeline.chunk import Shard, ShardSpan
 from pipeline.corpus.reader import Reader, check_unchanged, reader_at
 from pipeline.corpus.rows import ChunkRows, Columns, Rows
+from pipeline.corpus.tabular.table import joined
 from pipeline.errors import CorpusError
 
 KEPT = 2  # readers that are open: as many chunks are in flight
@@ -43,13 +46,18 @@ class ChunkReader:
         """Return the rows of spans, one after the other; raises CorpusError when a shard changes, before or while it
         is read."""
         found = ChunkRows(sources=tuple(dict.fromkeys(each.source for each in spans)))
+        kept: list[pa.Table] = []
         with self._reading():
             for each in spans:
                 try:
-                    found.add(each.source, self._read(root, columns, each))
+                    rows = self._read(root, columns, each)
                 except CorpusError as error:
                     error.source = each.source
                     raise
+                found.add(each.source, rows)
+                if rows.kept.num_columns:
+                    kept.append(rows.kept)
+        found.kept = joined(kept)
         return found
 
     def _read(self, root: Path, columns: Columns, wanted: ShardSpan) -> Rows:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, ClassVar
 
@@ -27,10 +29,10 @@ from pipeline.schema import kept_name
 MARKDOWN = ".md"
 SUFFIXES = (MARKDOWN, ".txt")
 NAMES = ("id", "text", "title", "name", "path")
-FRONT_MATTER = re.compile(r"---[ \t]*\n.*?^(?:---|\.\.\.)[ \t]*$", re.DOTALL | re.MULTILINE)
+FRONT_MATTER = re.compile(r"---[ \t]*\r?\n.*?^(?:---|\.\.\.)[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 FENCE = re.compile(r" {0,3}(```+|~~~+)")
-HEADING = re.compile(r" {0,3}#{1,6}(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*")
-UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
+HEADING = re.compile(r" {0,3}#{1,6}(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*\n?")
+UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*\n?")
 
 
 class DocumentReader:
@@ -99,15 +101,16 @@ class DocumentReader:
             rows.rejects.append((0, row_id, found))
             return rows
         rows.row, rows.id, rows.text = [0], [row_id], [found]
-        kept = {name: pa.array([record.get(name)], pa.string()) for name in columns.keep}
-        named = {kept_name(name): values for name, values in as_declared(kept, rows, 0, columns).items()}
-        rows.kept = pa.table(
-            {name: values.cast(columns.types.get(name, pa.string())) for name, values in named.items()}
-        )
+        if columns.keep:
+            rows.kept = self._kept(record, rows, columns)
         return rows
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+    def _kept(self, record: Mapping[str, str | None], rows: Rows, columns: Columns) -> pa.Table:
+        kept = {name: pa.array([record.get(name)], pa.string()) for name in columns.keep}
+        return pa.table({kept_name(name): values for name, values in as_declared(kept, rows, 0, columns).items()})
 
     def _text(self) -> str | Reject:
         with self._reading() as file:
@@ -115,7 +118,7 @@ class DocumentReader:
         if len(data) > MAX_LINE_BYTES:
             return too_long(data[:SHOWN_BYTES], self._n_bytes())
         try:
-            return data.decode("utf-8-sig")
+            return data.removeprefix(codecs.BOM_UTF8).decode()
         except UnicodeDecodeError as error:
             return Reject(reason="invalid_utf8", detail=str(error), text=data.decode(errors="replace"))
 
@@ -142,7 +145,7 @@ def _first_heading(text: str) -> str:
     """
     front = FRONT_MATTER.match(text)
     fence, before = "", ""
-    for line in text[front.end() if front else 0 :].splitlines():
+    for line in io.StringIO(text[front.end() :] if front else text, newline=None):
         if found := FENCE.match(line):
             fence = "" if fence and found[1].startswith(fence) else fence or found[1]
         elif fence:

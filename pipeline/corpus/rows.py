@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ class Columns:
     @property
     def types(self) -> dict[str, pa.DataType]:
         """The types of the kept columns as parts have them, by the names they have there."""
-        schema = pa.ipc.read_schema(pa.py_buffer(self.schema)) if self.schema else pa.schema([])
+        schema = _schema(self.schema) if self.schema else pa.schema([])
         declared = {kept_name(name): kind for name, kind in self.declared.items()}
         return declared | dict(zip(schema.names, schema.types, strict=True))
 
@@ -98,14 +99,12 @@ class ChunkRows:
         return len(self.row) + len(self.rejects)
 
     def add(self, source: str, rows: Rows) -> None:
-        """Add the rows of the next span."""
+        """Add the rows of the next span, without their kept columns, which are joined once."""
         self.source += [source] * len(rows.row)
         self.row += rows.row
         self.id += rows.id
         self.text += rows.text
         self.rejects += [(source, *reject) for reject in rows.rejects]
-        if rows.kept.num_columns:
-            self.kept = pa.concat_tables([self.kept, rows.kept]) if self.kept.num_columns else rows.kept
         for name, found in rows.kinds.items():
             self.kinds.setdefault(name, set()).update(found)
 
@@ -113,6 +112,11 @@ class ChunkRows:
         """Return the rejected rows in the order of the corpus."""
         order = {source: at for at, source in enumerate(self.sources)}
         return sorted(self.rejects, key=lambda reject: (order[reject[0]], reject[1]))
+
+
+@functools.lru_cache(maxsize=4)
+def _schema(serialised: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(serialised))
 
 
 def ids_of_rows(own: Sequence[str | None], source: str, numbers: Iterable[int]) -> list[str]:

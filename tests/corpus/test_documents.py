@@ -41,9 +41,11 @@ def read(folder: Path, name: str, data: bytes, columns: Columns = COLUMNS) -> Ro
     return DocumentReader(path, name).read(WHOLE, columns)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("name", TITLES)
-def test_the_title_of_markdown_is_its_first_heading_or_its_name(tmp_path: Path, name: str) -> None:
+def test_the_title_of_markdown_is_its_first_heading_or_its_name(tmp_path: Path, name: str, end: str) -> None:
     text, title = TITLES[name]
+    text = text.replace("\n", end)
     rows = read(tmp_path, "lang=en/a.md", text.encode())
     assert (rows.id, rows.text) == (["lang=en/a.md"], [f"{title}\n{text}"])
     assert rows.kept.to_pylist() == [{"title": title, "name": "a", "path": "lang=en/a.md", "lang": "en"}]

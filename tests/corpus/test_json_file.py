@@ -132,7 +132,18 @@ REFUSED = {
     "more after it": (b'[{"text": "a"}]\n[{"text": "b"}]', "expected one JSON array, found more after it"),
     "no objects": (b'["a", "b"]', "found a JSON array without objects; convert it, as by `jq -c"),
     "no such column": (b'[{"body": "a"}]', r"expected column 'text', found body"),
-    "one document": (b'{"data": [\n{"text": "a"},\n{"text": "b"}\n]}', "found one JSON document over many lines"),
+    "one document": (
+        b'{"data": [\n{"text": "a"},\n{"text": "b"}\n]}',
+        "found one JSON object with its rows in 'data'; ",
+    ),
+    "one document on a line": (
+        b'{"n": 2, "rows": [{"text": "a"}]}',
+        r"its rows in 'rows'; convert it, as by `jq -c '\.rows\[\]' 0\.json >",
+    ),
+    "an object for each column": (
+        b'{"text": {"0": "a"}, "id": {"0": "x"}}',
+        "an object for each column; .*read_json\\('0.json'\\)",
+    ),
     "CSV": (b"id,text\n1,a\n2,b\n", r"found CSV; rename it to 0\.csv"),
 }
 

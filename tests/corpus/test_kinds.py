@@ -82,6 +82,8 @@ PARQUET = made(lambda file: pq.write_table(TABLE, file))
 PRETTY = json.dumps(DOCS, indent=2).encode()
 BIG = b'{"data": [\n' + b",\n".join(json.dumps(doc).encode() for doc in DOCS * 9000) + b"\n]}"  # over the head
 CSV = b'id,text\n1,"a, b"\n2,"c\nd"\n'
+IN_DATA = "one JSON object with its rows in 'data'"
+IN_E = "one JSON object with its rows in 'e'"
 TO_JSON = "rename it to x.json"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 146946961\n"
 
@@ -107,9 +109,11 @@ KINDS: dict[str, tuple[bytes, str, str]] = {
     "a large array over many lines": (BIG[9:-1], "a JSON array", TO_JSON),
     "a BOM and an array": (b"\xef\xbb\xbf" + PRETTY, "a JSON array", TO_JSON),
     "an array in Latin-1": ('[{"text": "caf\xe9"}]'.encode("latin-1"), "a JSON array", TO_JSON),
-    "a document": (b'{\n"data":\n' + PRETTY + b"}", "one JSON document over many lines", "jq -c ."),
-    "a document, a row a line": (b'{"data": [\n{"text": "a"},\n{"text": "b"}\n]}', "one JSON document", "jq -c ."),
-    "a large document": (BIG, "one JSON document over many lines", "jq -c ."),
+    "a document": (b'{\n"a": 1\n}', "one JSON document over many lines", "jq -c ."),
+    "rows in a document": (b'{\n"data":\n' + PRETTY + b"}", IN_DATA, "jq -c '.data[]'"),
+    "rows after others": (b'{\n"a": "\\"", "b": {"c": 1},\n"d": -1.5,\n"e": ' + PRETTY + b"}", IN_E, "jq -c '.e[]'"),
+    "rows in a list of another name": (b'{\n"it\'s": ' + PRETTY + b"}", "one JSON document over many lines", "jq -c ."),
+    "a large document": (BIG, IN_DATA, "jq -c '.data[]'"),
     "objects over many lines": (
         b"\n".join(json.dumps(doc, indent=1).encode() for doc in DOCS),
         "JSON objects without a line each",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.chunk import MAX_LINE_BYTES
 from pipeline.corpus.sniff.kinds import BZIP2, GZIP, IPC_FILE, IPC_STREAM, PARQUET, XZ, ZSTD, Kind, kind_of, wrong_kind
@@ -18,6 +20,7 @@ from pipeline.corpus.sniff.shapes import (
     document_of,
     encoding_of,
     has_object,
+    object_of,
     shape_of,
 )
 from pipeline.corpus.stream import COMPRESSION
@@ -59,6 +62,12 @@ def check_array(path: Path, data: bytes, *, n_objects: int, n_others: int) -> No
         raise CorpusError(
             f"{path}: expected a JSON array of objects of at most {MAX_LINE_BYTES:,} bytes, found a longer one first"
         )
+
+
+def check_object(path: Path, record: Mapping[str, Any]) -> None:
+    """Raise CorpusError for the only object of a file that lacks the columns of a row where its rows are in it."""
+    if kind := object_of(record):
+        raise wrong_kind(path, "an object for each row", kind, unpacked=path.suffix.lower() in COMPRESSION)
 
 
 def check_document(path: Path, data: bytes) -> None:

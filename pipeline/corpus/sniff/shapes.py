@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +19,12 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 RECORD_SEPARATOR = b"\x1e"
 NO_NUMBERS = re.compile(r"-?\b(NaN|Infinity)\b")  # that some writers take for JSON
 NO_VALUE = object()
+NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+SCALAR = r'"(?:[^"\\]|\\.)*"|[\w.+-]+'
+# An object up to its first list of objects, with scalars and flat objects before it.
+BEFORE_LIST = re.compile(
+    rf'\{{(?:\s*"[^"\\]*"\s*:\s*(?:{SCALAR}|\{{[^{{}}]*\}})\s*,)*+\s*"({NAME})"\s*:\s*\[\s*\{{'.encode()
+)
 SAMPLED_BYTES = 1 << 16
 SAMPLED_LINES = 100
 YAML_LINE = re.compile(r"( *- |  |( *- )? *[A-Za-z_][\w .-]{0,40}:( |$)|#)")
@@ -44,6 +51,10 @@ SEQUENCE = Kind(name="a JSON text sequence (RFC 7464)", command="tr -d '\\036' <
 OLD_MAC = Kind(name="lines that end in CR alone", command="tr '\\r' '\\n' < {file} > {new}{same}")
 ARRAY = Kind(name="a JSON array", ending=".json")
 DOCUMENT = Kind(name="one JSON document over many lines", command="jq -c . {file} > {new}.jsonl")
+COLUMNS = Kind(
+    name="one JSON object with an object for each column",
+    command="python -c \"import pandas; pandas.read_json('{file}').to_parquet('{new}.parquet')\"",
+)
 RUN_ON = Kind(name="JSON objects without a line each", command="jq -c . {file} > {new}.jsonl")
 COMMAS = Kind(name="JSON objects with commas between", command="sed 's/,[[:space:]]*$//' {file} > {new}.jsonl")
 ARRAYS = Kind(name="lines of JSON arrays, not objects", command="jq -c '{{id: .[0], text: .[1]}}' {file} > {new}.jsonl")
@@ -64,7 +75,7 @@ def document_of(head: Head) -> Kind | None:
     """Return what a file is whose lines are pieces of larger values, an object by chance; None for another."""
     if not head.lines or _value(head.lines[0]) is not NO_VALUE:
         return None
-    kind = ARRAY if head.data.startswith(b"[") else DOCUMENT
+    kind = ARRAY if head.data.startswith(b"[") else _document(head.data)
     if not head.is_all and _is_begun(head):
         return kind
     spans_lines, rest = _first_value(head)
@@ -88,6 +99,15 @@ def shape_of(head: Head) -> Kind | None:
     return found or (None if is_tried else _text(head))
 
 
+def object_of(values: Mapping[str, Any]) -> Kind | None:
+    """Return what the only object of a file is where all the rows are inside of it; None where it may be a row."""
+    inner = list(values.values())
+    if inner and all(isinstance(each, dict) and each.keys() == inner[0].keys() for each in inner):
+        return COLUMNS
+    lists = (key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict))
+    return next((_list_inside(key) for key in lists if re.fullmatch(NAME, key)), None)
+
+
 def has_object(head: Head) -> bool:
     """Whether one of the first lines is an object."""
     return any(isinstance(_value(line), dict) for line in head.lines[:SAMPLED_LINES])
@@ -101,6 +121,15 @@ def encoding_of(data: bytes) -> Kind | None:
     zeros = tuple(byte == 0 for byte in data[:4])
     name = name or WITHOUT_BOM.get(zeros)
     return Kind(name=name, command=f"iconv -f {name} -t UTF-8 {{file}} > {{new}}{{same}}") if name else None
+
+
+def _document(data: bytes) -> Kind:
+    found = BEFORE_LIST.match(data)
+    return _list_inside(found[1].decode()) if found else DOCUMENT
+
+
+def _list_inside(key: str) -> Kind:
+    return Kind(name=f"one JSON object with its rows in {key!r}", command=f"jq -c '.{key}[]' {{file}} > {{new}}.jsonl")
 
 
 def _markup(data: bytes) -> Kind | None:
@@ -127,7 +156,7 @@ def _json(head: Head) -> Kind | None:
     if head.data.startswith(b"{") and (rest := _first_value(head)[1])[:1] in ("{", ","):
         return RUN_ON if rest.startswith("{") else COMMAS
     if head.data.startswith(b"[") or len(head.lines) > 1:
-        return (ARRAY if head.data.startswith(b"[") else DOCUMENT) if _is_begun(head) else None
+        return (ARRAY if head.data.startswith(b"[") else _document(head.data)) if _is_begun(head) else None
     return None
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.corpus.partitions import given_columns
 from pipeline.corpus.rows import Columns, Reject, Rows, ids_of_rows, no_column
+from pipeline.corpus.sniff.misnamed import check_object
 from pipeline.corpus.tabular.declared import as_declared
 from pipeline.corpus.tabular.types import TEXTS
 from pipeline.corpus.texts import as_ids, as_texts, render_all
@@ -34,9 +35,12 @@ class ObjectReader(ByteReader):
     def column_types(self, columns: Columns, needed: Sequence[str]) -> dict[str, pa.DataType | None]:
         """Return the columns that the first objects have, without types: the rows alone tell those. What a folder gives
         is text."""
-        records = [{**self._given, **record} for record in self._first_records()]
+        own = self._first_records()
+        records = [{**self._given, **record} for record in own]
         has = dict.fromkeys(key for record in records for key in record)
         missing = [name for name in needed if not any(has_value_at(record, name) for record in records)]
+        if len(own) == 1 and (missing or any(isinstance(own[0].get(name), dict) for name in needed)):
+            check_object(self._path, own[0])
         if records and missing:
             raise no_column(self._path, missing[0], tuple(has))
         paths = [name for name in columns.keep if any(has_value_at(record, name) for record in records)]

@@ -98,7 +98,6 @@ READERS: dict[str, type[Reader]] = {
     **dict.fromkeys(delimited.TSV_SUFFIXES, TsvReader),
     **dict.fromkeys(documents.SUFFIXES, DocumentReader),
 }
-ENDING = re.compile(rf"(?:{'|'.join(map(re.escape, READERS))})\Z")
 ABOUT_ROWS = re.compile(r"(dataset_infos?|dataset_dict|state)\.json|.*\.metadata\.json")  # of Hugging Face and Iceberg
 
 
@@ -128,10 +127,11 @@ def reader_of(root: Path, source: str) -> Reader:
 
 def reader_at(path: Path, source: str) -> Reader:
     """Return the reader of a shard that is at a path."""
-    ending = ENDING.search(source.lower())
-    if ending is None:
-        raise CorpusError(f"{path}: expected a name ending in {endings()}")
-    return READERS[ending[0]](path, source)
+    name = source.lower()
+    for suffix, kind in READERS.items():
+        if name.endswith(suffix):
+            return kind(path, source)
+    raise CorpusError(f"{path}: expected a name ending in {endings()}")
 
 
 def shard_at(root: Path, source: str) -> Shard:

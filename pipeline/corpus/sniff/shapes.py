@@ -51,7 +51,7 @@ SEQUENCE = Kind(name="a JSON text sequence (RFC 7464)", command="tr -d '\\036' <
 OLD_MAC = Kind(name="lines that end in CR alone", command="tr '\\r' '\\n' < {file} > {new}{same}")
 ARRAY = Kind(name="a JSON array", ending=".json")
 DOCUMENT = Kind(name="one JSON document over many lines", command="jq -c . {file} > {new}.jsonl")
-COLUMNS = Kind(
+COLUMNS = Kind(  # by the numbers of its rows, as pandas writes it
     name="one JSON object with an object for each column",
     command="python -c \"import pandas; pandas.read_json('{file}').to_parquet('{new}.parquet')\"",
 )
@@ -101,8 +101,7 @@ def shape_of(head: Head) -> Kind | None:
 
 def object_of(values: Mapping[str, Any]) -> Kind | None:
     """Return what the only object of a file is where all the rows are inside of it; None where it may be a row."""
-    inner = list(values.values())
-    if inner and all(isinstance(each, dict) and each.keys() == inner[0].keys() for each in inner):
+    if values and all(isinstance(each, dict) and each and all(map(str.isdigit, each)) for each in values.values()):
         return COLUMNS
     lists = (key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict))
     return next((_list_inside(key) for key in lists if re.fullmatch(NAME, key)), None)

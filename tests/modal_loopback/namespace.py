@@ -1,6 +1,8 @@
 """Containers as processes: a private root of host folders, sources and volumes in Linux namespaces of its own."""
 
+import functools
 import os
+import py_compile
 import re
 import shutil
 import signal
@@ -8,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from importlib.util import cache_from_source
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix", "sys", "dev")
 EMPTY = ("root", "tmp", "proc", "run", "var/tmp", "mnt", "__modal")
+UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 TOOLS = ("setpriv", "unshare", "mount")
 # What the container's init does. A host that hides parts of its own /proc allows no fresh one to an ordinary user.
 INIT = """
@@ -55,6 +59,16 @@ def _hosts() -> list[Path]:
     return [path for path in system if path.exists()] + sorted(p for p in python if p.parts[1] not in SYSTEM)
 
 
+@functools.cache
+def _compiled(path: str, source: bytes) -> bytes | None:
+    """Return what Python makes of a source, so that not every container does; None where it is no Python."""
+    with TemporaryDirectory() as folder, suppress(py_compile.PyCompileError):
+        (file := Path(folder, "source")).write_bytes(source)
+        py_compile.compile(str(file), f"{file}c", path, doraise=True, invalidation_mode=UNCHECKED)
+        return Path(f"{file}c").read_bytes()
+    return None
+
+
 def prepare(
     folder: Path, argv: Sequence[str], env: Mapping[str, str], files: Mapping[str, Path], binds: Sequence[Bind]
 ) -> list[str]:
@@ -75,6 +89,10 @@ def prepare(
         copy = root / target.lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
+        if copy.suffix == ".py" and (compiled := _compiled(target, copy.read_bytes())):
+            cached = Path(cache_from_source(str(copy)))
+            cached.parent.mkdir(exist_ok=True)
+            cached.write_bytes(compiled)
     table = [
         (str(bind.source), f"{root}{bind.target}", "none", "rbind,ro" if bind.read_only else "rbind")
         for bind in (*mounts, *binds)

@@ -67,7 +67,7 @@ def test_what_a_dry_run_says_is_what_the_containers_take(tmp_path: Path) -> None
     """Within a fifth, once a run was measured; a container takes as long to start as those of that run took."""
     modal = f"usd_per_hour = {USD_PER_HOUR}"
     with house(tmp_path, chunk_tokens=1000, modal=modal, scaledown_factor=1.0) as home:
-        home.engine(1.0)
+        home.engine(0.5)
         replace_in(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", f"SERVICE_IDLE_S = {IDLE_S}")
         replace_in(home, "jobs/resources.py", "DRIVER_IDLE_S = 10", "DRIVER_IDLE_S = 2")
         assert home.modal("deploy", "jobs/embedding_service.py").returncode == 0

@@ -82,7 +82,7 @@ def test_a_file_that_came_after_the_container_started_is_seen(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("n_chunks", "more"), [(100, 500), pytest.param(1000, 10_000, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("n_chunks", "more"), [(100, 300), pytest.param(1000, 10_000, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_the_memory_of_the_driver_does_not_grow_with_the_number_of_chunks(
     tmp_path: Path, n_chunks: int, more: int

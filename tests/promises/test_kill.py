@@ -18,7 +18,7 @@ from tests.support import HASHING, command, embed_corpus, ids, status, texts, wr
 SEED = 7
 
 
-@pytest.mark.parametrize(("kills", "kill_rows"), [(6, 30_000), pytest.param(20, 200_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "kill_rows"), [(4, 30_000), pytest.param(20, 200_000, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(tmp_path: Path, kills: int, kill_rows: int) -> None:
     half = kill_rows // 2
     rows = texts(kill_rows)

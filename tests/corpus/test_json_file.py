@@ -137,9 +137,10 @@ REFUSED = {
         "found one JSON object with its rows in 'data'; ",
     ),
     "one document on a line": (
-        b'{"n": 2, "rows": [{"text": "a"}]}',
+        b'{"n": 2, "rows": [{"text": "a"}, {"text": "b"}]}',
         r"its rows in 'rows'; convert it, as by `jq -c '\.rows\[\]' 0\.json >",
     ),
+    "an article": (b'{"body": "a", "title": "b", "by": [{"a": "b"}]}', "expected column 'text', found body, title, by"),
     "an object for each column": (
         b'{"text": {"0": "a"}, "id": {"0": "x"}}',
         "an object for each column; .*read_json\\('0.json'\\)",

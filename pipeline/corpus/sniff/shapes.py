@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -23,7 +24,7 @@ NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 SCALAR = r'"(?:[^"\\]|\\.)*"|[\w.+-]+'
 # An object up to its first list of objects, with scalars and flat objects before it.
 BEFORE_LIST = re.compile(
-    rf'\{{(?:\s*"[^"\\]*"\s*:\s*(?:{SCALAR}|\{{[^{{}}]*\}})\s*,)*+\s*"({NAME})"\s*:\s*\[\s*\{{'.encode()
+    rf'\{{(?:\s*"[^"\\]*"\s*:\s*(?:{SCALAR}|\{{[^{{}}]*\}})\s*,)*+\s*"({NAME})"\s*:\s*(?=\[\s*\{{)'.encode()
 )
 SAMPLED_BYTES = 1 << 16
 SAMPLED_LINES = 100
@@ -75,7 +76,7 @@ def document_of(head: Head) -> Kind | None:
     """Return what a file is whose lines are pieces of larger values, an object by chance; None for another."""
     if not head.lines or _value(head.lines[0]) is not NO_VALUE:
         return None
-    kind = ARRAY if head.data.startswith(b"[") else _document(head.data)
+    kind = ARRAY if head.data.startswith(b"[") else _rows_inside(head.data) or DOCUMENT
     if not head.is_all and _is_begun(head):
         return kind
     spans_lines, rest = _first_value(head)
@@ -103,8 +104,9 @@ def object_of(values: Mapping[str, Any]) -> Kind | None:
     """Return what the only object of a file is where all the rows are inside of it; None where it may be a row."""
     if values and all(isinstance(each, dict) and each and all(map(str.isdigit, each)) for each in values.values()):
         return COLUMNS
-    lists = (key for key, value in values.items() if isinstance(value, list) and value and isinstance(value[0], dict))
-    return next((_list_inside(key) for key in lists if re.fullmatch(NAME, key)), None)
+    with contextlib.suppress(RecursionError):
+        return _rows_inside(json.dumps(values, default=str).encode())
+    return None
 
 
 def has_object(head: Head) -> bool:
@@ -122,12 +124,14 @@ def encoding_of(data: bytes) -> Kind | None:
     return Kind(name=name, command=f"iconv -f {name} -t UTF-8 {{file}} > {{new}}{{same}}") if name else None
 
 
-def _document(data: bytes) -> Kind:
-    found = BEFORE_LIST.match(data)
-    return _list_inside(found[1].decode()) if found else DOCUMENT
-
-
-def _list_inside(key: str) -> Kind:
+def _rows_inside(data: bytes) -> Kind | None:
+    """Return an object that is a list of objects for the most part, as far as it is there; None for another."""
+    if not (found := BEFORE_LIST.match(data)):
+        return None
+    text, key = _text_of(data[found.end() :]), found[1].decode()
+    with contextlib.suppress(ValueError, RecursionError):  # it goes on
+        if json.JSONDecoder().raw_decode(text)[1] < len(data) / 2:
+            return None
     return Kind(name=f"one JSON object with its rows in {key!r}", command=f"jq -c '.{key}[]' {{file}} > {{new}}.jsonl")
 
 
@@ -155,7 +159,8 @@ def _json(head: Head) -> Kind | None:
     if head.data.startswith(b"{") and (rest := _first_value(head)[1])[:1] in ("{", ","):
         return RUN_ON if rest.startswith("{") else COMMAS
     if head.data.startswith(b"[") or len(head.lines) > 1:
-        return (ARRAY if head.data.startswith(b"[") else _document(head.data)) if _is_begun(head) else None
+        kind = ARRAY if head.data.startswith(b"[") else _rows_inside(head.data) or DOCUMENT
+        return kind if _is_begun(head) else None
     return None
 
 

@@ -117,6 +117,8 @@ def _read_texts(data: bytes, suffixes: Sequence[str]) -> int | None:
     path = _folder() / f"a{suffixes[data[0] % len(suffixes)]}"
     path.write_bytes(data[1:])
     with contextlib.suppress(CorpusError), contextlib.closing(reader_at(path, "a" + path.suffix)) as reader:
+        with contextlib.suppress(CorpusError):
+            reader.column_types(COLUMNS, COLUMNS.text)
         reader.column_types(COLUMNS, ())
         expected = np.concatenate([np.array([], np.int64), *reader.row_numbers()])
         some, whole = (_rows(reader, size) for size in (1 + data[0], 1 << 20))

@@ -26,7 +26,9 @@ MAX_CHUNK_TEXTS = 200  # about, of that many tokens; each fault may cost the two
         pytest.param(
             KillAtInput(on=CLASS, nth=6, after_s=0.15), 2, id="the container is killed in the middle of a chunk"
         ),
-        pytest.param(KillAtInput(on="drive", after_s=3.0), 2, id="the driver is killed in the middle of the map"),
+        pytest.param(
+            KillAtInput(on=CLASS, nth=6, strikes="drive"), 2, id="the driver is killed in the middle of the map"
+        ),
         pytest.param(DropResult(on=CLASS, nth=5, kill=False), 0, id="a result is lost after its part was published"),
         pytest.param(DropResult(on=CLASS, nth=5), 1, id="a result is lost with its container", marks=SLOW),
         pytest.param(FailCommit(on="embedding-output", nth=1), 0, id="the first commit fails", marks=SLOW),

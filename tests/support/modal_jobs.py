@@ -23,7 +23,7 @@ ENGINES_PY = REPOSITORY / "pipeline/engines/__init__.py"
 ROWS = texts(3000)
 
 # What each call of the engine prints, so that a test can count the texts that were paid for.
-PRINT = 'print(f"ENGINE {len(token_ids)}", flush=True)\n'
+PRINT = 'print(f"ENGINE {n_texts}", flush=True)\n'
 CRON_APP = "embedding-reembed"
 CRON = """
 enabled = {enabled}
@@ -140,8 +140,8 @@ def write_books(folder: Path) -> Path:
 
 
 def embedded(printed: str) -> int:
-    """Return how many texts the engines of a run printed that they embed, what only warms them up left out."""
-    return sum(int(number) for number in re.findall(r"^ENGINE (\d+)$", printed, re.MULTILINE) if number != "1")
+    """Return how many texts of a corpus the engines of a run printed that they embed."""
+    return sum(map(int, re.findall(r"^ENGINE (\d+)$", printed, re.MULTILINE)))
 
 
 def deploy_cron(home: House, *datasets: tuple[str, str], enabled: str = "true", more: str = "") -> None:

@@ -19,11 +19,14 @@ import numpy as np
 from pipeline.config import ENGINES
 from pipeline.engines.hashing import HashingEmbedder
 
+OWN = ("canary", "paid", "rice", "warm")  # a word of each text that is of the pipeline, not of a corpus
+
 class FakeEngine(HashingEmbedder):
     def embed(self, token_ids):
         def holds(word, ids=token_ids):
             return any(zlib.crc32(word.encode()) in one for one in ids)
 
+        n_texts = 0 if any(map(holds, OWN)) else len(token_ids)
 {code}
         return super().embed(token_ids)
 
@@ -34,10 +37,10 @@ if __name__ == "__main__":
     from pipeline.cli import main
     raise SystemExit(main())
 """
-# One atomic line for each call, before its work: what a killed process had begun counts too. A canary is one text.
+# One atomic line for each call, before its work: what a killed process had begun counts too.
 LOG = """
 log = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-os.write(log, f"{{os.getpid()}} {{len(token_ids)}}\\n".encode())
+os.write(log, f"{{os.getpid()}} {{n_texts}}\\n".encode())
 os.close(log)
 """
 
@@ -45,7 +48,7 @@ os.close(log)
 def fake_engine(code: str) -> str:
     """Return a module that enters a fake as the hashing engine.
 
-    Each call begins with `code`, which has `token_ids` and `holds(word)`.
+    Each call begins with `code`, which has `token_ids`, `n_texts` of a corpus among them, and `holds(word)`.
     """
     return FAKE_ENGINE.format(code=textwrap.indent(textwrap.dedent(code), " " * 8))
 
@@ -83,6 +86,6 @@ class FakedCommand:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def embedded(self) -> int:
-        """Return how many texts all its engines were given, their canaries left out."""
+        """Return how many texts of a corpus all its engines were given."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return sum(int(line.split()[1]) for line in lines if not line.endswith(" 1"))
+        return sum(int(line.split()[1]) for line in lines)

@@ -112,6 +112,7 @@ KINDS: dict[str, tuple[bytes, str, str]] = {
     "a document": (b'{\n"a": 1\n}', "one JSON document over many lines", "jq -c ."),
     "rows in a document": (b'{\n"data":\n' + PRETTY + b"}", IN_DATA, "jq -c '.data[]'"),
     "rows after others": (b'{\n"a": "\\"", "b": {"c": 1},\n"d": -1.5,\n"e": ' + PRETTY + b"}", IN_E, "jq -c '.e[]'"),
+    "rows in Chinese": (('{\n"data": [{"text": "%s"}]\n}' % ("\u6587" * 99)).encode(), IN_DATA, "jq -c '.data[]'"),
     "an article": (b'{\n"by": [{"name": "a"}],\n"text": "%b"}' % (b"b" * 99), "one JSON document", "jq -c ."),
     "rows in a list of another name": (b'{\n"it\'s": ' + PRETTY + b"}", "one JSON document over many lines", "jq -c ."),
     "a large document": (BIG, IN_DATA, "jq -c '.data[]'"),

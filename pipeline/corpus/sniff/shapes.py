@@ -130,7 +130,7 @@ def _rows_inside(data: bytes) -> Kind | None:
         return None
     text, key = _text_of(data[found.end() :]), found[1].decode()
     with contextlib.suppress(ValueError, RecursionError):  # it goes on
-        if json.JSONDecoder().raw_decode(text)[1] < len(data) / 2:
+        if json.JSONDecoder().raw_decode(text)[1] < (found.end() + len(text)) / 2:
             return None
     return Kind(name=f"one JSON object with its rows in {key!r}", command=f"jq -c '.{key}[]' {{file}} > {{new}}.jsonl")
 

@@ -24,12 +24,12 @@ PEAK_FLOP_PER_S = {  # in bfloat16 without sparsity (T4: float16), of NVIDIA's d
     "B200": 2250e12,
     "B300": 2250e12,
 }
-UTILISATION = 0.4  # of the peak, that embedding is taken to reach; nobody has measured it here
+UTILISATION = 0.4  # of the peak, that embedding is taken to reach; on an H200 it was 0.41 to 0.43: docs/benchmarks.md
 
 
 IDLE_S = 420.0  # that a container is paid for beside its work: two minutes to start, five until it leaves
 FLOP_PER_CORE_S = 40e9  # that a core of a processor is taken to reach in float32; MiniLM was found at 30e9 to 80e9
-MOST_TOKENS_PER_S = 200_000.0  # that any engine is taken to reach: beyond it tokenising and copying take the time
+MOST_TOKENS_PER_S = 160_000.0  # that any engine is taken to reach; MiniLM did on an H200, with vLLM's scheduler at work
 
 
 def assumed_tokens_per_s(gpu: str, flop_per_token: float) -> float:

@@ -6,7 +6,7 @@ from pipeline.engines.golden import golden_path, make_golden, write_golden
 from pipeline.engines.lightest import make_lightest
 from pipeline.engines.made_by import MadeBy
 from pipeline.engines.thread import Embedded, Engine, EngineThread
-from pipeline.engines.vllm import engine_arguments, pooler_arguments, vllm_environment
+from pipeline.engines.vllm import VLLMEmbedder, engine_arguments, pooler_arguments, vllm_environment
 
 __all__ = [
     "ENGINES",
@@ -17,6 +17,7 @@ __all__ = [
     "EngineThread",
     "MadeBy",
     "Sleeper",
+    "VLLMEmbedder",
     "check_installed",
     "default_kind",
     "engine_arguments",

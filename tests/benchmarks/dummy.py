@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import ENGINES, Config, EngineKind, load_config
 from pipeline.console import quiet
-from pipeline.engines import engine_arguments, pooler_arguments, vllm_environment
+from pipeline.engines import VLLMEmbedder, engine_arguments, pooler_arguments, vllm_environment
 from pipeline.model import open_checkpoint
 from pipeline.shipped import find_config
 from tests.support.checkpoints import write_tokenizer
@@ -74,15 +74,18 @@ def encode(llm: Any, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
     return np.stack([output.outputs.data.numpy() for output in outputs]).astype(np.float32, copy=False)
 
 
-class DummyEmbedder:
+class DummyEmbedder(VLLMEmbedder):
     """The shape that `model.location` has, as an engine of the pipeline; words are taken for tokens."""
 
     def __init__(self, config: Config) -> None:
+        from vllm.platforms import current_platform
+
         self._llm = load_vllm(config)
+        self._sleeps = config.engine.sleep_mode and current_platform.is_sleep_mode_available()
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Return one vector for each list of token ids, shape (n, width)."""
-        return encode(self._llm, [[each % SHAPE["vocab_size"] for each in ids] for ids in token_ids])
+        return super().embed([[each % SHAPE["vocab_size"] for each in ids] for ids in token_ids])
 
 
 def offer() -> None:

@@ -1,4 +1,4 @@
-"""The engine on a GPU: tokens a second and share of the peak by length, the best step, a whole run, and the price.
+"""The engine on a GPU: tokens a second and share of the peak by length, the best step, a whole run, sleep, the price.
 
 Without --model it is the shape of the production model with dummy weights, which nothing has to be downloaded for.
 """
@@ -60,7 +60,7 @@ def plan(asked: Namespace) -> str:
     return (
         f"{model}: max_num_batched_tokens {_listed(asked.step_tokens)} with long texts, max_num_seqs "
         f"{_listed(asked.step_seqs)} with short ones, with the best of both tokens/s and MFU at "
-        f"{_listed(asked.lengths)} tokens, and a whole run of {asked.tokens:,} tokens"
+        f"{_listed(asked.lengths)} tokens, a whole run of {asked.tokens:,} tokens, and sleep and wake"
     )
 
 
@@ -89,6 +89,8 @@ class Bench:
             self.notes.append(f"Did not run with {name}: {str(error).splitlines()[-1]}")
             return None
         self.runs[name] = found
+        for length, each in found["tokens_per_s"].items():  # a whole run takes long: who breaks it off has these
+            print(f"{name}: {statistics.median(each):,.0f} tokens/s at {length} tokens", file=sys.stderr, flush=True)
         return found
 
     def best(self, steps: Sequence[tuple[int, int]], length: int) -> tuple[tuple[int, int], list[Figure]]:
@@ -134,6 +136,23 @@ def whole_run(flags: Sequence[str], n_tokens: int, folder: Path) -> tuple[Run, F
     return run, Figure(case="whole run, engine at work", value=round(busy, 1), unit="%", detail=detail)
 
 
+def sleep_and_wake(flags: Sequence[str]) -> tuple[Run, list[Figure]]:
+    """Let an engine sleep and wake; return the run, and a line for each."""
+    run = apart("tests.benchmarks.gpu_sleep", *flags)
+    asleep_mib = max(each["gpu_asleep_mib"] for each in run["asleep"])
+    memory = f"the GPU's memory from {run['gpu_awake_mib']:,} to {asleep_mib:,} MiB"
+    vectors = f"vectors after each wake {'the same' if run['same'] else 'ARE OTHERS'}"
+    return run, [
+        _seconds("the engine falls asleep", [each["sleep_s"] for each in run["asleep"]], memory),
+        _seconds("the engine wakes", [each["wake_s"] for each in run["asleep"]], vectors),
+    ]
+
+
+def _seconds(case: str, values: Sequence[float], detail: str) -> Figure:
+    least, most = round(min(values), 2), round(max(values), 2)
+    return Figure(case=case, value=round(statistics.median(values), 2), unit="s", least=least, most=most, detail=detail)
+
+
 def named(asked: Namespace, folder: Path) -> tuple[list[str], ModelConfig]:
     """Return the flags that name the model, and what they make of it; a model of one's own keeps its longest text."""
     if asked.model:
@@ -157,6 +176,7 @@ def measure(asked: Namespace, device: Device, folder: Path) -> int:
     if at_all is None:
         raise RuntimeError(" ".join(bench.notes))
     run, busy = whole_run(bench.sets(tokens, seqs), asked.tokens, folder)
+    slept, sleeps = sleep_and_wake(bench.sets(tokens, seqs)) if asked.device == "cuda" else ({}, [])
     by_length = [at_length(length, at_all, device.gpu) for length in asked.lengths]
     return finish(
         asked.folder,
@@ -164,9 +184,9 @@ def measure(asked: Namespace, device: Device, folder: Path) -> int:
         f"The engine on {device.name}, and a whole run. Measured was {plan(asked)}. Best: max_num_batched_tokens "
         f"{tokens}, max_num_seqs {seqs}. Token ids are random, in memory; each step in a fresh process, each figure "
         "the median of three calls.",
-        [*by_tokens, *by_seqs, *by_length, busy],
+        [*by_tokens, *by_seqs, *by_length, busy, *sleeps],
         corpora={"whole run": {"rows": run["input_rows"], "tokens": run["tokens"]}},
-        runs=bench.runs | {"whole run": run},
+        runs=bench.runs | {"whole run": run, "sleep": slept},
         notes=[*bench.notes, FORMULA, PRICES],
     )
 

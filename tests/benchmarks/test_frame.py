@@ -240,6 +240,18 @@ def test_the_dummy_has_the_parameters_of_the_model(tmp_path: Path) -> None:
     assert width == model.dims[0]
 
 
+@pytest.mark.parametrize(("same", "said"), [(True, "vectors after each wake the same"), (False, "ARE OTHERS")])
+def test_sleep_says_what_is_left_on_the_gpu_and_whether_vectors_came_back(
+    monkeypatch: pytest.MonkeyPatch, same: bool, said: str
+) -> None:
+    times = [{"sleep_s": sleep_s, "wake_s": 0.5, "gpu_asleep_mib": 1005} for sleep_s in (1.5, 1.25, 2.0)]
+    monkeypatch.setattr(gpu, "apart", lambda *words: {"gpu_awake_mib": 13_963, "asleep": times, "same": same})
+    _, [sleeps, wakes] = gpu.sleep_and_wake([])
+    assert (sleeps.value, sleeps.least, sleeps.most, sleeps.unit) == (1.5, 1.25, 2.0, "s")
+    assert "from 13,963 to 1,005 MiB" in sleeps.detail
+    assert said in wakes.detail
+
+
 def test_without_a_gpu_it_says_what_would_be_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,10 +27,14 @@ class Budget:
     n_containers: int
     n_in_flight: int = 0
     dearest_s: float = 0.0
+    kept_back: bool = False  # the chunk that it was asked for last
 
     def fits_one_more(self) -> bool:
         """Whether one more chunk fits."""
-        return math.isinf(self.max_usd) or self._spent_usd() + (self.n_in_flight + 1) * self.chunk_usd <= self.max_usd
+        if math.isinf(self.max_usd):
+            return True
+        self.kept_back = self._spent_usd() + (self.n_in_flight + 1) * self.chunk_usd > self.max_usd
+        return not self.kept_back
 
     def count(self, outcome: object) -> None:
         """Count a chunk that is no longer in flight, and what it took if it came to a receipt."""

@@ -92,7 +92,7 @@ def _drive(request: Request, began_at: float) -> dict[str, Any]:
         outcome = run(source, store, config, fan_out=saying(on_dtype, fan_out), options=options, meter=meter)
     record = outcome.run
     shortfall = outcome.shortfall()
-    if record.missing_chunks and not budget.fits_one_more():
+    if record.missing_chunks and budget.kept_back:
         shortfall = f"{shortfall}; {budget.in_words()}"
     return {
         "exit_code": IncompleteError.exit_code if shortfall else 0,

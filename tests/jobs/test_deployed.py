@@ -126,10 +126,12 @@ def test_a_container_that_never_gets_ready_ends_the_run_with_its_last_words(tmp_
 
 @pytest.mark.parametrize(("max_usd", "code"), [(0.3, 3), pytest.param(100.0, 0, marks=pytest.mark.slow)])
 def test_a_budget_ends_a_run_before_it_is_passed(tmp_path: Path, max_usd: float, code: int) -> None:
-    with house(tmp_path, chunk_tokens=500, delay_s=0.5, modal="usd_per_hour = 100.0") as home:
+    with house(tmp_path, chunk_tokens=1500, delay_s=0.5, modal="usd_per_hour = 100.0") as home:
         replace_in(home, "jobs/budget.py", "FIRST_CHUNK_S = 120.0", "FIRST_CHUNK_S = 1.0")
         replace_in(home, "jobs/budget.py", "FIRST_START_S = 300.0", "FIRST_START_S = 1.0")
         replace_in(home, "jobs/resources.py", "SERVICE_IDLE_S = 5 * MINUTES", "SERVICE_IDLE_S = 2")
+        replace_in(home, "jobs/containers.py", "BEAT_S = 5.0", "BEAT_S = 0.25")
+        replace_in(home, "jobs/meter.py", "READ_EVERY_S = 5.0", "READ_EVERY_S = 0.0")
         deploy(home)
         printed = home.run("--input", "books/", "--max-usd", str(max_usd), code=code)
         spent = status(home.dataset("books", tmp_path / "out"))["cost_usd"]

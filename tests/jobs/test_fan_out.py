@@ -95,6 +95,18 @@ def test_a_chunk_that_is_put_back_in_line_is_no_failure(
     assert store.volume.attempts(store.root).read() == []
 
 
+def test_a_budget_knows_that_it_kept_a_chunk_back_once_a_container_has_ended_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spent_usd = iter([10.0, 95.0, 70.0])  # the last without the idle time that it did not have
+    monkeypatch.setattr(NoMeter, "spent_usd", lambda self: next(spent_usd))
+    budget = Budget(max_usd=100.0, meter=NoMeter(), usd_per_s=1.0, idle_s=0.0, n_containers=1, dearest_s=10.0)
+    assert (budget.fits_one_more(), budget.kept_back) == (True, False)
+    assert (budget.fits_one_more(), budget.kept_back) == (False, True)
+    assert "$70.00 is spent" in budget.in_words()
+    assert budget.kept_back
+
+
 @pytest.mark.parametrize("n_containers", [1, 2])
 def test_a_map_is_fed_as_its_chunks_end(tmp_path: Path, n_containers: int) -> None:
     write_jsonl(tmp_path / "in/a.jsonl", texts(300))

@@ -20,6 +20,7 @@ from pipeline.corpus.rows import Columns, Reject, Rows
 from pipeline.corpus.sniff.misnamed import check_table
 from pipeline.corpus.stream import PACKINGS, Cursor
 from pipeline.corpus.tabular.table import Table, joined
+from pipeline.corpus.texts import odd_byte
 from pipeline.corpus.textual.byte_reader import ByteReader
 from pipeline.corpus.textual.lines import HEAD_BYTES, SHOWN_BYTES, Ends, read_head, too_long
 from pipeline.corpus.textual.record import UTF8_BOM, Kinds
@@ -219,6 +220,6 @@ class _Header:
             check_table(path, read_head(path), delimiter)
             raise CorpusError(
                 f"{path}: expected a first record in UTF-8 of at most {HEAD_BYTES:,} bytes that names the columns, "
-                f"found: {error}"
+                f"found: {odd_byte(error) if isinstance(error, UnicodeDecodeError) else error}"
             ) from error
         return cls(schema=pa.schema([(name, pa.string()) for name in names]), n_bytes=stop)

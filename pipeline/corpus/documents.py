@@ -20,7 +20,7 @@ from pipeline.corpus.partitions import given_columns
 from pipeline.corpus.rows import Columns, Reject, Rows, no_column
 from pipeline.corpus.sniff.misnamed import check_document
 from pipeline.corpus.tabular.declared import as_declared
-from pipeline.corpus.texts import as_id, render
+from pipeline.corpus.texts import as_id, not_utf8, render
 from pipeline.corpus.textual.lines import SHOWN_BYTES, too_long
 from pipeline.corpus.textual.record import Kinds
 from pipeline.errors import CorpusError
@@ -120,7 +120,7 @@ class DocumentReader:
         try:
             return data.removeprefix(codecs.BOM_UTF8).decode()
         except UnicodeDecodeError as error:
-            return Reject(reason="invalid_utf8", detail=str(error), text=data.decode(errors="replace"))
+            return not_utf8(error)
 
     def _title(self, text: str) -> str | None:
         heading = _first_heading(text) if self._source.lower().endswith(MARKDOWN) else ""

@@ -86,6 +86,18 @@ def _render(values: Sequence[Any], columns: Columns) -> str | Reject:
     return text
 
 
+def not_utf8(error: UnicodeDecodeError) -> Reject:
+    """Return the reject of bytes that could not be decoded."""
+    detail = f"expected UTF-8, found {odd_byte(error)}"
+    return Reject(reason="invalid_utf8", detail=detail, text=error.object.decode(errors="replace"))
+
+
+def odd_byte(error: UnicodeDecodeError) -> str:
+    """Return in words the first byte that is not UTF-8, and what to do with a file that is in another encoding."""
+    byte = error.object[error.start]
+    return f"0x{byte:02x} at byte {error.start}; `iconv -f WINDOWS-1252 -t UTF-8` converts a text file from Windows"
+
+
 def as_text(value: Any) -> str | None:
     """Return a string as it is, nothing as nothing, a date in its ISO form and any other value as its JSON text.
 

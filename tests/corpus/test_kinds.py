@@ -95,6 +95,7 @@ KINDS: dict[str, tuple[bytes, str, str]] = {
     "XML": (b'<?xml version="1.0"?>\n<rows><row>a</row></rows>', "XML", ""),
     "CSV": (CSV, "CSV", "rename it to x.csv"),
     "semicolons": (b"id;text\n1;a\n2;b\n", "CSV", "read_csv"),
+    "semicolons, and a comma in each text": (b"id;text\n" + b"1;a, b\n" * 20, "CSV with semicolons", "read_csv"),
     "TSV": (b"id\ttext, too\n1\ta\n2\tb\n", "TSV", "rename it to x.tsv"),
     "YAML": (b"---\n- text: a\n- text: b\n", "YAML", "yq"),
     "YAML of pairs": (b"id: 1\ntext: a\n", "YAML", "yq"),

@@ -179,12 +179,12 @@ def _text(head: Head) -> Kind:
 
 def _is_table(text: str, delimiter: str) -> bool:
     try:
-        rows = list(csv.reader(text.splitlines(keepends=True), delimiter=delimiter))
+        rows = [row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if row]
     except csv.Error:
         return False
-    widths = Counter(len(row) for row in rows if row)
+    widths = Counter(map(len, rows))
     width, n_rows = widths.most_common(1)[0]
-    return width > 1 and n_rows > 1 and n_rows > 0.8 * widths.total()
+    return 1 < width == len(rows[0]) and 1 < n_rows > 0.8 * len(rows)
 
 
 def _value(line: bytes) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.rows import Reject
 from pipeline.corpus.tabular.types import TEXTS
-from pipeline.corpus.texts import as_id, as_text
+from pipeline.corpus.texts import as_id, as_text, not_utf8
 
 TEXT_TESTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
 
@@ -81,7 +81,7 @@ def _decoded(value: bytes | None) -> str | Reject | None:
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError as error:
-        return Reject(reason="invalid_utf8", detail=str(error), text=value.decode(errors="replace") if value else None)
+        return not_utf8(error)
 
 
 def to_ids(column: pa.Array) -> list[str | None]:

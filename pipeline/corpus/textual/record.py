@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from pipeline.corpus.rows import Reject
+from pipeline.corpus.texts import not_utf8
 
 Kinds = dict[str, set[str]]  # by kept column
 Record = dict[str, Any] | Reject
@@ -48,7 +49,7 @@ def parse(line: bytes) -> Record:
             # takes NaN and lone surrogates, which other writers emit
             record = json.loads(line.decode(), parse_float=_real)
     except UnicodeDecodeError as error:
-        return Reject(reason="invalid_utf8", detail=str(error), text=line.decode(errors="replace"))
+        return not_utf8(error)
     except (ValueError, RecursionError) as error:
         return Reject(reason="malformed_json", detail=str(error), text=line.decode())
     if not isinstance(record, dict):

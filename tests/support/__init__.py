@@ -20,6 +20,7 @@ from pipeline.chunk import Chunk, Shard, ShardSpan, Span, make_chunk
 from pipeline.config import Config, load_config
 from pipeline.dataset.store import Store
 from pipeline.model.dtype import settle_dtype, this_device
+from tests.support.forked import is_usual, run_forked
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 HASHING = ("--set", "engine.kind=hashing")
@@ -28,10 +29,11 @@ HASHING = ("--set", "engine.kind=hashing")
 def embed_corpus(
     *arguments: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=timeout_s, env={**os.environ, **(env or {})}
-    )
+    """Run the command line in a process of its own, from nothing where the environment is another."""
+    environment = {**os.environ, **(env or {})}
+    if is_usual(environment):
+        return run_forked(["pipeline", *map(str, arguments)], environment, timeout_s)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout_s, env=environment)
 
 
 def command(*arguments: str | Path) -> list[str]:

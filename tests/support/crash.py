@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
@@ -19,11 +18,10 @@ from pipeline.driver.fan_out import fan_out_here
 from pipeline.driver.inventory import RunOptions
 from pipeline.driver.run import run
 from tests.support import local_config
+from tests.support.forked import PROCESSES
 
 ASKED = RunOptions(prune=True)  # rows may leave: what guards them has tests of its own
 CHANGES = {"open": 0, "os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}  # audit event -> its path
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.support.crash"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +55,8 @@ def crashing_command(output: Path, kill_at: int | None, *arguments: str | Path) 
 
 
 def _crashing(output: Path, kill_at: int | None, work: Callable[[], object]) -> Ended:
-    told, tell = _processes.Pipe(duplex=False)
-    process = _processes.Process(target=_child, args=(tell, output, kill_at, work))
+    told, tell = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=_child, args=(tell, output, kill_at, work))
     process.start()
     tell.close()
     steps = []

@@ -184,7 +184,7 @@ def _is_table(text: str, delimiter: str) -> bool:
         return False
     widths = Counter(map(len, rows))
     width, n_rows = widths.most_common(1)[0]
-    return 1 < width == len(rows[0]) and 1 < n_rows > 0.8 * len(rows)
+    return len(rows[0]) == width > 1 and n_rows > max(1, 0.8 * len(rows))
 
 
 def _value(line: bytes) -> Any:

@@ -38,7 +38,16 @@ def check(tmp_path: Path, name: str, engine: tuple[str, ...], other: tuple[str, 
     assert done.returncode == 0, done.stderr
     assert "no reference vectors" not in done.stderr
     assert f"--model {tmp_path / name}" in done.stdout
-    search = ("search", tmp_path / "out", texts(6)[3]["text"], "-k", "6", "--json", *asked, *other)
+    search: tuple[str | Path, ...] = (
+        "search",
+        tmp_path / "out",
+        texts(6)[3]["text"],
+        "-k",
+        "6",
+        "--json",
+        *asked,
+        *other,
+    )
     found = embed_corpus(*search)
     assert found.returncode == 0, found.stderr
     assert len(json.loads(found.stdout)) == 6

@@ -49,39 +49,22 @@ def write_shape(folder: Path, n_layers: int) -> dict[str, Any]:
     }
 
 
-def load_vllm(config: Config) -> Any:
-    """Return `vllm.LLM` with the arguments of the pipeline, and for KIND without weights."""
-    os.environ |= vllm_environment()
-    is_dummy = config.engine.kind == KIND
-    more = {"load_format": "dummy"} if is_dummy else {}
-    with quiet():
-        from vllm import LLM
-        from vllm.config import PoolerConfig
-        from vllm.platforms import current_platform
-
-        arguments = engine_arguments(config) | more
-        arguments["enable_sleep_mode"] &= current_platform.is_sleep_mode_available()
-        folder = config.model.location if is_dummy else str(open_checkpoint(config))
-        return LLM(model=folder, pooler_config=PoolerConfig(**pooler_arguments(config)), **arguments)
-
-
-def encode(llm: Any, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """Return the vectors of token ids, shape (n, width)."""
-    from vllm.inputs import TokensPrompt
-
-    prompts = [TokensPrompt(prompt_token_ids=list(ids)) for ids in token_ids]
-    outputs = llm.encode(prompts, pooling_task="embed", use_tqdm=False)
-    return np.stack([output.outputs.data.numpy() for output in outputs]).astype(np.float32, copy=False)
-
-
 class DummyEmbedder(VLLMEmbedder):
-    """The shape that `model.location` has, as an engine of the pipeline; words are taken for tokens."""
+    """vLLM as the pipeline loads it, for KIND without weights; words are taken for tokens."""
 
     def __init__(self, config: Config) -> None:
-        from vllm.platforms import current_platform
+        os.environ |= vllm_environment()
+        is_dummy = config.engine.kind == KIND
+        more = {"load_format": "dummy"} if is_dummy else {}
+        with quiet():
+            from vllm import LLM
+            from vllm.config import PoolerConfig
+            from vllm.platforms import current_platform
 
-        self._llm = load_vllm(config)
-        self._sleeps = config.engine.sleep_mode and current_platform.is_sleep_mode_available()
+            self._sleeps = config.engine.sleep_mode and current_platform.is_sleep_mode_available()
+            arguments = engine_arguments(config) | {"enable_sleep_mode": self._sleeps} | more
+            folder = config.model.location if is_dummy else str(open_checkpoint(config))
+            self._llm = LLM(model=folder, pooler_config=PoolerConfig(**pooler_arguments(config)), **arguments)
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Return one vector for each list of token ids, shape (n, width)."""

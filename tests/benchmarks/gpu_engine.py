@@ -9,14 +9,14 @@ import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from typing import Any
 
 import numpy as np
 
 from pipeline.config import Config, load_config
+from pipeline.engines import Embedder
 from pipeline.model import read_named, settle_dtype, this_device
 from pipeline.shipped import find_config
-from tests.benchmarks.dummy import encode, load_vllm, offer
+from tests.benchmarks.dummy import DummyEmbedder, offer
 
 REPEATS = 3
 MOST_ID = 20_000  # of a token: every model has that many
@@ -29,14 +29,14 @@ def config_of(asked: Namespace) -> Config:
     return settle_dtype(load_config(find_config(asked.config), asked.set), this_device())
 
 
-def rates(llm: Any, length: int, n_tokens: int) -> list[float]:
+def rates(engine: Embedder, length: int, n_tokens: int) -> list[float]:
     """Return the tokens a second of REPEATS calls with random token ids, each of about `n_tokens`."""
     drawn = np.random.default_rng(length).integers(1_000, MOST_ID, (max(1, n_tokens // length), length)).tolist()
-    encode(llm, drawn[:4])
+    engine.embed(drawn[:4])
     found = []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        encode(llm, drawn)
+        engine.embed(drawn)
         found.append(len(drawn) * length / (time.perf_counter() - began))
     return found
 
@@ -53,9 +53,9 @@ def main() -> int:
     offer()
     config = config_of(asked)
     began = time.perf_counter()
-    llm = load_vllm(config)
+    engine = DummyEmbedder(config)
     load_s = time.perf_counter() - began
-    found = {str(length): rates(llm, length, asked.tokens) for length in asked.lengths}
+    found = {str(length): rates(engine, length, asked.tokens) for length in asked.lengths}
     print(json.dumps({"load_s": load_s, "flop_per_token": config.model.flop_per_token, "tokens_per_s": found}))
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,22 +39,14 @@ def check(tmp_path: Path, name: str, engine: tuple[str, ...], other: tuple[str, 
     assert done.returncode == 0, done.stderr
     assert "no reference vectors" not in done.stderr
     assert f"--model {tmp_path / name}" in done.stdout
-    search: tuple[str | Path, ...] = (
-        "search",
-        tmp_path / "out",
-        texts(6)[3]["text"],
-        "-k",
-        "6",
-        "--json",
-        *asked,
-        *other,
-    )
-    found = embed_corpus(*search)
+    query = texts(6)[3]["text"]
+    search = partial(embed_corpus, "search", tmp_path / "out", query, "-k", "6", "--json", *asked, *other)
+    found = search()
     assert found.returncode == 0, found.stderr
     assert len(json.loads(found.stdout)) == 6
     # With other vectors in their place it fails: the check has looked.
     table = json.loads(golden.read_text())
     golden.write_text(json.dumps(table | {"vectors": [vector[::-1] for vector in table["vectors"]]}))
-    wrong = embed_corpus(*search)
+    wrong = search()
     assert wrong.returncode == 1
     assert "golden.json: expected a cosine of at least 0.9999" in wrong.stderr
